@@ -1,0 +1,1 @@
+//! Workloads against any etcd endpoint, side by side.

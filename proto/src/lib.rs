@@ -1,0 +1,44 @@
+//! etcd's v3 API, mainstay's peer protocol and its replicated formats, as generated types.
+//!
+//! No behaviour lives here but [`KeyRange`], the one idea that server and client both need
+//! to get right.
+
+mod key_range;
+
+pub use key_range::KeyRange;
+
+/// The record of a key at one revision, and the event that a change of it makes.
+#[allow(missing_docs, clippy::all, clippy::disallowed_methods)]
+pub mod mvccpb {
+    tonic::include_proto!("mvccpb");
+}
+
+/// Users, roles and permissions.
+#[allow(missing_docs, clippy::all)]
+pub mod authpb {
+    tonic::include_proto!("authpb");
+}
+
+/// etcd's public services and messages.
+#[allow(missing_docs, clippy::all)]
+pub mod etcdserverpb {
+    tonic::include_proto!("etcdserverpb");
+}
+
+/// The lock service.
+#[allow(missing_docs, clippy::all)]
+pub mod v3lockpb {
+    tonic::include_proto!("v3lockpb");
+}
+
+/// The election service.
+#[allow(missing_docs, clippy::all)]
+pub mod v3electionpb {
+    tonic::include_proto!("v3electionpb");
+}
+
+/// What members replicate, and how they talk to each other.
+#[allow(missing_docs, clippy::all)]
+pub mod mainstay {
+    tonic::include_proto!("mainstay");
+}

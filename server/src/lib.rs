@@ -1,0 +1,20 @@
+//! The mainstay server: an etcd-v3-compatible key-value store, replicated with Raft.
+//!
+//! Rooms import in one direction:
+//! `api, http, leader → raft → watch, apply → lease, auth, mvcc → engine`.
+//! `command`, `limits`, `env` and `metrics` are open to all.
+
+pub mod api;
+pub mod apply;
+pub mod command;
+pub mod config;
+pub mod engine;
+pub mod env;
+pub mod http;
+pub mod leader;
+pub mod lease;
+pub mod limits;
+pub mod metrics;
+pub mod mvcc;
+pub mod raft;
+pub mod watch;

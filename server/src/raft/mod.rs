@@ -1,0 +1,5 @@
+//! The glue to openraft.
+
+mod gateway;
+
+pub use gateway::{Gateway, Member, Status, Unavailable};

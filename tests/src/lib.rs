@@ -1,0 +1,1 @@
+//! What proves mainstay: clusters, workloads, faults and checkers.
