@@ -18,6 +18,12 @@ pub const LEASE_TTL_MAX: i64 = 9_000_000_000;
 /// Leases that the leader ends in one round of half a second; as in etcd (1,000 a second).
 pub const LEASE_REVOKES_PER_ROUND: usize = 500;
 
+/// Leases whose remaining time one log entry records; as in etcd.
+pub const LEASE_CHECKPOINTS_PER_COMMAND: usize = 1_000;
+
+/// Messages that may wait for the leader's lease expirer; who sends waits when it is full.
+pub const LESSOR_INBOX: usize = 4_096;
+
 /// Keys that a reader takes from the index before it lets the writer in again.
 pub const INDEX_SLICE_KEYS: usize = 1_000;
 
