@@ -110,12 +110,7 @@ mod tests {
 
     #[test]
     fn a_prefix_ends_before_its_successor() {
-        for (prefix, end) in [
-            (&b"a"[..], &b"b"[..]),
-            (b"a\xff", b"b"),
-            (b"\xff\xff", b"\0"),
-            (b"", b"\0"),
-        ] {
+        for (prefix, end) in [(&b"a"[..], &b"b"[..]), (b"a\xff", b"b"), (b"\xff\xff", b"\0"), (b"", b"\0")] {
             assert_eq!(KeyRange::prefix(Bytes::copy_from_slice(prefix)).range_end().as_ref(), end);
         }
     }

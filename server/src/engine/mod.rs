@@ -1,7 +1,7 @@
 //! What the state machine is stored in: an ordered map of byte strings in a few families.
 //!
 //! Owns the stored bytes. Called by `mvcc`, `lease`, `apply` and `raft`, synchronously.
-//! [`rocks`] is the real one, [`mem`] the simulated one, which forgets what was not flushed.
+//! `rocks` is the real one, `mem` the simulated one, which forgets what was not flushed.
 //!
 //! A write is atomic across families and visible at once, but durable only after [`Engine::flush`]
 //! (or a flush of the engine's own): what a crash loses, the raft log replays. So every batch

@@ -1,0 +1,85 @@
+# Every task of the project; `make help` lists them. CI (.ci/run) calls the same targets.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# RocksDB comes ready from the user cache.
+CARGO := scripts/cargo.sh
+# A server binary that the caller names (MAINSTAY_BIN=…) is taken as it is and not built.
+target := $(or $(CARGO_TARGET_DIR),target)
+given := $(if $(MAINSTAY_BIN),$(abspath $(MAINSTAY_BIN)))
+under_test := $(or $(given),$(abspath $(target))/test-release/mainstay)
+
+.PHONY: help
+help: ## list the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# ---- running
+
+.PHONY: run
+run: build ## build and start one member on 127.0.0.1:2379, data in default.etcd
+	@exec $(target)/release/mainstay $(ARGS)
+
+.PHONY: cluster
+cluster: build ## build and start three members on 127.0.0.1:2379, 22379 and 32379, until Ctrl-C
+	@exec scripts/cluster.sh "$(target)/release/mainstay"
+
+.PHONY: build
+build: setup ## build the release binary, target/release/mainstay
+	@$(CARGO) build --release --bin mainstay
+
+# ---- proving
+
+.PHONY: test
+test: setup ## run every test, quick ones first (about 30 minutes with warm caches)
+	@scripts/test.sh
+
+.PHONY: verify
+verify: setup ## check format, lints, docs and dependencies; writes nothing into the tree
+	@cargo fmt --all --check
+	@$(CARGO) clippy --quiet --workspace --all-targets -- -D warnings
+	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --quiet --workspace --no-deps
+	@if cargo deny --version >/dev/null 2>&1; then cargo deny --log-level error check; \
+	else echo "skipped: cargo deny (not installed; cargo install --locked cargo-deny)"; fi
+
+.PHONY: fix
+fix: setup ## format the code and apply what clippy can repair by itself
+	@$(CARGO) clippy --quiet --workspace --all-targets --fix --allow-dirty --allow-staged
+	@cargo fmt --all
+
+.PHONY: test-unit
+test-unit: setup ## tests beside the code, and the documentation's examples
+	@$(CARGO) test --quiet --workspace --exclude mainstay-tests
+	@$(CARGO) test --quiet --package mainstay-tests --lib
+
+.PHONY: test-processes
+test-processes: setup $(if $(given),,test-binary) ## real processes: kill -9, lost quorum, restart, bad flags
+	@MAINSTAY_BIN="$(under_test)" $(CARGO) test --quiet --package mainstay-tests --test it
+
+.PHONY: test-compat
+test-compat: setup $(if $(given),,test-binary) ## etcd's own Go client and etcdctl against one member
+	@tests/compat/run.sh "$(under_test)"
+
+.PHONY: kubernetes
+kubernetes: setup $(if $(given),,build) ## three members under a real Kubernetes control plane
+	@tests/kubernetes/run.sh "$(or $(given),$(target)/release/mainstay)"
+
+.PHONY: sim
+sim: setup ## simulate one seed: make sim SEED=7
+	@scripts/sim.sh $(SEED)
+
+.PHONY: bench
+bench: build ## measure the release binary, one JSON line a run
+	@$(CARGO) run --release --quiet --package mainstay-benches -- $(ARGS)
+
+# ---- parts
+
+.PHONY: setup
+setup:
+	@scripts/setup.sh build
+
+.PHONY: test-binary
+test-binary: setup
+	@$(CARGO) build --quiet --profile test-release --bin mainstay
