@@ -41,8 +41,13 @@ verify: setup ## check format, lints, docs and dependencies; writes nothing into
 	@cargo fmt --all --check
 	@$(CARGO) clippy --quiet --workspace --all-targets -- -D warnings
 	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --quiet --workspace --no-deps
-	@if cargo deny --version >/dev/null 2>&1; then cargo deny --log-level error check; \
-	else echo "skipped: cargo deny (not installed; cargo install --locked cargo-deny)"; fi
+	@if ! cargo deny --version >/dev/null 2>&1; then \
+	  echo "skipped: cargo deny (not installed; cargo install --locked cargo-deny)"; \
+	else \
+	  cargo deny --log-level error check --hide-inclusion-graph bans licenses sources; \
+	  if cargo deny --log-level off fetch db >/dev/null 2>&1; then cargo deny --log-level error check advisories; \
+	  else echo "skipped: cargo deny check advisories (their database could not be fetched)"; fi; \
+	fi
 
 .PHONY: fix
 fix: setup ## format the code and apply what clippy can repair by itself
