@@ -35,3 +35,24 @@ pub const HUB_INBOX: usize = 1_024;
 
 /// How long a member waits for a linearizable read or a proposal beyond two election timeouts; as in etcd.
 pub const REQUEST_TIMEOUT_BASE: Duration = Duration::from_secs(5);
+
+/// Bytes that may be written to the engine before it is flushed.
+pub const FLUSH_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Keys that one slice of an index checkpoint writes.
+pub const CHECKPOINT_SLICE_KEYS: usize = 2_000;
+
+/// Revisions that one slice of a compaction removes.
+pub const COMPACTION_SLICE_REVISIONS: usize = 1_000;
+
+/// Keys that one slice of a compaction looks at.
+pub const COMPACTION_SLICE_KEYS: usize = 4_000;
+
+/// Bytes of history that one slice of a compaction reads for its hash.
+pub const HASH_SLICE_BYTES: usize = 512 * 1024;
+
+/// Creations and deletions of keys that the index remembers, to count at a recent revision.
+pub const INDEX_CHANGES_MAX: usize = 16_384;
+
+/// Hashes of compaction points that are kept; as in etcd.
+pub const COMPACTION_HASHES: usize = 10;

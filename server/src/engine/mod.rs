@@ -6,6 +6,14 @@
 //! A write is atomic across families and visible at once, but durable only after [`Engine::flush`]
 //! (or a flush of the engine's own): what a crash loses, the raft log replays. So every batch
 //! carries the applied index that it brings the state to.
+//!
+//! **Invariant:** what survives a crash is a prefix of the batches that were written, each whole
+//! (`mem` simulates every such prefix; `rocks` flushes its families atomically, without a WAL).
+
+pub mod layout;
+pub mod mem;
+#[cfg(not(madsim))]
+pub mod rocks;
 
 use std::ops::{Bound, ControlFlow};
 use std::path::PathBuf;
@@ -99,7 +107,17 @@ pub trait Engine: Send + Sync + 'static {
     /// Makes everything written so far durable.
     fn flush(&self) -> Result<(), EngineError>;
 
-    /// Bytes written since the last flush, roughly.
+    /// Begins to make everything written so far durable, and does not wait for it.
+    fn begin_flush(&self) -> Result<(), EngineError> {
+        self.flush()
+    }
+
+    /// Whether a flush that was begun has not ended yet.
+    fn is_flushing(&self) -> Result<bool, EngineError> {
+        Ok(false)
+    }
+
+    /// Bytes written since the last flush began, roughly.
     fn unflushed_bytes(&self) -> u64;
 
     /// Takes a durable copy of the present state in constant time (hard links), to be sent to a peer.

@@ -1,0 +1,365 @@
+//! The simulated engine: ordered maps that forget at a crash what was not flushed.
+//!
+//! [`MemHome`] plays the disk: it outlives the engines opened from it and holds what is durable.
+//! A crash keeps any prefix of the batches that were not flushed, because the real engine may
+//! have flushed by itself after each of them.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use parking_lot::Mutex;
+
+use super::{
+    Batch, BatchOperation, Checkpoint, Engine, EngineError, EngineHome, FAMILIES, Family, Size, Staging, Visit,
+};
+
+/// The one file of a checkpoint.
+const STATE_FILE: &str = "state";
+
+type Maps = [BTreeMap<Bytes, Bytes>; FAMILIES.len()];
+
+/// The place of simulated engines; a clone is the same place.
+#[derive(Clone, Default)]
+pub struct MemHome {
+    disk: Arc<Mutex<Disk>>,
+}
+
+#[derive(Default)]
+struct Disk {
+    /// What a crash leaves in any case.
+    durable: Maps,
+    /// Written since the last flush, oldest first.
+    unflushed: Vec<Batch>,
+    /// What the open engine shows. Shared with the scans that are under way.
+    live: Arc<Maps>,
+    /// Counts crashes and replacements: handles of an earlier life are dead.
+    life: u64,
+}
+
+impl MemHome {
+    /// A place with nothing in it.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Loses everything that was not flushed. Open engines are dead afterwards.
+    pub fn crash(&self) {
+        self.crash_keeping(0);
+    }
+
+    /// Loses what was not flushed but for the oldest `kept` batches, as if the engine had flushed by
+    /// itself after them. Returns how many there were. Open engines are dead afterwards.
+    pub fn crash_keeping(&self, kept: usize) -> usize {
+        let mut disk = self.disk.lock();
+        let unflushed = std::mem::take(&mut disk.unflushed);
+        let count = unflushed.len();
+        for batch in unflushed.into_iter().take(kept) {
+            apply(&mut disk.durable, &batch);
+        }
+        disk.live = Arc::new(disk.durable.clone());
+        disk.life += 1;
+        count
+    }
+}
+
+impl EngineHome for MemHome {
+    fn open(&self) -> Result<Arc<dyn Engine>, EngineError> {
+        let life = self.disk.lock().life;
+        Ok(Arc::new(MemEngine { home: self.clone(), life, unflushed_bytes: AtomicU64::new(0) }))
+    }
+
+    fn stage(&self) -> Result<Box<dyn Staging>, EngineError> {
+        Ok(Box::new(MemStaging { home: self.clone(), received: Vec::new() }))
+    }
+}
+
+struct MemEngine {
+    home: MemHome,
+    life: u64,
+    unflushed_bytes: AtomicU64,
+}
+
+impl MemEngine {
+    fn with_disk<R>(&self, act: impl FnOnce(&mut Disk) -> R) -> Result<R, EngineError> {
+        let mut disk = self.home.disk.lock();
+        if disk.life != self.life {
+            return Err(EngineError("the simulated engine has crashed or was replaced".into()));
+        }
+        Ok(act(&mut disk))
+    }
+
+    fn snapshot(&self) -> Result<Arc<Maps>, EngineError> {
+        self.with_disk(|disk| disk.live.clone())
+    }
+}
+
+impl Engine for MemEngine {
+    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+        self.with_disk(|disk| disk.live[family as usize].get(key).cloned())
+    }
+
+    fn multi_get(&self, family: Family, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>, EngineError> {
+        self.with_disk(|disk| keys.iter().map(|key| disk.live[family as usize].get(key).cloned()).collect())
+    }
+
+    fn scan(&self, family: Family, from: Bound<&[u8]>, to: Bound<&[u8]>, visit: Visit<'_>) -> Result<(), EngineError> {
+        if is_empty(from, to) {
+            return Ok(());
+        }
+        let maps = self.snapshot()?;
+        for (key, value) in maps[family as usize].range::<[u8], _>((from, to)) {
+            if visit(key, value).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&self, batch: Batch) -> Result<(), EngineError> {
+        let bytes = batch.operations.iter().map(operation_bytes).sum();
+        self.with_disk(|disk| {
+            // Copies the maps only while a scan or a checkpoint holds them.
+            apply(Arc::make_mut(&mut disk.live), &batch);
+            disk.unflushed.push(batch);
+        })?;
+        self.unflushed_bytes.fetch_add(bytes, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn flush(&self) -> Result<(), EngineError> {
+        self.with_disk(|disk| {
+            for batch in std::mem::take(&mut disk.unflushed) {
+                apply(&mut disk.durable, &batch);
+            }
+        })?;
+        self.unflushed_bytes.store(0, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn unflushed_bytes(&self) -> u64 {
+        self.unflushed_bytes.load(Ordering::Relaxed)
+    }
+
+    fn checkpoint(&self) -> Result<Arc<dyn Checkpoint>, EngineError> {
+        Ok(Arc::new(MemCheckpoint { state: encode(&*self.snapshot()?) }))
+    }
+
+    fn reclaim(&self) -> Result<(), EngineError> {
+        self.with_disk(|_| ())
+    }
+
+    fn size(&self) -> Size {
+        let bytes = self
+            .snapshot()
+            .map_or(0, |maps| maps.iter().flatten().map(|(key, value)| (key.len() + value.len()) as u64).sum());
+        Size { total_bytes: bytes, in_use_bytes: bytes }
+    }
+}
+
+struct MemCheckpoint {
+    state: Bytes,
+}
+
+impl Checkpoint for MemCheckpoint {
+    fn files(&self) -> Vec<(String, u64)> {
+        vec![(STATE_FILE.into(), self.state.len() as u64)]
+    }
+
+    fn read(&self, file: &str, offset: u64, len: usize) -> Result<Bytes, EngineError> {
+        let offset = usize::try_from(offset).unwrap_or(usize::MAX);
+        if file != STATE_FILE || offset > self.state.len() {
+            return Err(EngineError(format!("no byte {offset} in file {file} of the checkpoint")));
+        }
+        Ok(self.state.slice(offset..self.state.len().min(offset.saturating_add(len))))
+    }
+}
+
+struct MemStaging {
+    home: MemHome,
+    received: Vec<u8>,
+}
+
+impl Staging for MemStaging {
+    fn write(&mut self, file: &str, offset: u64, data: &[u8]) -> Result<(), EngineError> {
+        if file != STATE_FILE || offset != self.received.len() as u64 {
+            return Err(EngineError(format!("unexpected bytes of file {file} at {offset}")));
+        }
+        self.received.extend_from_slice(data);
+        Ok(())
+    }
+
+    fn commit(self: Box<Self>) -> Result<Arc<dyn Engine>, EngineError> {
+        let maps = decode(self.received.into()).ok_or_else(|| EngineError("the received state is damaged".into()))?;
+        {
+            let mut disk = self.home.disk.lock();
+            disk.unflushed.clear();
+            disk.durable.clone_from(&maps);
+            disk.live = Arc::new(maps);
+            disk.life += 1;
+        }
+        self.home.open()
+    }
+}
+
+fn apply(maps: &mut Maps, batch: &Batch) {
+    for operation in &batch.operations {
+        match operation {
+            BatchOperation::Put(family, key, value) => {
+                maps[*family as usize].insert(key.clone(), value.clone());
+            }
+            BatchOperation::Delete(family, key) => {
+                maps[*family as usize].remove(key);
+            }
+            BatchOperation::DeleteRange(family, from, to) => {
+                if from < to {
+                    let map = &mut maps[*family as usize];
+                    let keys: Vec<Bytes> = map.range(from.clone()..to.clone()).map(|(key, _)| key.clone()).collect();
+                    for key in keys {
+                        map.remove(&key);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn operation_bytes(operation: &BatchOperation) -> u64 {
+    let bytes = match operation {
+        BatchOperation::Put(_, key, value) => key.len() + value.len(),
+        BatchOperation::Delete(_, key) => key.len(),
+        BatchOperation::DeleteRange(_, from, to) => from.len() + to.len(),
+    };
+    bytes as u64
+}
+
+/// Whether no key can be between two bounds; an ordered map would panic on some of those.
+fn is_empty(from: Bound<&[u8]>, to: Bound<&[u8]>) -> bool {
+    match (from, to) {
+        (Bound::Unbounded, _) | (_, Bound::Unbounded) => false,
+        (Bound::Included(from), Bound::Included(to)) => from > to,
+        (Bound::Included(from) | Bound::Excluded(from), Bound::Included(to) | Bound::Excluded(to)) => from >= to,
+    }
+}
+
+/// Per family: the number of its pairs, then each as length-prefixed key and value.
+fn encode(maps: &Maps) -> Bytes {
+    let mut bytes = BytesMut::new();
+    for map in maps {
+        bytes.put_u64(map.len() as u64);
+        for part in map.iter().flat_map(|(key, value)| [key, value]) {
+            bytes.put_u64(part.len() as u64);
+            bytes.put_slice(part);
+        }
+    }
+    bytes.freeze()
+}
+
+fn decode(mut bytes: Bytes) -> Option<Maps> {
+    let mut maps = Maps::default();
+    for map in &mut maps {
+        for _ in 0..bytes.try_get_u64().ok()? {
+            let key = decode_part(&mut bytes)?;
+            map.insert(key, decode_part(&mut bytes)?);
+        }
+    }
+    bytes.is_empty().then_some(maps)
+}
+
+fn decode_part(bytes: &mut Bytes) -> Option<Bytes> {
+    let len = usize::try_from(bytes.try_get_u64().ok()?).ok()?;
+    (len <= bytes.len()).then(|| bytes.split_to(len))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::ControlFlow;
+
+    use super::*;
+
+    fn put(engine: &dyn Engine, key: &'static str, value: &'static str) {
+        let mut batch = Batch::default();
+        batch.put(Family::Meta, key, value);
+        engine.write(batch).unwrap();
+    }
+
+    fn get(engine: &dyn Engine, key: &str) -> Option<Bytes> {
+        engine.get(Family::Meta, key.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn a_crash_forgets_what_was_not_flushed() {
+        let home = MemHome::new();
+        let engine = home.open().unwrap();
+        put(&*engine, "a", "1");
+        assert!(engine.unflushed_bytes() > 0);
+        engine.flush().unwrap();
+        assert_eq!(engine.unflushed_bytes(), 0);
+        put(&*engine, "b", "2");
+        home.crash();
+        assert!(engine.get(Family::Meta, b"a").is_err());
+        let engine = home.open().unwrap();
+        assert_eq!(get(&*engine, "a").unwrap(), "1");
+        assert_eq!(get(&*engine, "b"), None);
+    }
+
+    #[test]
+    fn a_crash_may_keep_a_prefix() {
+        let home = MemHome::new();
+        let engine = home.open().unwrap();
+        for key in ["a", "b", "c"] {
+            put(&*engine, key, "x");
+        }
+        assert_eq!(home.crash_keeping(2), 3);
+        let engine = home.open().unwrap();
+        assert!(get(&*engine, "b").is_some() && get(&*engine, "c").is_none());
+    }
+
+    #[test]
+    fn a_scan_sees_the_state_at_its_beginning() {
+        let engine = MemHome::new().open().unwrap();
+        put(&*engine, "a", "1");
+        put(&*engine, "b", "1");
+        let mut seen = Vec::new();
+        engine
+            .scan(Family::Meta, Bound::Unbounded, Bound::Unbounded, &mut |key, value| {
+                put(&*engine, "b", "2");
+                seen.push((key.to_vec(), value.to_vec()));
+                ControlFlow::Continue(())
+            })
+            .unwrap();
+        assert_eq!(seen, [(b"a".to_vec(), b"1".to_vec()), (b"b".to_vec(), b"1".to_vec())]);
+    }
+
+    #[test]
+    fn a_checkpoint_replaces_another_state() {
+        let source = MemHome::new().open().unwrap();
+        put(&*source, "a", "1");
+        let checkpoint = source.checkpoint().unwrap();
+        let home = MemHome::new();
+        let old = home.open().unwrap();
+        put(&*old, "z", "9");
+        let mut staging = home.stage().unwrap();
+        for (file, size) in checkpoint.files() {
+            for offset in 0..size {
+                staging.write(&file, offset, &checkpoint.read(&file, offset, 1).unwrap()).unwrap();
+            }
+        }
+        let engine = staging.commit().unwrap();
+        home.crash();
+        assert!(engine.get(Family::Meta, b"a").is_err());
+        let engine = home.open().unwrap();
+        assert_eq!(get(&*engine, "a").unwrap(), "1");
+        assert_eq!(get(&*engine, "z"), None);
+    }
+
+    #[test]
+    fn damage_of_a_received_state_is_found() {
+        let home = MemHome::new();
+        let mut staging = home.stage().unwrap();
+        staging.write(STATE_FILE, 0, &[0, 1]).unwrap();
+        assert!(staging.commit().is_err());
+    }
+}

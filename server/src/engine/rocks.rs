@@ -1,0 +1,534 @@
+//! The real engine: RocksDB with its own write-ahead log switched off.
+//!
+//! The raft log is the write-ahead log: a write here is durable at the next flush, and all families
+//! are flushed together, so that what a crash leaves is the state at one applied index.
+//!
+//! On disk, `<home>` holds numbered generations (`000001/`, …) and the file `CURRENT` with the number of
+//! the one that is in use. A received checkpoint is written into the next number and becomes current by
+//! one atomic rename of `CURRENT`; whatever `CURRENT` does not name is a leftover and removed at open.
+
+use std::fs;
+use std::io;
+use std::ops::{Bound, ControlFlow};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use rocksdb::{
+    BlockBasedOptions, BoundColumnFamily, Cache, ColumnFamilyDescriptor, CompactOptions, DBCompressionType,
+    DBWithThreadMode, FlushOptions, MultiThreaded, Options, ReadOptions, WriteBatch, WriteOptions,
+};
+
+use super::{
+    Batch, BatchOperation, Checkpoint, Engine, EngineError, EngineHome, FAMILIES, Family, Size, Staging, Visit,
+};
+
+type Db = DBWithThreadMode<MultiThreaded>;
+
+/// Memory of one memtable. Flushes are asked for well before it is full, see `mvcc`.
+const WRITE_BUFFER_BYTES: usize = 256 * 1024 * 1024;
+
+/// Memory for blocks that were read; live records are kept above the engine.
+const BLOCK_CACHE_BYTES: usize = 64 * 1024 * 1024;
+
+/// What background work may write a second: it must not take the disk from the raft log.
+const BACKGROUND_BYTES_PER_SECOND: i64 = 128 * 1024 * 1024;
+
+/// Names the generation in use.
+const CURRENT: &str = "CURRENT";
+
+impl From<rocksdb::Error> for EngineError {
+    fn from(error: rocksdb::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+fn failed(action: &str, path: &Path, error: &io::Error) -> EngineError {
+    EngineError(format!("{action} {}: {error}", path.display()))
+}
+
+fn family_name(family: Family) -> &'static str {
+    match family {
+        Family::Revisions => "revisions",
+        Family::Index => "index",
+        Family::Leases => "leases",
+        Family::Auth => "auth",
+        Family::Members => "members",
+        Family::Meta => "meta",
+    }
+}
+
+/// The folder below which the engine lives.
+#[derive(Clone, Debug)]
+pub struct RocksHome {
+    root: PathBuf,
+}
+
+impl RocksHome {
+    /// The engine of a data directory; see [`super::directory`]. Nothing is touched yet.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    fn generation(&self, number: u64) -> PathBuf {
+        self.root.join(format!("{number:06}"))
+    }
+
+    /// The generation in use, or 1 where nothing is yet.
+    fn current(&self) -> Result<u64, EngineError> {
+        let path = self.root.join(CURRENT);
+        match fs::read_to_string(&path) {
+            Ok(text) => text
+                .trim()
+                .parse()
+                .map_err(|_| EngineError(format!("{} does not hold a number: {text:?}", path.display()))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(1),
+            Err(error) => Err(failed("read", &path, &error)),
+        }
+    }
+
+    /// Makes a generation the one in use, atomically and durably.
+    fn set_current(&self, number: u64) -> Result<(), EngineError> {
+        let path = self.root.join(CURRENT);
+        let fresh = self.root.join("CURRENT.new");
+        let write = || -> io::Result<()> {
+            fs::write(&fresh, format!("{number}\n"))?;
+            fs::File::open(&fresh)?.sync_all()?;
+            fs::rename(&fresh, &path)?;
+            fs::File::open(&self.root)?.sync_all()
+        };
+        write().map_err(|error| failed("write", &path, &error))
+    }
+
+    /// Removes every folder that is not in use: a crash may have left some.
+    fn clean(&self, current: u64) -> Result<(), EngineError> {
+        let entries = fs::read_dir(&self.root).map_err(|error| failed("list", &self.root, &error))?;
+        for entry in entries {
+            let path = entry.map_err(|error| failed("list", &self.root, &error))?.path();
+            if path.is_dir() && path != self.generation(current) {
+                fs::remove_dir_all(&path).map_err(|error| failed("remove", &path, &error))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn open_generation(&self, number: u64) -> Result<Arc<dyn Engine>, EngineError> {
+        Ok(Arc::new(RocksEngine::open(self.generation(number), self.root.join("checkpoints"))?))
+    }
+}
+
+impl EngineHome for RocksHome {
+    fn open(&self) -> Result<Arc<dyn Engine>, EngineError> {
+        fs::create_dir_all(&self.root).map_err(|error| failed("create", &self.root, &error))?;
+        let current = self.current()?;
+        self.clean(current)?;
+        self.open_generation(current)
+    }
+
+    fn stage(&self) -> Result<Box<dyn Staging>, EngineError> {
+        let number = self.current()? + 1;
+        let directory = self.generation(number);
+        if directory.exists() {
+            fs::remove_dir_all(&directory).map_err(|error| failed("remove", &directory, &error))?;
+        }
+        fs::create_dir_all(&directory).map_err(|error| failed("create", &directory, &error))?;
+        Ok(Box::new(RocksStaging { home: self.clone(), number, directory, file: None, committed: false }))
+    }
+}
+
+/// A checkpoint on its way into the next generation.
+struct RocksStaging {
+    home: RocksHome,
+    number: u64,
+    directory: PathBuf,
+    /// The file that is being written; files come one after the other.
+    file: Option<(String, fs::File)>,
+    committed: bool,
+}
+
+impl RocksStaging {
+    fn sync_file(&mut self) -> Result<(), EngineError> {
+        match self.file.take() {
+            Some((name, file)) => file.sync_all().map_err(|error| failed("sync", &self.directory.join(name), &error)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Staging for RocksStaging {
+    fn write(&mut self, file: &str, offset: u64, data: &[u8]) -> Result<(), EngineError> {
+        use std::os::unix::fs::FileExt;
+        // The name comes from another member: it must stay inside the folder.
+        if file.is_empty() || file.contains(['/', '\\', '\0']) || file == "." || file == ".." {
+            return Err(EngineError(format!("checkpoint file name {file:?}")));
+        }
+        let path = self.directory.join(file);
+        if self.file.as_ref().is_none_or(|(name, _)| name != file) {
+            self.sync_file()?;
+            let created = fs::File::create(&path).map_err(|error| failed("create", &path, &error))?;
+            self.file = Some((file.to_owned(), created));
+        }
+        match &self.file {
+            Some((_, open)) => open.write_all_at(data, offset).map_err(|error| failed("write", &path, &error)),
+            None => Ok(()),
+        }
+    }
+
+    fn commit(mut self: Box<Self>) -> Result<Arc<dyn Engine>, EngineError> {
+        self.sync_file()?;
+        fs::File::open(&self.directory)
+            .and_then(|directory| directory.sync_all())
+            .map_err(|error| failed("sync", &self.directory, &error))?;
+        self.home.set_current(self.number)?;
+        self.committed = true;
+        self.home.clean(self.number)?;
+        self.home.open_generation(self.number)
+    }
+}
+
+impl Drop for RocksStaging {
+    fn drop(&mut self) {
+        if !self.committed {
+            // Half a checkpoint is of no use; what cannot be removed now goes at the next open.
+            fs::remove_dir_all(&self.directory).ok();
+        }
+    }
+}
+
+/// An open RocksDB.
+struct RocksEngine {
+    db: Arc<Db>,
+    directory: PathBuf,
+    checkpoints: PathBuf,
+    checkpoint_count: AtomicU64,
+    unflushed: AtomicU64,
+}
+
+fn database_options() -> Options {
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    options.create_missing_column_families(true);
+    options.set_atomic_flush(true);
+    options.set_max_background_jobs(2);
+    options.set_ratelimiter(BACKGROUND_BYTES_PER_SECOND, 100_000, 10);
+    options.set_max_open_files(1024);
+    options.set_keep_log_file_num(2);
+    options
+}
+
+fn family_options(cache: &Cache) -> Options {
+    let mut table = BlockBasedOptions::default();
+    table.set_block_cache(cache);
+    table.set_block_size(16 * 1024);
+    table.set_format_version(5);
+    let mut options = Options::default();
+    options.set_block_based_table_factory(&table);
+    options.set_compression_type(DBCompressionType::Lz4);
+    options.set_write_buffer_size(WRITE_BUFFER_BYTES);
+    options.set_max_write_buffer_number(3);
+    options.set_target_file_size_base(64 * 1024 * 1024);
+    options.set_max_bytes_for_level_base(512 * 1024 * 1024);
+    options
+}
+
+impl RocksEngine {
+    fn open(directory: PathBuf, checkpoints: PathBuf) -> Result<Self, EngineError> {
+        let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
+        let families = FAMILIES.map(|family| ColumnFamilyDescriptor::new(family_name(family), family_options(&cache)));
+        let db = Db::open_cf_descriptors(&database_options(), &directory, families)?;
+        Ok(Self {
+            db: Arc::new(db),
+            directory,
+            checkpoints,
+            checkpoint_count: AtomicU64::new(0),
+            unflushed: AtomicU64::new(0),
+        })
+    }
+
+    fn family(&self, family: Family) -> Result<Arc<BoundColumnFamily<'_>>, EngineError> {
+        let name = family_name(family);
+        self.db.cf_handle(name).ok_or_else(|| EngineError(format!("no family {name:?}")))
+    }
+
+    fn flush_with(&self, wait: bool) -> Result<(), EngineError> {
+        let mut options = FlushOptions::default();
+        options.set_wait(wait);
+        let families = FAMILIES.map(|family| self.family(family));
+        let families: Vec<_> = families.into_iter().collect::<Result<_, _>>()?;
+        self.unflushed.store(0, Ordering::Relaxed);
+        self.db.flush_cfs_opt(&families.iter().collect::<Vec<_>>(), &options)?;
+        Ok(())
+    }
+
+    fn property(&self, family: Family, name: &str) -> Result<u64, EngineError> {
+        Ok(self.db.property_int_value_cf(&self.family(family)?, name)?.unwrap_or(0))
+    }
+}
+
+impl Engine for RocksEngine {
+    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+        Ok(self.db.get_pinned_cf(&self.family(family)?, key)?.map(|value| Bytes::copy_from_slice(&value)))
+    }
+
+    fn multi_get(&self, family: Family, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>, EngineError> {
+        let values = self.db.batched_multi_get_cf(&self.family(family)?, keys, false);
+        values.into_iter().map(|value| Ok(value?.map(|value| Bytes::copy_from_slice(&value)))).collect()
+    }
+
+    fn scan(&self, family: Family, from: Bound<&[u8]>, to: Bound<&[u8]>, visit: Visit<'_>) -> Result<(), EngineError> {
+        let mut options = ReadOptions::default();
+        match to {
+            Bound::Excluded(key) => options.set_iterate_upper_bound(key),
+            Bound::Included(key) => options.set_iterate_upper_bound([key, b"\0"].concat()),
+            Bound::Unbounded => {}
+        }
+        // The smallest key after an excluded one is that key and a zero byte.
+        let start = match from {
+            Bound::Included(key) => key.to_vec(),
+            Bound::Excluded(key) => [key, b"\0"].concat(),
+            Bound::Unbounded => Vec::new(),
+        };
+        let mut iterator = self.db.raw_iterator_cf_opt(&self.family(family)?, options);
+        iterator.seek(&start);
+        while let Some((key, value)) = iterator.item() {
+            if let ControlFlow::Break(()) = visit(key, value) {
+                return Ok(());
+            }
+            iterator.next();
+        }
+        iterator.status()?;
+        Ok(())
+    }
+
+    fn write(&self, batch: Batch) -> Result<(), EngineError> {
+        let mut writes = WriteBatch::default();
+        for operation in &batch.operations {
+            match operation {
+                BatchOperation::Put(family, key, value) => writes.put_cf(&self.family(*family)?, key, value),
+                BatchOperation::Delete(family, key) => writes.delete_cf(&self.family(*family)?, key),
+                BatchOperation::DeleteRange(family, from, to) => {
+                    writes.delete_range_cf(&self.family(*family)?, from, to);
+                }
+            }
+        }
+        let bytes = writes.size_in_bytes() as u64;
+        let mut options = WriteOptions::default();
+        options.disable_wal(true);
+        self.db.write_opt(writes, &options)?;
+        self.unflushed.fetch_add(bytes, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn flush(&self) -> Result<(), EngineError> {
+        self.flush_with(true)
+    }
+
+    fn begin_flush(&self) -> Result<(), EngineError> {
+        self.flush_with(false)
+    }
+
+    fn is_flushing(&self) -> Result<bool, EngineError> {
+        for family in FAMILIES {
+            if self.property(family, "rocksdb.num-immutable-mem-table")? > 0 {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn unflushed_bytes(&self) -> u64 {
+        self.unflushed.load(Ordering::Relaxed)
+    }
+
+    fn checkpoint(&self) -> Result<Arc<dyn Checkpoint>, EngineError> {
+        // With the log off, what is not flushed would not be in it.
+        self.flush_with(true)?;
+        fs::create_dir_all(&self.checkpoints).map_err(|error| failed("create", &self.checkpoints, &error))?;
+        let directory = loop {
+            let number = self.checkpoint_count.fetch_add(1, Ordering::Relaxed);
+            let directory = self.checkpoints.join(format!("{number:06}"));
+            if !directory.exists() {
+                break directory;
+            }
+        };
+        rocksdb::checkpoint::Checkpoint::new(&self.db)?.create_checkpoint(&directory)?;
+        let mut files = Vec::new();
+        let entries = fs::read_dir(&directory).map_err(|error| failed("list", &directory, &error))?;
+        for entry in entries {
+            let entry = entry.map_err(|error| failed("list", &directory, &error))?;
+            let size = entry.metadata().map_err(|error| failed("stat", &entry.path(), &error))?.len();
+            files.push((entry.file_name().to_string_lossy().into_owned(), size));
+        }
+        files.sort();
+        Ok(Arc::new(RocksCheckpoint { directory, files }))
+    }
+
+    fn reclaim(&self) -> Result<(), EngineError> {
+        let mut options = CompactOptions::default();
+        options.set_exclusive_manual_compaction(false);
+        options.set_bottommost_level_compaction(rocksdb::BottommostLevelCompaction::Force);
+        for family in FAMILIES {
+            self.db.compact_range_cf_opt(&self.family(family)?, None::<&[u8]>, None::<&[u8]>, &options);
+        }
+        Ok(())
+    }
+
+    fn size(&self) -> Size {
+        let sum = |name: &str| FAMILIES.iter().filter_map(|family| self.property(*family, name).ok()).sum::<u64>();
+        let memory = sum("rocksdb.cur-size-all-mem-tables");
+        let files = directory_bytes(&self.directory);
+        Size { total_bytes: files + memory, in_use_bytes: sum("rocksdb.estimate-live-data-size") + memory }
+    }
+}
+
+/// Bytes of the files of a folder; what vanishes meanwhile counts nothing.
+fn directory_bytes(directory: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(directory) else {
+        return 0;
+    };
+    entries.filter_map(|entry| entry.ok()?.metadata().ok()).map(|metadata| metadata.len()).sum()
+}
+
+/// Hard links to the files of one moment.
+struct RocksCheckpoint {
+    directory: PathBuf,
+    files: Vec<(String, u64)>,
+}
+
+impl Checkpoint for RocksCheckpoint {
+    fn files(&self) -> Vec<(String, u64)> {
+        self.files.clone()
+    }
+
+    fn read(&self, file: &str, offset: u64, len: usize) -> Result<Bytes, EngineError> {
+        use std::os::unix::fs::FileExt;
+        let path = self.directory.join(file);
+        let read = || -> io::Result<Vec<u8>> {
+            let open = fs::File::open(&path)?;
+            let mut data = vec![0; len];
+            let mut filled = 0;
+            while filled < len {
+                match open.read_at(&mut data[filled..], offset + filled as u64)? {
+                    0 => break,
+                    read => filled += read,
+                }
+            }
+            data.truncate(filled);
+            Ok(data)
+        };
+        Ok(read().map_err(|error| failed("read", &path, &error))?.into())
+    }
+}
+
+impl Drop for RocksCheckpoint {
+    fn drop(&mut self) {
+        // Left over, it is removed at the next open.
+        fs::remove_dir_all(&self.directory).ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(engine: &Arc<dyn Engine>, family: Family, key: &'static str, value: &'static str) {
+        let mut batch = Batch::default();
+        batch.put(family, key, value);
+        engine.write(batch).unwrap();
+    }
+
+    fn keys(engine: &Arc<dyn Engine>, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut visit = |key: &[u8], _: &[u8]| {
+            found.push(String::from_utf8_lossy(key).into_owned());
+            ControlFlow::Continue(())
+        };
+        engine.scan(Family::Revisions, from, to, &mut visit).unwrap();
+        found
+    }
+
+    #[test]
+    fn what_is_flushed_is_there_after_reopening() {
+        let root = tempfile::tempdir().unwrap();
+        let home = RocksHome::new(root.path().join("db"));
+        let engine = home.open().unwrap();
+        put(&engine, Family::Meta, "k", "v");
+        put(&engine, Family::Revisions, "a", "1");
+        assert!(engine.unflushed_bytes() > 0);
+        engine.flush().unwrap();
+        assert_eq!(engine.unflushed_bytes(), 0);
+        drop(engine);
+        let engine = home.open().unwrap();
+        assert_eq!(engine.get(Family::Meta, b"k").unwrap().unwrap(), "v");
+        assert_eq!(engine.get(Family::Index, b"k").unwrap(), None);
+        let keys = [Bytes::from("a"), Bytes::from("b")];
+        assert_eq!(engine.multi_get(Family::Revisions, &keys).unwrap(), [Some(Bytes::from("1")), None]);
+    }
+
+    #[test]
+    fn a_scan_keeps_to_its_bounds() {
+        let root = tempfile::tempdir().unwrap();
+        let engine = RocksHome::new(root.path()).open().unwrap();
+        for key in ["a", "b", "c", "d"] {
+            put(&engine, Family::Revisions, key, "");
+        }
+        assert_eq!(keys(&engine, Bound::Unbounded, Bound::Unbounded), ["a", "b", "c", "d"]);
+        assert_eq!(keys(&engine, Bound::Excluded(b"a"), Bound::Included(b"c")), ["b", "c"]);
+        assert_eq!(keys(&engine, Bound::Included(b"b"), Bound::Excluded(b"d")), ["b", "c"]);
+        let mut batch = Batch::default();
+        batch.delete_range(Family::Revisions, "b", "d");
+        batch.delete(Family::Revisions, "a");
+        engine.write(batch).unwrap();
+        assert_eq!(keys(&engine, Bound::Unbounded, Bound::Unbounded), ["d"]);
+    }
+
+    fn copy(checkpoint: &dyn Checkpoint, staging: &mut dyn Staging) {
+        for (name, size) in checkpoint.files() {
+            let mut offset = 0;
+            loop {
+                let data = checkpoint.read(&name, offset, 1000).unwrap();
+                staging.write(&name, offset, &data).unwrap();
+                offset += data.len() as u64;
+                if offset >= size {
+                    break;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_replaces_the_state_of_another_home_and_only_once_it_is_whole() {
+        let (from_root, to_root) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let from = RocksHome::new(from_root.path()).open().unwrap();
+        put(&from, Family::Revisions, "new", "1");
+        let checkpoint = from.checkpoint().unwrap();
+        put(&from, Family::Revisions, "later", "1");
+
+        let home = RocksHome::new(to_root.path());
+        let old = home.open().unwrap();
+        put(&old, Family::Revisions, "old", "1");
+        old.flush().unwrap();
+        drop(home.stage().unwrap()); // given up: the old state stays
+        assert_eq!(keys(&old, Bound::Unbounded, Bound::Unbounded), ["old"]);
+
+        let mut staging = home.stage().unwrap();
+        copy(&*checkpoint, &mut *staging);
+        drop(old);
+        let new = staging.commit().unwrap();
+        assert_eq!(keys(&new, Bound::Unbounded, Bound::Unbounded), ["new"]);
+        drop(new);
+        assert_eq!(keys(&home.open().unwrap(), Bound::Unbounded, Bound::Unbounded), ["new"]);
+    }
+
+    #[test]
+    fn names_that_leave_the_folder_are_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let home = RocksHome::new(root.path());
+        home.open().unwrap();
+        let mut staging = home.stage().unwrap();
+        for name in ["../x", "/etc/x", "..", "", "a\0b"] {
+            assert!(staging.write(name, 0, b"x").is_err(), "{name:?}");
+        }
+    }
+}

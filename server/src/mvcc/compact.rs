@@ -1,0 +1,184 @@
+//! Removing compacted history in the background, slice by slice.
+//!
+//! A compaction moved the watermark; what it drops is found by walking the index (past the parts
+//! that have no history) and removed from the engine in batches. Each compaction is a round of
+//! its own: first its hash is taken, while all that it drops is still there, then it is removed.
+//!
+//! - **Invariant:** the revisions of a key are removed oldest first, so that what a crash leaves
+//!   behind never brings a deleted key back; its entry in the family `index` goes last.
+//! - **Invariant:** the family `index` never forgets a revision that is still stored: an entry is
+//!   written there only while nothing waits for its removal (`checkpoint`), so that a restart finds
+//!   the rest of an interrupted round again.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::hash::HashWalk;
+use super::index::{Fate, Tree};
+use super::read::ReadError;
+use super::store::released;
+use super::{Revision, Writer};
+use crate::engine::layout::{self, meta};
+use crate::engine::{Batch, Engine, EngineError, Family};
+use crate::limits;
+
+/// What is left to do of compactions.
+#[derive(Default)]
+pub(super) struct Compaction {
+    /// Compactions that have not ended, oldest first.
+    rounds: VecDeque<Round>,
+    phase: Phase,
+    /// Out of the index, but not of the engine.
+    graves: VecDeque<Grave>,
+}
+
+struct Round {
+    /// The compacted revision.
+    at: i64,
+    /// The compaction before it, where the hash is to be taken; a resumed round has lost the chance.
+    before: Option<i64>,
+}
+
+#[derive(Default)]
+enum Phase {
+    #[default]
+    Waiting,
+    Hashing(HashWalk),
+    /// Walking the index from this key on.
+    Sweeping(Vec<u8>),
+}
+
+enum Grave {
+    Revision(Revision),
+    /// A key of which no revision is left.
+    Key(Bytes),
+}
+
+impl Compaction {
+    /// Takes up what an earlier process left: history up to `finished` has been removed, up to
+    /// `compacted` it should be. The index may still know removed revisions: it is pruned.
+    pub(super) fn resume(tree: &mut Tree, finished: i64, compacted: i64) -> Self {
+        let mut compaction = Self::default();
+        if finished >= 0 {
+            let mut removed = Vec::new();
+            let mut cursor = Some(Vec::new());
+            while let Some(from) = cursor {
+                cursor = compaction.sweep(tree, &from, finished, &mut removed);
+                removed.clear();
+            }
+            compaction.graves.retain(|grave| matches!(grave, Grave::Key(_)));
+        }
+        if finished < compacted {
+            compaction.rounds.push_back(Round { at: compacted, before: None });
+        }
+        compaction
+    }
+
+    /// Adds committed compactions, each with the one before it.
+    pub(super) fn schedule(&mut self, compactions: Vec<(i64, i64)>) {
+        self.rounds.extend(compactions.into_iter().map(|(at, before)| Round { at, before: Some(before) }));
+        // A later round removes what an earlier one would; only the earlier hash is lost, and more
+        // hashes than these are not kept anyway. The first one is under way.
+        while self.rounds.len() > limits::COMPACTION_HASHES {
+            self.rounds.remove(1);
+        }
+    }
+
+    /// Whether the engine holds nothing that the index has forgotten.
+    pub(super) fn is_buried(&self) -> bool {
+        self.graves.is_empty()
+    }
+
+    /// Removes from the engine a slice of what is out of the index.
+    pub(super) fn bury(&mut self, engine: &dyn Engine) -> Result<(), EngineError> {
+        let mut batch = Batch::default();
+        for grave in self.graves.drain(..self.graves.len().min(limits::COMPACTION_SLICE_REVISIONS)) {
+            match grave {
+                Grave::Revision(revision) => {
+                    batch.delete(Family::Revisions, Bytes::copy_from_slice(&revision.to_bytes()));
+                }
+                Grave::Key(key) => batch.delete(Family::Index, key),
+            }
+        }
+        engine.write(batch)
+    }
+
+    /// Takes what a compaction at `at` drops out of a slice of the index. Returns where to go on.
+    fn sweep(&mut self, tree: &mut Tree, from: &[u8], at: i64, dead: &mut Vec<Revision>) -> Option<Vec<u8>> {
+        tree.sweep(from, limits::COMPACTION_SLICE_KEYS, &mut |key, entry| {
+            let is_gone = entry.has_history() && entry.compact(at, dead);
+            self.graves.extend(dead.drain(..).map(Grave::Revision));
+            if is_gone {
+                self.graves.push_back(Grave::Key(key.to_vec().into()));
+                return Fate::Remove;
+            }
+            Fate::Keep
+        })
+    }
+}
+
+impl Writer {
+    /// Does a bounded piece of the removal of compacted history; whether there is more to do.
+    pub fn compact_slice(&mut self) -> Result<bool, EngineError> {
+        let engine = self.engine.clone().ok_or_else(released)?;
+        let shared = self.shared.clone();
+        let compaction = &mut self.compaction;
+        if !compaction.is_buried() {
+            compaction.bury(&*engine)?;
+            return Ok(true);
+        }
+        let Some(round) = compaction.rounds.front() else { return Ok(false) };
+        let at = round.at;
+        match &mut compaction.phase {
+            Phase::Waiting => {
+                if shared.pins.allow_compaction(at) {
+                    compaction.phase = match round.before {
+                        Some(before) => Phase::Hashing(HashWalk::new(&shared, at, before).map_err(into_engine_error)?),
+                        None => Phase::Sweeping(Vec::new()),
+                    };
+                }
+            }
+            Phase::Hashing(walk) => {
+                if walk.step(&shared, &*engine, limits::HASH_SLICE_BYTES)?
+                    && let Phase::Hashing(walk) = std::mem::replace(&mut compaction.phase, Phase::Sweeping(Vec::new()))
+                {
+                    let mut hashes = shared.hashes.lock();
+                    hashes.push_back(walk.finish());
+                    while hashes.len() > limits::COMPACTION_HASHES {
+                        hashes.pop_front();
+                    }
+                }
+            }
+            Phase::Sweeping(cursor) => {
+                let from = std::mem::take(cursor);
+                let next = compaction.sweep(&mut shared.state.write().tree, &from, at, &mut Vec::new());
+                match next {
+                    Some(next) => compaction.phase = Phase::Sweeping(next),
+                    None => self.end_round(&*engine, at)?,
+                }
+            }
+        }
+        Ok(!self.compaction.rounds.is_empty() || !self.compaction.is_buried())
+    }
+
+    fn end_round(&mut self, engine: &dyn Engine, at: i64) -> Result<(), EngineError> {
+        while !self.compaction.is_buried() {
+            self.compaction.bury(engine)?;
+        }
+        let mut batch = Batch::default();
+        batch.put(Family::Meta, meta::COMPACTION_FINISHED, layout::meta_i64(at));
+        engine.write(batch)?;
+        self.compaction.phase = Phase::Waiting;
+        self.compaction.rounds.pop_front();
+        self.shared.finished.send_replace(at);
+        Ok(())
+    }
+}
+
+fn into_engine_error(error: ReadError) -> EngineError {
+    match error {
+        ReadError::Engine(error) => error,
+        error @ (ReadError::Compacted | ReadError::FutureRevision) => EngineError(format!("hashing: {error}")),
+    }
+}

@@ -1,0 +1,179 @@
+//! Opening: the index from the family `index`, then from the history that it does not cover.
+
+use std::ops::{Bound, ControlFlow};
+use std::sync::Arc;
+
+use super::checkpoint::Checkpoint;
+use super::compact::Compaction;
+use super::index::{Cache, Changes, Tree, decode_entry};
+use super::store::{Shared, State};
+use super::write::Run;
+use super::{Revision, Writer, record};
+use crate::engine::layout::{self, meta};
+use crate::engine::{Batch, Engine, EngineError, Family};
+use crate::limits;
+
+/// Why a store cannot be opened.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The engine failed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// A newer release wrote it.
+    #[error(
+        "the data has format {found}, this release knows {} at most: run the newer release that wrote it",
+        layout::FORMAT
+    )]
+    NewerFormat {
+        /// The format of the data.
+        found: u32,
+    },
+    /// What is stored cannot be right.
+    #[error("the data is damaged: {0}")]
+    Damaged(String),
+}
+
+/// What an engine held.
+struct Loaded {
+    tree: Tree,
+    revision: i64,
+    compacted: i64,
+    finished: i64,
+}
+
+impl Writer {
+    /// Opens the store in an engine, and loads its index. Records are kept in memory up to
+    /// `cache_bytes`.
+    pub fn open(engine: Arc<dyn Engine>, cache_bytes: u64) -> Result<Self, OpenError> {
+        let mut writer = Self {
+            shared: Arc::new(Shared::new(State::released(cache_bytes))),
+            engine: None,
+            cache_bytes,
+            run: Run::new(1, -1),
+            compaction: Compaction::default(),
+            checkpoint: Checkpoint::default(),
+        };
+        writer.reopen(engine)?;
+        Ok(writer)
+    }
+
+    /// Gives up the engine, so that its home can replace it. Reads fail until [`Writer::reopen`].
+    pub fn release(&mut self) {
+        self.engine = None;
+        self.run = Run::new(1, -1);
+        self.compaction = Compaction::default();
+        self.checkpoint = Checkpoint::default();
+        self.shared.hashes.lock().clear();
+        let cache_bytes = self.cache_bytes;
+        self.shared.publish(|state| {
+            let life = state.life + 1;
+            let (published, compacted) = (state.published, state.compacted);
+            *state = State { life, published, compacted, ..State::released(cache_bytes) };
+        });
+    }
+
+    /// Loads another engine in the place of the present one. Handles to read see its state.
+    pub fn reopen(&mut self, engine: Arc<dyn Engine>) -> Result<(), OpenError> {
+        check_format(&*engine)?;
+        let mut loaded = load(&*engine)?;
+        let applied = engine.get(Family::Meta, meta::APPLIED)?;
+        self.compaction = Compaction::resume(&mut loaded.tree, loaded.finished, loaded.compacted);
+        self.checkpoint = Checkpoint::opened(applied);
+        self.run = Run::new(loaded.revision, loaded.compacted);
+        self.engine = Some(engine.clone());
+        self.shared.hashes.lock().clear();
+        self.shared.finished.send_replace(loaded.finished);
+        let cache_bytes = self.cache_bytes;
+        self.shared.publish(|state| {
+            *state = State {
+                engine: Some(engine),
+                tree: loaded.tree,
+                cache: Cache::new(cache_bytes),
+                changes: Changes::new(loaded.revision, limits::INDEX_CHANGES_MAX),
+                published: loaded.revision,
+                compacted: loaded.compacted,
+                life: state.life + 1,
+            };
+        });
+        Ok(())
+    }
+}
+
+/// Refuses what a newer release wrote, and marks a new store.
+fn check_format(engine: &dyn Engine) -> Result<(), OpenError> {
+    match engine.get(Family::Meta, meta::FORMAT)? {
+        Some(bytes) => {
+            let found = bytes.as_ref().try_into().map(u32::from_be_bytes);
+            let found = found.map_err(|_| OpenError::Damaged(format!("the format is {bytes:?}")))?;
+            if found > layout::FORMAT { Err(OpenError::NewerFormat { found }) } else { Ok(()) }
+        }
+        None => {
+            let mut batch = Batch::default();
+            batch.put(Family::Meta, meta::FORMAT, layout::FORMAT.to_be_bytes().to_vec());
+            Ok(engine.write(batch)?)
+        }
+    }
+}
+
+fn load(engine: &dyn Engine) -> Result<Loaded, OpenError> {
+    let compacted = meta_i64(engine, meta::COMPACTED)?.unwrap_or(-1);
+    let finished = meta_i64(engine, meta::COMPACTION_FINISHED)?.unwrap_or(-1);
+    let indexed = meta_i64(engine, meta::INDEXED_REVISION)?.unwrap_or(0);
+    let stored = meta_i64(engine, meta::REVISION)?.unwrap_or(1);
+    let mut tree = load_index(engine)?;
+    let last = replay(engine, &mut tree, indexed)?;
+    for (name, value) in [("last record", last), ("index", indexed), ("compaction", compacted), ("removal", finished)] {
+        if value > stored {
+            return Err(OpenError::Damaged(format!("the {name} is of revision {value}, the store of {stored}")));
+        }
+    }
+    Ok(Loaded { tree, revision: stored, compacted, finished })
+}
+
+fn load_index(engine: &dyn Engine) -> Result<Tree, OpenError> {
+    let mut tree = Tree::default();
+    let mut failure = None;
+    engine.scan(Family::Index, Bound::Unbounded, Bound::Unbounded, &mut |key, value| match decode_entry(value) {
+        Some(entry) => {
+            tree.push(key, entry);
+            ControlFlow::Continue(())
+        }
+        None => {
+            failure = Some(OpenError::Damaged(format!("the index entry of key {:?}", String::from_utf8_lossy(key))));
+            ControlFlow::Break(())
+        }
+    })?;
+    failure.map_or(Ok(tree), Err)
+}
+
+/// Adds the history after a revision to the index; returns the revision of the last record.
+fn replay(engine: &dyn Engine, tree: &mut Tree, after: i64) -> Result<i64, OpenError> {
+    let from = Revision::first_of(after + 1).to_bytes();
+    let mut last = 0;
+    let mut failure = None;
+    engine.scan(Family::Revisions, Bound::Included(&from), Bound::Unbounded, &mut |key, value| {
+        let (Some(revision), Ok(parts)) = (Revision::from_bytes(key), record::parse(value)) else {
+            failure = Some(OpenError::Damaged(format!("the record at {key:?}")));
+            return ControlFlow::Break(());
+        };
+        tree.upsert(parts.key, |entry| {
+            if entry.revision() >= revision {
+                return; // a checkpoint that was not completed had it
+            }
+            if parts.is_delete {
+                entry.delete(revision);
+            } else {
+                entry.put(revision, parts.create_revision, parts.version, parts.lease);
+            }
+        });
+        last = revision.main;
+        ControlFlow::Continue(())
+    })?;
+    failure.map_or(Ok(last), Err)
+}
+
+fn meta_i64(engine: &dyn Engine, key: &[u8]) -> Result<Option<i64>, OpenError> {
+    let Some(bytes) = engine.get(Family::Meta, key)? else { return Ok(None) };
+    let damaged = || OpenError::Damaged(format!("{} is {bytes:?}", String::from_utf8_lossy(key)));
+    layout::decode_meta_i64(&bytes).map(Some).ok_or_else(damaged)
+}

@@ -1,0 +1,304 @@
+//! The store against the model, on random histories with crashes, flushes and compactions.
+
+use std::ops::{Bound, ControlFlow};
+
+use bytes::Bytes;
+use mainstay_proto::KeyRange;
+use proptest::prelude::*;
+
+use super::model::{Model, Refused};
+use super::*;
+use crate::engine::Family;
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// Commands of one run, each with its operations.
+    Run(Vec<Vec<Op>>),
+    /// Compaction at so many revisions before the newest, in a run of its own.
+    Compact(i64),
+    /// Some slices of background removal.
+    Slices(usize),
+    Flush,
+    /// A crash that keeps this share of the unflushed batches.
+    Crash(u8),
+    /// Reopening as after a snapshot.
+    Reopen,
+    Read(KeyRange, RangeOptions),
+    Hash(i64),
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Put(Bytes, u8, i64),
+    Delete(KeyRange, bool),
+    Read(KeyRange, RangeOptions),
+}
+
+fn key() -> impl Strategy<Value = Bytes> {
+    prop_oneof![
+        (0u8..6).prop_map(|n| Bytes::from(vec![b'a' + n])),
+        (0u8..40).prop_map(|n| Bytes::from(format!("prefix/{n:02}"))),
+        prop::collection::vec(any::<u8>(), 1..3).prop_map(Bytes::from),
+    ]
+}
+
+fn range() -> impl Strategy<Value = KeyRange> {
+    prop_oneof![
+        key().prop_map(KeyRange::single),
+        (key(), key()).prop_map(|(from, to)| KeyRange::new(from, to)),
+        key().prop_map(KeyRange::from_key),
+        Just(KeyRange::all()),
+        Just(KeyRange::prefix("prefix/")),
+    ]
+}
+
+/// The revision is relative to the newest one: positive is the past.
+fn options() -> impl Strategy<Value = RangeOptions> {
+    (prop_oneof![Just(0i64), -2i64..30], prop_oneof![Just(0i64), 1i64..5], any::<bool>(), any::<bool>())
+        .prop_map(|(revision, limit, count_only, keys_only)| RangeOptions { revision, limit, count_only, keys_only })
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        5 => (key(), any::<u8>(), 0i64..3).prop_map(|(key, value, lease)| Op::Put(key, value, lease)),
+        2 => (range(), any::<bool>()).prop_map(|(range, prev)| Op::Delete(range, prev)),
+        2 => (range(), options()).prop_map(|(range, options)| Op::Read(range, options)),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        10 => prop::collection::vec(prop::collection::vec(op(), 0..5), 1..4).prop_map(Step::Run),
+        2 => (-1i64..15).prop_map(Step::Compact),
+        3 => (1usize..4).prop_map(Step::Slices),
+        1 => Just(Step::Flush),
+        1 => any::<u8>().prop_map(Step::Crash),
+        1 => Just(Step::Reopen),
+        6 => (range(), options()).prop_map(|(range, options)| Step::Read(range, options)),
+        2 => (-1i64..15).prop_map(Step::Hash),
+    ]
+}
+
+/// The store, the model, and the model as it was after each batch that a crash may keep.
+struct World {
+    home: MemHome,
+    writer: Writer,
+    store: Store,
+    model: Model,
+    /// The models of the last flush and after each commit since.
+    past: Vec<Model>,
+}
+
+impl World {
+    fn new() -> Self {
+        let home = MemHome::new();
+        let mut writer = open(&home);
+        writer.maybe_flush(true).unwrap();
+        let store = writer.store();
+        Self { home, writer, store, model: Model::new(), past: vec![Model::new()] }
+    }
+
+    fn commit(&mut self) {
+        self.writer.commit().unwrap();
+        self.past.push(self.model.clone());
+    }
+
+    fn run(&mut self, commands: &[Vec<Op>]) {
+        let before = self.model.clone();
+        for ops in commands {
+            self.command(ops);
+            // What is not committed cannot be seen.
+            assert_eq!(self.store.revision(), before.revision);
+            assert_eq!(read(&self.store, &KeyRange::all(), &at(0)), before.range(&KeyRange::all(), &at(0)));
+        }
+        let events = self.writer.commit().unwrap();
+        self.past.push(self.model.clone());
+        assert_eq!(plain(&events), model_events(&self.model, before.revision + 1, self.model.revision));
+    }
+
+    fn command(&mut self, ops: &[Op]) {
+        let main = self.model.revision + 1;
+        let mut wrote = false;
+        let mut txn = self.writer.begin();
+        for op in ops {
+            let mut seen = self.model.clone();
+            seen.revision += i64::from(wrote);
+            assert_eq!(txn.revision(), seen.revision);
+            match op {
+                Op::Put(key, value, lease) => {
+                    let value = Bytes::from(vec![*value; 20]);
+                    let before = self.model.live(main).remove(key);
+                    let effect = txn.put(key.clone(), value.clone(), *lease).unwrap();
+                    assert_eq!(effect.existed, before.is_some());
+                    assert_eq!(effect.lease_before, before.map_or(0, |kv| kv.lease));
+                    self.model.put(main, key.clone(), value, *lease);
+                    wrote = true;
+                }
+                Op::Delete(range, want_prev) => {
+                    let expected = self.model.delete_range(main, range);
+                    let deleted = txn.delete_range(range, *want_prev).unwrap();
+                    let expected: Vec<DeletedKey> = expected
+                        .into_iter()
+                        .map(|kv| DeletedKey { key: kv.key.clone(), lease: kv.lease, prev: want_prev.then_some(kv) })
+                        .collect();
+                    assert_eq!(deleted, expected);
+                    wrote |= !deleted.is_empty();
+                }
+                Op::Read(range, options) => {
+                    let options = absolute(options, seen.revision);
+                    assert_eq!(refusal(txn.range(range, &options)), seen.range(range, &options));
+                    let first = seen.live(seen.revision).into_values().next();
+                    assert_eq!(txn.get(range.key()).unwrap(), seen.live(seen.revision).remove(range.key()));
+                    drop(first);
+                }
+            }
+        }
+        assert_eq!(txn.end(), wrote.then_some(main));
+        self.model.revision += i64::from(wrote);
+    }
+
+    fn crash(&mut self, share: u8) {
+        let unflushed = self.home.clone();
+        // Batches of checkpoints and removals are in between; which model it is, the revision and
+        // the watermark tell.
+        let all = usize::from(share) * 40 / 255;
+        unflushed.crash_keeping(all);
+        self.writer.release();
+        self.writer.reopen(self.home.open().unwrap()).unwrap();
+        let (revision, compacted) = (self.store.revision(), self.store.compact_revision());
+        let survivor = self.past.iter().find(|model| model.revision == revision && model.compacted == compacted);
+        self.model = survivor.expect("a state that was committed").clone();
+        // What survived is as good as flushed to the simulated disk.
+        self.past = vec![self.model.clone()];
+    }
+
+    fn check(&self) {
+        for back in 0..8 {
+            let options = absolute(&at(back), self.model.revision);
+            assert_eq!(read(&self.store, &KeyRange::all(), &options), self.model.range(&KeyRange::all(), &options));
+        }
+        assert_eq!(self.store.key_count() as usize, self.model.live(self.model.revision).len());
+        let from = self.model.compacted.max(1);
+        let slice = self.store.events(from, i64::MAX - 1, usize::MAX).unwrap();
+        let stored: Vec<_> = model_events(&self.model, from, self.model.revision);
+        assert_eq!(plain(&slice.revisions), stored);
+        let mut leased = Vec::new();
+        self.writer.for_each_leased(&mut |key, lease| leased.push((Bytes::copy_from_slice(key), lease)));
+        let live = self.model.live(self.model.revision).into_values();
+        assert_eq!(leased, live.filter(|kv| kv.lease != 0).map(|kv| (kv.key, kv.lease)).collect::<Vec<_>>());
+    }
+
+    /// Everything that is dropped is gone from the engine, and nothing else.
+    fn check_removal(&mut self) {
+        while self.writer.compact_slice().unwrap() {}
+        assert!(self.store.compaction_done(self.model.compacted));
+        let mut found = Vec::new();
+        let engine = self.writer.engine();
+        engine
+            .scan(Family::Revisions, Bound::Unbounded, Bound::Unbounded, &mut |key, _| {
+                found.push(Revision::from_bytes(key).unwrap());
+                ControlFlow::Continue(())
+            })
+            .unwrap();
+        assert_eq!(found, self.model.stored().iter().map(|change| change.revision).collect::<Vec<_>>());
+    }
+}
+
+fn absolute(options: &RangeOptions, newest: i64) -> RangeOptions {
+    let revision = if options.revision == 0 { 0 } else { (newest - options.revision).max(0) };
+    RangeOptions { revision, ..*options }
+}
+
+fn refusal(result: Result<RangeResult, ReadError>) -> Result<RangeResult, Refused> {
+    result.map_err(|error| match error {
+        ReadError::Compacted => Refused::Compacted,
+        ReadError::FutureRevision => Refused::Future,
+        ReadError::Engine(error) => panic!("{error}"),
+    })
+}
+
+fn read(store: &Store, range: &KeyRange, options: &RangeOptions) -> Result<RangeResult, Refused> {
+    refusal(store.range(range, options))
+}
+
+/// Events as (revision, key, record of a put).
+type PlainEvent = (i64, Bytes, Option<KeyValue>);
+
+fn plain(revisions: &[Arc<RevisionEvents>]) -> Vec<PlainEvent> {
+    let mut plain = Vec::new();
+    for revision in revisions {
+        for event in &revision.events {
+            let kv = event.kv.clone().unwrap();
+            assert_eq!(kv.mod_revision, revision.revision);
+            let is_put = event.r#type == 0;
+            plain.push((revision.revision, kv.key.clone(), is_put.then_some(kv)));
+        }
+    }
+    plain
+}
+
+fn model_events(model: &Model, from: i64, to: i64) -> Vec<PlainEvent> {
+    let stored = model.stored().into_iter().filter(|change| (from..=to).contains(&change.revision.main));
+    stored.map(|change| (change.revision.main, change.key.clone(), change.kv.clone())).collect()
+}
+
+fn check_history(steps: &[Step]) {
+    let mut world = World::new();
+    for step in steps {
+        match step {
+            Step::Run(commands) => world.run(commands),
+            Step::Compact(back) => {
+                let revision = world.model.revision - back;
+                let expected = world.model.compact(revision);
+                let actual = world.writer.compact(revision).map_err(|error| match error {
+                    ReadError::Compacted => Refused::Compacted,
+                    ReadError::FutureRevision => Refused::Future,
+                    ReadError::Engine(error) => panic!("{error}"),
+                });
+                assert_eq!(actual, expected);
+                world.commit();
+            }
+            Step::Slices(count) => {
+                for _ in 0..*count {
+                    world.writer.compact_slice().unwrap();
+                }
+            }
+            Step::Flush => {
+                world.writer.maybe_flush(true).unwrap();
+                world.past = vec![world.model.clone()];
+            }
+            Step::Crash(share) => world.crash(*share),
+            Step::Reopen => {
+                world.writer.release();
+                assert!(world.store.range(&KeyRange::all(), &at(0)).is_err());
+                world.writer.reopen(world.home.open().unwrap()).unwrap();
+            }
+            Step::Read(range, options) => {
+                let options = absolute(options, world.model.revision);
+                assert_eq!(read(&world.store, range, &options), world.model.range(range, &options));
+            }
+            Step::Hash(back) => {
+                let revision = world.model.revision - back;
+                if (world.model.compacted + 1..=world.model.revision).contains(&revision) && revision > 0 {
+                    assert_eq!(world.store.hash_kv(revision).unwrap().hash, world.model.hash(revision));
+                }
+            }
+        }
+        world.check();
+    }
+    world.check_removal();
+    world.check();
+    world.writer.maybe_flush(true).unwrap();
+    world.writer.reopen(world.home.open().unwrap()).unwrap();
+    world.check();
+    world.check_removal();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn the_store_equals_the_model(steps in prop::collection::vec(step(), 1..25)) {
+        check_history(&steps);
+    }
+}

@@ -1,0 +1,217 @@
+//! The rules of etcd, one by one.
+
+use super::*;
+use crate::engine::layout::meta;
+use crate::engine::{Batch, Family};
+
+#[test]
+fn a_new_store_is_at_revision_one() {
+    let mut writer = new_writer();
+    let store = writer.store();
+    assert_eq!((store.revision(), store.compact_revision(), writer.revision()), (1, -1, 1));
+    assert_eq!(store.range(&KeyRange::all(), &at(0)).unwrap(), RangeResult { revision: 1, ..RangeResult::default() });
+    assert_eq!(put(&mut writer, "k", "v"), 2);
+    assert_eq!(delete(&mut writer, "absent"), None);
+    assert_eq!(writer.revision(), 2);
+}
+
+#[test]
+fn versions_count_from_each_creation() {
+    let mut writer = new_writer();
+    put(&mut writer, "k", "1");
+    put(&mut writer, "k", "2");
+    delete(&mut writer, "k");
+    put(&mut writer, "k", "3");
+    let store = writer.store();
+    for (revision, expected) in [(2, Some((2, 1))), (3, Some((2, 2))), (4, None), (5, Some((5, 1)))] {
+        let kv = store.get_at(b"k", revision).unwrap();
+        assert_eq!(kv.map(|kv| (kv.create_revision, kv.version)), expected, "at {revision}");
+    }
+}
+
+#[test]
+fn one_transaction_is_one_revision_and_sees_itself() {
+    let mut writer = new_writer();
+    put(&mut writer, "a", "0");
+    let mut txn = writer.begin();
+    assert_eq!(txn.revision(), 2);
+    txn.put(bytes("b"), bytes("1"), 0).unwrap();
+    assert_eq!(txn.revision(), 3);
+    txn.delete_range(&KeyRange::all(), false).unwrap();
+    txn.put(bytes("a"), bytes("2"), 0).unwrap();
+    assert_eq!(show(&txn.range(&KeyRange::all(), &at(0)).unwrap()), ["a=2@3"]);
+    assert_eq!(txn.end(), Some(3));
+    assert_eq!(show(&writer.store().range(&KeyRange::all(), &at(0)).unwrap()), ["a=0@2"]);
+    let events = writer.commit().unwrap();
+    assert_eq!(events.len(), 1);
+    assert_eq!(events[0].events.len(), 4);
+    assert_eq!(show(&writer.store().range(&KeyRange::all(), &at(0)).unwrap()), ["a=2@3"]);
+}
+
+#[test]
+fn a_key_deleted_and_put_again_in_one_transaction_survives_everything() {
+    let home = MemHome::new();
+    let mut writer = open(&home);
+    put(&mut writer, "k", "old");
+    let mut txn = writer.begin();
+    txn.delete_range(&KeyRange::single("k"), false).unwrap();
+    txn.put(bytes("k"), bytes("new"), 0).unwrap();
+    txn.end();
+    writer.commit().unwrap();
+    let store = writer.store();
+    let kv = store.get_at(b"k", 3).unwrap().unwrap();
+    assert_eq!((kv.create_revision, kv.version), (3, 1));
+    let hash = store.hash_kv(3).unwrap().hash;
+    compact(&mut writer, 3);
+    assert_eq!(show(&store.range(&KeyRange::all(), &at(3)).unwrap()), ["k=new@3"]);
+    assert_eq!(store.hash_kv(3).unwrap().hash, hash);
+    let history = store.events(3, 3, 1).unwrap();
+    assert_eq!(history.revisions[0].events.len(), 1);
+    assert_eq!(history.next, 4);
+    writer.maybe_flush(true).unwrap();
+    home.crash();
+    let mut writer = open(&home);
+    assert_eq!(show(&writer.store().range(&KeyRange::all(), &at(3)).unwrap()), ["k=new@3"]);
+    put(&mut writer, "k", "newer");
+    compact(&mut writer, 4);
+    assert_eq!(show(&writer.store().range(&KeyRange::all(), &at(0)).unwrap()), ["k=newer@4"]);
+}
+
+#[test]
+fn compaction_refuses_what_etcd_refuses() {
+    let mut writer = new_writer();
+    put(&mut writer, "k", "v");
+    assert!(matches!(writer.compact(3), Err(ReadError::FutureRevision)));
+    assert!(matches!(writer.compact(-1), Err(ReadError::Compacted)));
+    compact(&mut writer, 0);
+    assert_eq!(writer.store().compact_revision(), 0);
+    assert!(matches!(writer.compact(0), Err(ReadError::Compacted)));
+    compact(&mut writer, 2);
+    let store = writer.store();
+    assert!(matches!(store.range(&KeyRange::all(), &at(1)), Err(ReadError::Compacted)));
+    assert!(store.range(&KeyRange::all(), &at(2)).is_ok());
+    assert!(matches!(store.range(&KeyRange::all(), &at(3)), Err(ReadError::FutureRevision)));
+    assert!(matches!(store.events(1, 9, 1), Err(ReadError::Compacted)));
+}
+
+#[test]
+fn a_tombstone_at_the_compacted_revision_is_still_an_event() {
+    let mut writer = new_writer();
+    put(&mut writer, "k", "v");
+    delete(&mut writer, "k");
+    compact(&mut writer, 3);
+    let history = writer.store().events(3, 9, usize::MAX).unwrap();
+    assert_eq!(history.revisions[0].events[0].r#type, 1);
+    assert_eq!(history.next, 4);
+    put(&mut writer, "other", "v");
+    compact(&mut writer, 4);
+    assert_eq!(writer.store().events(4, 9, usize::MAX).unwrap().revisions.len(), 1);
+}
+
+#[test]
+fn history_is_cut_between_revisions_only() {
+    let mut writer = new_writer();
+    put(&mut writer, "a", "1");
+    let mut txn = writer.begin();
+    txn.put(bytes("b"), bytes("1"), 0).unwrap();
+    txn.put(bytes("c"), bytes("1"), 0).unwrap();
+    txn.end();
+    writer.commit().unwrap();
+    put(&mut writer, "d", "1");
+    let store = writer.store();
+    for (from, max_bytes, expected, next) in [
+        (1, 1, &[(2, 1)][..], 3),
+        (3, 1, &[(3, 2)], 4),
+        (3, usize::MAX, &[(3, 2), (4, 1)], 5),
+        (5, 1, &[], 5),
+        (9, 1, &[], 9),
+    ] {
+        let slice = store.events(from, i64::MAX - 1, max_bytes).unwrap();
+        let found: Vec<_> = slice.revisions.iter().map(|events| (events.revision, events.events.len())).collect();
+        assert_eq!((&found[..], slice.next), (expected, next), "from {from}");
+    }
+}
+
+#[test]
+fn leases_are_told_of_and_left_out_of_keys() {
+    let mut writer = new_writer();
+    let mut txn = writer.begin();
+    assert_eq!(txn.put(bytes("k"), bytes("v"), 7).unwrap(), PutEffect { lease_before: 0, existed: false });
+    assert_eq!(txn.put(bytes("k"), bytes("v"), 8).unwrap(), PutEffect { lease_before: 7, existed: true });
+    let deleted = txn.delete_range(&KeyRange::single("k"), true).unwrap();
+    assert_eq!((deleted[0].lease, deleted[0].prev.as_ref().unwrap().version), (8, 2));
+    txn.put(bytes("k"), bytes("v"), 9).unwrap();
+    txn.end();
+    writer.commit().unwrap();
+    let keys_only = RangeOptions { keys_only: true, ..at(0) };
+    let found = writer.store().range(&KeyRange::all(), &keys_only).unwrap();
+    assert_eq!((found.kvs[0].lease, found.kvs[0].value.len(), found.kvs[0].version), (0, 0, 1));
+    assert_eq!(writer.store().get_at(b"k", 2).unwrap().unwrap().lease, 9);
+}
+
+#[test]
+fn long_ranges_go_on_from_slice_to_slice() {
+    let mut writer = new_writer();
+    let total = 2 * crate::limits::INDEX_SLICE_KEYS + 10;
+    for i in 0..total {
+        let mut txn = writer.begin();
+        txn.put(format!("k{i:06}").into(), bytes("v"), 0).unwrap();
+    }
+    writer.commit().unwrap();
+    let newest = writer.revision();
+    delete(&mut writer, "k000003");
+    let store = writer.store();
+    for (revision, limit, expected, count) in [
+        (0, 0, total - 1, total - 1),
+        (newest, 0, total, total),
+        (newest, 1500, 1500, total),
+        (newest - 5, 10, 10, total - 5),
+        (2, 0, 1, 1),
+    ] {
+        let options = RangeOptions { revision, limit, ..RangeOptions::default() };
+        let result = store.range(&KeyRange::prefix("k"), &options).unwrap();
+        assert_eq!((result.kvs.len(), result.count), (expected, count as i64), "{revision} {limit}");
+        assert!(result.kvs.is_sorted_by(|a, b| a.key < b.key));
+    }
+}
+
+#[test]
+fn cold_records_are_fetched_and_warmed_within_the_budget() {
+    let home = MemHome::new();
+    let mut writer = open(&home);
+    for i in 0..100 {
+        put(&mut writer, &format!("k{i:02}"), "some value");
+    }
+    writer.maybe_flush(true).unwrap();
+    let writer = Writer::open(home.open().unwrap(), 500).unwrap();
+    let store = writer.store();
+    assert_eq!(store.cached_bytes(), 0);
+    assert_eq!(store.get_at(b"k07", 101).unwrap().unwrap().value, "some value");
+    assert!(store.cached_bytes() > 0);
+    assert_eq!(store.range(&KeyRange::all(), &at(0)).unwrap().kvs.len(), 100);
+    assert!(store.cached_bytes() <= 500);
+}
+
+#[test]
+fn a_newer_format_is_refused() {
+    let engine = MemHome::new().open().unwrap();
+    let mut batch = Batch::default();
+    batch.put(Family::Meta, meta::FORMAT, 2u32.to_be_bytes().to_vec());
+    engine.write(batch).unwrap();
+    let error = Writer::open(engine, 0).err().unwrap();
+    assert!(matches!(error, OpenError::NewerFormat { found: 2 }));
+    assert!(error.to_string().contains("format 2"), "{error}");
+}
+
+#[test]
+fn the_batch_of_a_run_carries_what_others_add() {
+    let home = MemHome::new();
+    let mut writer = open(&home);
+    writer.batch().put(Family::Meta, meta::APPLIED, "five");
+    writer.commit().unwrap();
+    assert_eq!(writer.durable_applied(), None);
+    assert!(writer.maybe_flush(true).unwrap());
+    assert_eq!(writer.durable_applied().unwrap(), "five");
+    home.crash();
+    assert_eq!(open(&home).durable_applied().unwrap(), "five");
+}
