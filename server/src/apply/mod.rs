@@ -1,1 +1,37 @@
-//! apply.
+//! The deterministic core: a command and the state before it give the state after it and an outcome.
+//!
+//! Owns [`State`]: keys and values (through `mvcc::Writer`), leases, alarms and the members' attributes.
+//! Called by `raft/state_machine.rs`, one run of committed commands after another: [`apply`] for each,
+//! then [`State::commit`] once, which writes the run to the engine together with the applied position.
+//! `api` uses what needs no command: [`range_response`] and [`read_txn`].
+//!
+//! One file for each kind of command. None reads a clock, chance or configuration: what depends on
+//! those (a lease's id and least time to live, the end of a lease) was decided before proposing.
+//! Checks that need no state (empty keys, too many operations, duplicate keys, sort options) are made by
+//! `api` before proposing; a command that slipped past them is refused or has no effect, and never panics.
+//!
+//! - **Invariant:** the same commands give the same outcomes and the same hash, however they are cut
+//!   into runs (`tests::properties::runs_do_not_matter`).
+//! - **Invariant:** a refused command changes nothing (`tests::properties::the_model_agrees`).
+//! - **Invariant:** a writing command takes exactly one revision (`tests::properties::the_model_agrees`).
+
+mod alarm;
+mod compaction;
+mod compare;
+mod delete_range;
+mod dispatch;
+mod lease;
+mod member;
+mod put;
+mod range;
+mod read_txn;
+mod state;
+mod txn;
+mod view;
+
+pub use alarm::AlarmView;
+pub use dispatch::apply;
+pub use member::MemberView;
+pub use range::range_response;
+pub use read_txn::{ReadTxnError, is_read_only, read_txn};
+pub use state::{Committed, OpenError, State, StateOptions};

@@ -1,7 +1,9 @@
-//! The stored form of a lease, in the family of that name: its id, big-endian, to its granted and
-//! remaining time to live. Which keys are attached to it follows from the live records.
+//! The stored form of a lease, in the family of that name: its id to its granted and remaining time to
+//! live. Which keys are attached to it follows from the live records.
 
 use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::engine::layout;
 
 /// One stored lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +29,7 @@ pub struct RecordError {
 impl LeaseRecord {
     /// The key under which a lease is stored.
     pub fn key(id: i64) -> Bytes {
-        Bytes::copy_from_slice(&id.to_be_bytes())
+        layout::lease_key(id)
     }
 
     /// The value that is stored there.
@@ -41,10 +43,10 @@ impl LeaseRecord {
     /// Reads a stored pair.
     pub fn decode(key: &[u8], value: &[u8]) -> Result<Self, RecordError> {
         let malformed = RecordError { key_len: key.len(), value_len: value.len() };
-        let id = <[u8; 8]>::try_from(key).map_err(|_| malformed)?;
+        let id = layout::decode_lease_key(key).ok_or(malformed)?;
         let value = <[u8; 16]>::try_from(value).map_err(|_| malformed)?;
         let value = u128::from_be_bytes(value);
-        Ok(Self { id: i64::from_be_bytes(id), ttl: (value >> 64) as i64, remaining: value as i64 })
+        Ok(Self { id, ttl: (value >> 64) as i64, remaining: value as i64 })
     }
 }
 
@@ -56,7 +58,7 @@ mod tests {
     fn the_stored_bytes_are_fixed() {
         let record = LeaseRecord { id: -2, ttl: 60, remaining: 258 };
         let key = LeaseRecord::key(record.id);
-        assert_eq!(key.as_ref(), b"\xff\xff\xff\xff\xff\xff\xff\xfe");
+        assert_eq!(key.as_ref(), b"\x7f\xff\xff\xff\xff\xff\xff\xfe");
         assert_eq!(record.value().as_ref(), b"\0\0\0\0\0\0\0\x3c\0\0\0\0\0\0\x01\x02");
         assert_eq!(LeaseRecord::decode(&key, &record.value()), Ok(record));
     }

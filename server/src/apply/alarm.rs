@@ -1,0 +1,157 @@
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use mainstay_proto::etcdserverpb::alarm_request::AlarmAction;
+use mainstay_proto::etcdserverpb::{
+    AlarmMember, AlarmRequest, AlarmResponse, AlarmType, RequestOp, TxnRequest, request_op,
+};
+use prost::Message;
+
+use super::dispatch::done;
+use super::{OpenError, State};
+use crate::command::{Outcome, Refusal, command, outcome};
+use crate::engine::layout::meta;
+use crate::engine::{Engine, Family};
+
+/// The alarms that are raised.
+#[derive(Default)]
+pub(super) struct Alarms {
+    /// Ordered by kind, then by member.
+    raised: Arc<ArcSwap<Vec<AlarmMember>>>,
+}
+
+/// A read handle to the alarms that are raised.
+#[derive(Clone, Debug)]
+pub struct AlarmView {
+    raised: Arc<ArcSwap<Vec<AlarmMember>>>,
+}
+
+impl AlarmView {
+    /// Every alarm, by kind, then by member.
+    pub fn all(&self) -> Vec<AlarmMember> {
+        self.raised.load().to_vec()
+    }
+
+    /// Whether any member has raised an alarm of this kind.
+    pub fn is_raised(&self, kind: AlarmType) -> bool {
+        self.raised.load().iter().any(|alarm| alarm.alarm == i32::from(kind))
+    }
+}
+
+impl Alarms {
+    pub(super) fn view(&self) -> AlarmView {
+        AlarmView { raised: self.raised.clone() }
+    }
+
+    /// Loads what is stored.
+    pub(super) fn load(&mut self, engine: &Arc<dyn Engine>) -> Result<(), OpenError> {
+        let stored = engine.get(Family::Meta, meta::ALARMS)?.unwrap_or_default();
+        let raised = AlarmResponse::decode(stored).map_err(OpenError::Alarms)?.alarms;
+        self.raised.store(Arc::new(raised));
+        Ok(())
+    }
+
+    fn is_raised(&self, kind: AlarmType) -> bool {
+        self.raised.load().iter().any(|alarm| alarm.alarm == i32::from(kind))
+    }
+}
+
+/// Why alarms forbid a command.
+pub(super) fn refusal(alarms: &Alarms, command: &command::Kind) -> Option<Refusal> {
+    use command::Kind;
+    let grows = || match command {
+        Kind::Put(_) | Kind::LeaseGrant(_) => true,
+        Kind::Txn(request) => contains_put(request),
+        Kind::DeleteRange(_)
+        | Kind::Compaction(_)
+        | Kind::LeaseRevoke(_)
+        | Kind::LeaseCheckpoint(_)
+        | Kind::Alarm(_)
+        | Kind::MemberAttributes(_) => false,
+    };
+    let reads_or_writes_data = match command {
+        Kind::Put(_)
+        | Kind::DeleteRange(_)
+        | Kind::Txn(_)
+        | Kind::Compaction(_)
+        | Kind::LeaseGrant(_)
+        | Kind::LeaseRevoke(_) => true,
+        Kind::LeaseCheckpoint(_) | Kind::Alarm(_) | Kind::MemberAttributes(_) => false,
+    };
+    if reads_or_writes_data && alarms.is_raised(AlarmType::Corrupt) {
+        return Some(Refusal::Corrupt);
+    }
+    if alarms.is_raised(AlarmType::Nospace) && grows() {
+        return Some(Refusal::NoSpace);
+    }
+    None
+}
+
+/// Whether either branch may put. etcd asks whether the costlier branch costs anything, which is the
+/// same: only puts cost.
+fn contains_put(request: &TxnRequest) -> bool {
+    let puts = |operation: &RequestOp| match &operation.request {
+        Some(request_op::Request::RequestPut(_)) => true,
+        Some(request_op::Request::RequestTxn(nested)) => contains_put(nested),
+        Some(request_op::Request::RequestRange(_) | request_op::Request::RequestDeleteRange(_)) | None => false,
+    };
+    request.success.iter().chain(&request.failure).any(puts)
+}
+
+/// Lists, raises or lifts alarms. An unknown action does nothing; `api` refuses it before proposing.
+pub(super) fn apply(state: &mut State, request: &AlarmRequest) -> Outcome {
+    let alarm = AlarmMember { member_id: request.member_id, alarm: request.alarm };
+    let any = request.alarm == i32::from(AlarmType::None);
+    let mut raised = state.alarms.raised.load().to_vec();
+    let place = raised.binary_search_by_key(&order(&alarm), order);
+    let alarms = match (AlarmAction::try_from(request.action), place) {
+        (Ok(AlarmAction::Get), _) => {
+            raised.retain(|raised| any || raised.alarm == request.alarm);
+            raised
+        }
+        (Ok(AlarmAction::Activate), Err(place)) if !any => {
+            raised.insert(place, alarm);
+            replace(state, raised);
+            vec![alarm]
+        }
+        (Ok(AlarmAction::Activate), Ok(_)) => vec![alarm],
+        (Ok(AlarmAction::Deactivate), Ok(place)) => {
+            raised.remove(place);
+            replace(state, raised);
+            vec![alarm]
+        }
+        (Ok(AlarmAction::Activate | AlarmAction::Deactivate) | Err(_), _) => Vec::new(),
+    };
+    done(state, Some(outcome::Reply::Alarm(AlarmResponse { header: None, alarms })))
+}
+
+fn order(alarm: &AlarmMember) -> (i32, u64) {
+    (alarm.alarm, alarm.member_id)
+}
+
+fn replace(state: &mut State, raised: Vec<AlarmMember>) {
+    state.store.batch().put(Family::Meta, meta::ALARMS, encode(&raised));
+    state.alarms.raised.store(Arc::new(raised));
+}
+
+fn encode(raised: &[AlarmMember]) -> Bytes {
+    AlarmResponse { header: None, alarms: raised.to_vec() }.encode_to_vec().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stored_bytes_are_fixed() {
+        let alarms = [
+            AlarmMember { member_id: 258, alarm: AlarmType::Nospace.into() },
+            AlarmMember { member_id: 3, alarm: AlarmType::Corrupt.into() },
+        ];
+        let stored = encode(&alarms);
+        assert_eq!(stored.as_ref(), b"\x12\x05\x08\x82\x02\x10\x01\x12\x04\x08\x03\x10\x02");
+        assert_eq!(AlarmResponse::decode(stored).unwrap().alarms, alarms);
+        assert_eq!(encode(&[]).as_ref(), b"");
+    }
+}

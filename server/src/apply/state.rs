@@ -1,0 +1,165 @@
+use std::ops::{Bound, ControlFlow};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::RwLock;
+
+use super::alarm::Alarms;
+use super::member::Members;
+use super::{AlarmView, MemberView};
+use crate::engine::layout::meta;
+use crate::engine::{Engine, EngineError, Family};
+use crate::lease::{LeaseChange, LeaseRecord, LeaseView, Leases, RecordError};
+use crate::mvcc::{self, RevisionEvents, Store, Writer};
+
+/// Everything that commands change.
+///
+/// | what | family | key → value |
+/// |---|---|---|
+/// | keys and values | `revisions`, `index`, `meta` | see `mvcc` |
+/// | leases | `leases` | id → granted and remaining time to live ([`LeaseRecord`]) |
+/// | alarms | `meta` | `alarms` → those raised, as an `AlarmResponse` |
+/// | attributes | `members` | id → `MemberAttributes` |
+/// | applied position | `meta` | `applied` → opaque bytes of `raft` |
+///
+/// Changes of everything but keys and values are seen in the views as soon as they are applied, which
+/// may be ahead of the published revision by the run that is under way; they are committed in any case.
+pub struct State {
+    /// Keys and values, and the batch of the run.
+    pub store: Writer,
+    pub(super) leases: Arc<RwLock<Leases>>,
+    pub(super) alarms: Alarms,
+    pub(super) members: Members,
+    /// What the run changed of leases so far.
+    pub(super) lease_changes: Vec<LeaseChange>,
+    applied: Bytes,
+}
+
+/// How a state is opened.
+#[derive(Clone, Copy, Debug)]
+pub struct StateOptions {
+    /// Bytes of values that may be kept in memory.
+    pub cache_bytes: u64,
+}
+
+/// What a run of commands did, to be told in this order to the watch hub and the lease expirer.
+#[derive(Debug, Default)]
+pub struct Committed {
+    /// The events of each revision of the run.
+    pub events: Vec<Arc<RevisionEvents>>,
+    /// The changes of leases.
+    pub lease_changes: Vec<LeaseChange>,
+}
+
+/// Why a state could not be opened. Fatal.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Keys and values could not be loaded.
+    #[error(transparent)]
+    Store(#[from] mvcc::OpenError),
+    /// The engine failed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// A stored lease is malformed.
+    #[error(transparent)]
+    Lease(#[from] RecordError),
+    /// The stored alarms are malformed.
+    #[error("the stored alarms are malformed: {0}")]
+    Alarms(prost::DecodeError),
+    /// Stored attributes of a member are malformed.
+    #[error("the stored attributes of a member are malformed: {0}")]
+    Member(prost::DecodeError),
+}
+
+impl State {
+    /// Loads the state that an engine holds.
+    pub fn open(engine: Arc<dyn Engine>, options: StateOptions) -> Result<Self, OpenError> {
+        let mut state = Self {
+            store: Writer::open(engine, options.cache_bytes)?,
+            leases: Arc::default(),
+            alarms: Alarms::default(),
+            members: Members::default(),
+            lease_changes: Vec::new(),
+            applied: Bytes::new(),
+        };
+        state.load()?;
+        Ok(state)
+    }
+
+    /// A reader of keys and values.
+    pub fn store(&self) -> Store {
+        self.store.store()
+    }
+
+    /// A reader of leases.
+    pub fn leases(&self) -> LeaseView {
+        LeaseView::new(self.leases.clone())
+    }
+
+    /// A reader of alarms.
+    pub fn alarms(&self) -> AlarmView {
+        self.alarms.view()
+    }
+
+    /// A reader of what members published of themselves.
+    pub fn members(&self) -> MemberView {
+        self.members.view()
+    }
+
+    /// What was last passed to [`State::commit`]; empty when there was nothing yet.
+    pub fn applied(&self) -> Bytes {
+        self.applied.clone()
+    }
+
+    /// Ends a run: writes it to the engine, with the applied position inside, and shows it to readers.
+    pub fn commit(&mut self, applied: Bytes) -> Result<Committed, EngineError> {
+        self.store.batch().put(Family::Meta, meta::APPLIED, applied.clone());
+        let events = self.store.commit()?;
+        self.applied = applied;
+        Ok(Committed { events, lease_changes: std::mem::take(&mut self.lease_changes) })
+    }
+
+    /// Loads the state again after a received snapshot replaced the engine; views show the new one.
+    pub fn reopen(&mut self, engine: Arc<dyn Engine>) -> Result<(), OpenError> {
+        self.store.reopen(engine)?;
+        self.load()
+    }
+
+    /// Drops every reference to the engine, so that it can be replaced. Until [`State::reopen`] reads of
+    /// keys and values fail, and the other views show what was.
+    pub fn release(&mut self) {
+        self.store.release();
+    }
+
+    /// Loads everything but keys and values.
+    fn load(&mut self) -> Result<(), OpenError> {
+        let engine = self.store.engine().clone();
+        let leases = load_leases(&engine, &self.store)?;
+        *self.leases.write() = leases;
+        self.alarms.load(&engine)?;
+        self.members.load(&engine)?;
+        self.applied = engine.get(Family::Meta, meta::APPLIED)?.unwrap_or_default();
+        self.lease_changes.clear();
+        Ok(())
+    }
+}
+
+fn load_leases(engine: &Arc<dyn Engine>, store: &Writer) -> Result<Leases, OpenError> {
+    let mut leases = Leases::default();
+    let mut malformed = Ok(());
+    engine.scan(Family::Leases, Bound::Unbounded, Bound::Unbounded, &mut |key, value| match LeaseRecord::decode(
+        key, value,
+    ) {
+        Ok(record) => {
+            leases.insert(record.id, record.ttl, record.remaining);
+            ControlFlow::Continue(())
+        }
+        Err(error) => {
+            malformed = Err(error);
+            ControlFlow::Break(())
+        }
+    })?;
+    malformed?;
+    store.for_each_leased(&mut |key, id| leases.attach(id, key));
+    Ok(leases)
+}
