@@ -1,1 +1,11 @@
-//! leader.
+//! Duties that a member has only while it leads.
+//!
+//! - [`lease_expirer`] knows when leases end and ends them, and answers for what is left of them.
+//! - [`auto_compaction`] discards history on a schedule.
+//!
+//! Called by `node.rs`, which starts them and tells them of leadership. They change the replicated state
+//! like anyone else, by proposing commands, and hold nothing that a new leader would miss.
+
+pub mod auto_compaction;
+mod deadlines;
+pub mod lease_expirer;
