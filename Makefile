@@ -61,7 +61,7 @@ test-unit: setup ## tests beside the code, and the documentation's examples
 
 .PHONY: test-processes
 test-processes: setup $(if $(given),,test-binary) ## real processes: kill -9, lost quorum, restart, bad flags
-	@MAINSTAY_BIN="$(under_test)" $(CARGO) test --quiet --package mainstay-tests --test it
+	@MAINSTAY_BIN="$(under_test)" $(CARGO) test --quiet --package mainstay-tests --test it -- --test-threads=1 --nocapture
 
 .PHONY: test-compat
 test-compat: setup $(if $(given),,test-binary) ## etcd's own Go client and etcdctl against one member

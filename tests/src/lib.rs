@@ -1,1 +1,21 @@
 //! What proves mainstay: clusters, workloads, faults and checkers.
+//!
+//! - [`Cluster`] is what a test does to members: start, kill, pause, isolate. [`ProcessCluster`]
+//!   does it to real processes; a simulation brings its own.
+//! - [`workload`] makes traffic and keeps a record of what was promised to it.
+//! - [`checker`] holds one property per file against such a record.
+//! - [`scenario`] puts them together once, for any cluster; `it/` runs them on processes.
+//!
+//! Nothing here knows the server: members are reached through their API, so that the same tests
+//! run against etcd itself, which is how the tests are tested.
+
+pub mod checker;
+mod cluster;
+#[cfg(not(madsim))]
+mod process_cluster;
+pub mod scenario;
+pub mod workload;
+
+pub use cluster::{Cluster, leader, wait_until_serving};
+#[cfg(not(madsim))]
+pub use process_cluster::{ProcessCluster, binary, free_port};

@@ -1,0 +1,10 @@
+//! Real processes: one member's basics, kills, cuts, lost quorum, restarts, refused starts.
+//!
+//! `MAINSTAY_BIN` names the binary under test; etcd's own binary must pass, too.
+
+#![allow(clippy::unwrap_used)] // a test fails by panicking
+
+mod faults;
+mod restart;
+mod single_member;
+mod startup;

@@ -1,0 +1,9 @@
+//! Properties, one per file, each held against what a workload recorded.
+
+mod equal_members;
+mod exactly_once;
+mod watch_order;
+
+pub use equal_members::equal_members;
+pub use exactly_once::{Found, exactly_once};
+pub use watch_order::WatchOrder;

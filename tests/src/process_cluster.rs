@@ -1,0 +1,223 @@
+//! A cluster of real processes on loopback.
+
+mod links;
+mod port;
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use mainstay_client::{Client, ClientOptions};
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
+
+use crate::cluster::Cluster;
+use links::Links;
+pub use port::free_port;
+
+/// How long a member may take to end when it is asked to.
+const ENDS_WITHIN: Duration = Duration::from_secs(30);
+
+/// The server binary under test: `MAINSTAY_BIN`, which may be etcd's.
+pub fn binary() -> PathBuf {
+    std::env::var_os("MAINSTAY_BIN").map(PathBuf::from).expect("MAINSTAY_BIN names the server to test")
+}
+
+/// Real processes with their data in a temporary folder, which is kept where the test fails.
+///
+/// Members reach each other through proxies of the test, so that they can be cut off from each
+/// other. Dropping the cluster kills what still runs.
+pub struct ProcessCluster {
+    binary: PathBuf,
+    home: Option<TempDir>,
+    members: Vec<Member>,
+    links: Links,
+    flags: Vec<String>,
+}
+
+struct Member {
+    name: String,
+    client_url: String,
+    listen_peer_url: String,
+    process: Option<Child>,
+    paused: bool,
+}
+
+impl ProcessCluster {
+    /// Starts `size` members of the binary under test and waits until all of them serve.
+    pub async fn start_all(size: usize) -> Result<Self> {
+        Self::start_all_with(size, &[]).await
+    }
+
+    /// The same, with further flags for every member.
+    pub async fn start_all_with(size: usize, flags: &[&str]) -> Result<Self> {
+        let mut cluster = Self {
+            binary: binary(),
+            home: Some(tempfile::Builder::new().prefix("mainstay-it-").tempdir()?),
+            members: Vec::new(),
+            links: Links::new(),
+            flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
+        };
+        for member in 0..size {
+            let peer = free_port()?;
+            cluster.links.open(member, peer).await?;
+            cluster.members.push(Member {
+                name: format!("m{member}"),
+                client_url: format!("http://127.0.0.1:{}", free_port()?),
+                listen_peer_url: format!("http://127.0.0.1:{peer}"),
+                process: None,
+                paused: false,
+            });
+        }
+        for member in 0..size {
+            Cluster::start(&mut cluster, member).await?;
+        }
+        crate::cluster::wait_until_serving(&cluster, 0..size).await?;
+        Ok(cluster)
+    }
+
+    /// The folder that holds the data and the logs.
+    pub fn home(&self) -> &Path {
+        self.home.as_ref().map(TempDir::path).expect("the folder lives as long as the cluster")
+    }
+
+    /// The data folder of a member.
+    pub fn data_dir(&self, member: usize) -> PathBuf {
+        self.home().join(format!("{}.etcd", self.members[member].name))
+    }
+
+    /// Where clients reach a member.
+    pub fn client_url(&self, member: usize) -> &str {
+        &self.members[member].client_url
+    }
+
+    /// What a member has written to its log so far.
+    pub fn log(&self, member: usize) -> Result<String> {
+        let mut text = Vec::new();
+        File::open(self.log_path(member))?.read_to_end(&mut text)?;
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+
+    fn log_path(&self, member: usize) -> PathBuf {
+        self.home().join(format!("{}.log", self.members[member].name))
+    }
+
+    /// Sends a signal to the process of a member, which is a child that nobody has waited for: its
+    /// id cannot belong to another process.
+    fn signal(&self, member: usize, signal: Signal) -> Result<()> {
+        let process = self.members[member].process.as_ref().context("the member is not running")?;
+        kill_process(Pid::from_child(process), signal)?;
+        Ok(())
+    }
+}
+
+impl Cluster for ProcessCluster {
+    fn size(&self) -> usize {
+        self.members.len()
+    }
+
+    fn client(&self, first: usize, options: ClientOptions) -> Client {
+        let mut urls: Vec<&str> = self.members.iter().map(|member| member.client_url.as_str()).collect();
+        urls.rotate_left(first);
+        Client::connect(urls, options).expect("the endpoints are well-formed")
+    }
+
+    async fn start(&mut self, member: usize) -> Result<()> {
+        ensure!(self.members[member].process.is_none(), "member {member} is already running");
+        let initial: Vec<String> =
+            (0..self.size()).map(|i| format!("{}={}", self.members[i].name, self.links.url(i))).collect();
+        let log = File::options().create(true).append(true).open(self.log_path(member))?;
+        let Member { name, client_url, listen_peer_url, .. } = &self.members[member];
+        let process = Command::new(&self.binary)
+            .arg(format!("--name={name}"))
+            .arg(format!("--data-dir={}", self.data_dir(member).display()))
+            .arg(format!("--listen-client-urls={client_url}"))
+            .arg(format!("--advertise-client-urls={client_url}"))
+            .arg(format!("--listen-peer-urls={listen_peer_url}"))
+            .arg(format!("--initial-advertise-peer-urls={}", self.links.url(member)))
+            .arg(format!("--initial-cluster={}", initial.join(",")))
+            .args(&self.flags)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("starting {}", self.binary.display()))?;
+        self.links.owned_by(member, process.id());
+        self.members[member].process = Some(process);
+        Ok(())
+    }
+
+    async fn kill(&mut self, member: usize) -> Result<()> {
+        let mut process = self.members[member].process.take().context("the member is not running")?;
+        self.members[member].paused = false;
+        process.kill()?;
+        process.wait()?;
+        Ok(())
+    }
+
+    async fn stop(&mut self, member: usize) -> Result<()> {
+        self.signal(member, Signal::TERM)?;
+        let asked = Instant::now();
+        while asked.elapsed() < ENDS_WITHIN {
+            let process = self.members[member].process.as_mut().context("the member is not running")?;
+            if process.try_wait()?.is_some() {
+                self.members[member].process = None;
+                return Ok(());
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+        bail!("member {member} did not end within {ENDS_WITHIN:?} of SIGTERM")
+    }
+
+    fn pause(&mut self, member: usize) -> Result<()> {
+        self.signal(member, Signal::STOP)?;
+        self.members[member].paused = true;
+        Ok(())
+    }
+
+    fn resume(&mut self, member: usize) -> Result<()> {
+        self.signal(member, Signal::CONT)?;
+        self.members[member].paused = false;
+        Ok(())
+    }
+
+    fn isolate(&mut self, member: usize) -> Result<()> {
+        self.links.isolate(member);
+        Ok(())
+    }
+
+    fn heal(&mut self) -> Result<()> {
+        self.links.heal();
+        Ok(())
+    }
+}
+
+impl Drop for ProcessCluster {
+    fn drop(&mut self) {
+        for member in &mut self.members {
+            if let Some(process) = &mut member.process {
+                // Best effort: the test's own verdict matters more than a process that is gone already.
+                let _killed = process.kill();
+                let _ended = process.wait();
+            }
+        }
+        if std::thread::panicking()
+            && let Some(home) = self.home.take()
+        {
+            let kept = home.keep();
+            eprintln!("data and logs of the members are kept in {}", kept.display());
+            for member in &self.members {
+                let log = fs::read_to_string(kept.join(format!("{}.log", member.name))).unwrap_or_default();
+                let lines: Vec<&str> = log.lines().collect();
+                eprintln!("--- the end of the log of {}", member.name);
+                for line in &lines[lines.len().saturating_sub(10)..] {
+                    eprintln!("{line}");
+                }
+            }
+        }
+    }
+}
