@@ -29,6 +29,9 @@ mod state;
 mod txn;
 mod view;
 
+#[cfg(test)]
+mod tests;
+
 pub use alarm::AlarmView;
 pub use dispatch::apply;
 pub use member::MemberView;

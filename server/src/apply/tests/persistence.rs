@@ -1,0 +1,142 @@
+//! The state over restarts, crashes and received snapshots.
+
+use mainstay_proto::etcdserverpb::AlarmType;
+use mainstay_proto::etcdserverpb::alarm_request::AlarmAction;
+use mainstay_proto::mainstay::MemberAttributes;
+
+use super::commands::*;
+use super::*;
+use crate::apply::OpenError;
+use crate::command::command::Kind;
+use crate::engine::{Batch, Engine, Family};
+use crate::lease::LeaseTerm;
+use crate::mvcc::RangeOptions;
+
+fn attributes(id: u64, name: &str) -> MemberAttributes {
+    MemberAttributes { id, name: name.into(), client_urls: vec![format!("http://{name}:2379")] }
+}
+
+/// One of everything.
+fn fill(fixture: &mut Fixture, applied: &'static [u8]) {
+    for command in [
+        grant(7, 60),
+        grant(-8, 3_600),
+        put_leased("a", "1", 7),
+        put_leased("b", "2", -8),
+        put_leased("c", "3", 7),
+        checkpoint(-8, 90),
+        Kind::MemberAttributes(attributes(1, "one")),
+        Kind::MemberAttributes(attributes(2, "two")),
+        alarm(AlarmAction::Activate, 2, AlarmType::Corrupt),
+        alarm(AlarmAction::Activate, 1, AlarmType::Nospace),
+        alarm(AlarmAction::Deactivate, 2, AlarmType::Corrupt),
+    ] {
+        fixture.apply(&command);
+    }
+    fixture.state.commit(Bytes::from_static(applied)).unwrap();
+}
+
+#[track_caller]
+fn check_filled(state: &State, applied: &str) {
+    assert_eq!(state.applied(), applied);
+    assert_eq!(state.store().revision(), 4);
+    let leases = state.leases();
+    let long = LeaseTerm { id: -8, ttl: 3_600, remaining: 90 };
+    assert_eq!(leases.terms(), [long, LeaseTerm { id: 7, ttl: 60, remaining: 0 }]);
+    assert_eq!(leases.keys(7), ["a", "c"]);
+    assert_eq!(leases.keys(-8), ["b"]);
+    assert_eq!((leases.count(), leases.granted_ttl(7), leases.granted_ttl(9)), (2, Some(60), None));
+    assert!(state.alarms().is_raised(AlarmType::Nospace) && !state.alarms().is_raised(AlarmType::Corrupt));
+    assert_eq!(state.members().get(2), Some(attributes(2, "two")));
+    assert_eq!(state.members().all().len(), 2);
+}
+
+#[test]
+fn a_new_state_is_empty() {
+    let state = Fixture::new().state;
+    assert_eq!(state.applied(), "");
+    assert_eq!(state.store().revision(), 1);
+    assert_eq!((state.leases().count(), state.alarms().all().len(), state.members().all().len()), (0, 0, 0));
+}
+
+#[test]
+fn everything_is_found_again() {
+    let mut fixture = Fixture::new();
+    fill(&mut fixture, b"at 11");
+    check_filled(&fixture.state, "at 11");
+    let home = fixture.home.clone();
+    drop(fixture);
+    check_filled(&open(&home), "at 11");
+}
+
+#[test]
+fn a_crash_takes_whole_runs() {
+    let mut fixture = Fixture::new();
+    fill(&mut fixture, b"at 11");
+    fixture.state.store.maybe_flush(true).unwrap();
+    fixture.apply(&revoke(7));
+    fixture.apply(&alarm(AlarmAction::Deactivate, 1, AlarmType::Nospace));
+    fixture.apply(&Kind::MemberAttributes(attributes(3, "three")));
+    fixture.state.commit(Bytes::from_static(b"at 14")).unwrap();
+    assert_eq!((fixture.state.store().revision(), fixture.state.leases().count()), (5, 1));
+    fixture.home.crash();
+    let home = fixture.home.clone();
+    drop(fixture);
+    check_filled(&open(&home), "at 11");
+}
+
+#[test]
+fn a_run_without_changes_still_moves_the_applied_position() {
+    let mut fixture = Fixture::new();
+    assert!(fixture.state.commit(Bytes::from_static(b"one")).unwrap().events.is_empty());
+    fixture.state.commit(Bytes::from_static(b"two")).unwrap();
+    let home = fixture.home.clone();
+    drop(fixture);
+    assert_eq!(open(&home).applied(), "two");
+}
+
+#[test]
+fn a_received_snapshot_is_seen_by_views_that_were_there_before() {
+    let mut sender = Fixture::new();
+    fill(&mut sender, b"at 11");
+    let checkpoint = sender.home.open().unwrap().checkpoint().unwrap();
+
+    let mut receiver = Fixture::new();
+    receiver.run(&grant(5, 10));
+    receiver.run(&put_leased("x", "", 5));
+    receiver.run(&Kind::MemberAttributes(attributes(9, "nine")));
+    let (store, leases) = (receiver.state.store(), receiver.state.leases());
+    let (alarms, members) = (receiver.state.alarms(), receiver.state.members());
+    let mut staging = receiver.home.stage().unwrap();
+    for (file, size) in checkpoint.files() {
+        staging.write(&file, 0, &checkpoint.read(&file, 0, size as usize).unwrap()).unwrap();
+    }
+    receiver.state.release();
+    let engine = staging.commit().unwrap();
+    receiver.state.reopen(engine).unwrap();
+
+    check_filled(&receiver.state, "at 11");
+    assert_eq!(leases.all(), [-8, 7]);
+    assert_eq!((alarms.all().len(), members.get(9)), (1, None));
+    let found = store.range(&mainstay_proto::KeyRange::all(), &RangeOptions::default()).unwrap();
+    assert_eq!(show_kvs(&found.kvs), " a=1@2/2/1~7 b=2@3/3/1~-8 c=3@4/4/1~7");
+    receiver.run(&revoke(7));
+    assert_eq!(leases.all(), [-8]);
+}
+
+#[test]
+fn damage_is_refused() {
+    fn opened_with(family: Family, key: &'static [u8], value: &'static [u8]) -> OpenError {
+        let fixture = Fixture::new();
+        let engine: Arc<dyn Engine> = fixture.home.open().unwrap();
+        let mut batch = Batch::default();
+        batch.put(family, key, value);
+        engine.write(batch).unwrap();
+        drop(fixture.state);
+        State::open(engine, StateOptions { cache_bytes: 0 }).err().unwrap()
+    }
+    assert!(matches!(opened_with(Family::Leases, b"short", &[0; 16]), OpenError::Lease(_)));
+    assert!(matches!(opened_with(Family::Leases, &[0; 8], &[0; 15]), OpenError::Lease(_)));
+    assert!(matches!(opened_with(Family::Members, &[0; 8], b"\xff"), OpenError::Member(_)));
+    assert!(matches!(opened_with(Family::Meta, b"alarms", b"\xff"), OpenError::Alarms(_)));
+}
