@@ -72,6 +72,14 @@ const ROOMS: [(&str, u8); 11] = [
     ("engine", 4),
 ];
 
+/// The rooms named right after `crate::`: one, or a group in braces.
+fn first_segments(path: &str) -> impl Iterator<Item = &str> {
+    let (list, entries) = path.strip_prefix('{').map_or((path, 1), |group| (group, usize::MAX));
+    list.split(',')
+        .take(entries)
+        .filter_map(|entry| entry.trim().split(|c: char| !c.is_alphanumeric() && c != '_').next())
+}
+
 /// Replies and events flow back through channels that were handed down, so a room needs to know
 /// only what stands to its right; that is what makes each testable without the ones to its left.
 #[test]
@@ -83,9 +91,10 @@ fn rooms_import_to_the_right() {
         let Some(here) = place(&room) else { continue };
         for (number, line) in code(&text) {
             for (at, _) in line.match_indices("crate::") {
-                let other = line[at + 7..].split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap();
-                if other != room && place(other).is_some_and(|there| there <= here) {
-                    found.push(format!("{path}:{number}: {room} uses {other}"));
+                for other in first_segments(&line[at + 7..]) {
+                    if other != room && place(other).is_some_and(|there| there <= here) {
+                        found.push(format!("{path}:{number}: {room} uses {other}"));
+                    }
                 }
             }
         }
