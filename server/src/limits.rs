@@ -9,6 +9,18 @@ pub const GRPC_OVERHEAD_BYTES: usize = 512 * 1024;
 /// "too many requests"; as in etcd.
 pub const COMMIT_APPLY_GAP_MAX: u64 = 5_000;
 
+/// Entries that are applied with one write of the engine.
+pub const APPLY_RUN_ENTRIES: usize = 512;
+
+/// Bytes of one chunk of a snapshot on its way to a peer.
+pub const SNAPSHOT_CHUNK_BYTES: usize = 1024 * 1024;
+
+/// Largest message between members: a batch of entries, each up to the largest request.
+pub const PEER_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
+
+/// Waiting calls that one round of ReadIndex answers at most.
+pub const READ_INDEX_INBOX: usize = 65_536;
+
 /// Proposals of this member that may be under way at once.
 pub const PROPOSALS_MAX: usize = 16_384;
 

@@ -9,6 +9,6 @@ mod real;
 mod sim;
 
 #[cfg(not(madsim))]
-pub use real::{PeerChannel, connect};
+pub use real::{PeerChannel, connect, never_sent};
 #[cfg(madsim)]
-pub use sim::{PeerChannel, connect, serve};
+pub use sim::{PeerChannel, connect, never_sent, serve};

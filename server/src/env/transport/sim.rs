@@ -19,6 +19,14 @@ use tonic::Status;
 use tonic::body::Body;
 use tower_service::Service;
 
+/// How a failure begins after which nothing was sent.
+const NOT_CONNECTED: &str = "not connected";
+
+/// Whether a failed request certainly never left this member: no connection could be made.
+pub fn never_sent(status: &Status) -> bool {
+    status.message().starts_with(NOT_CONNECTED)
+}
+
 /// What travels: the head of a request or response, then its frames, then its end.
 enum Message {
     Request(http::request::Parts),
@@ -165,8 +173,8 @@ async fn exchange(
     let endpoint = Endpoint::bind("0.0.0.0:0").await.map_err(unavailable)?;
     let (sender, mut receiver) = tokio::time::timeout(connect_timeout, endpoint.connect1(address))
         .await
-        .map_err(|_| Status::unavailable("connect timed out"))?
-        .map_err(unavailable)?;
+        .map_err(|_| Status::unavailable(format!("{NOT_CONNECTED}: timed out")))?
+        .map_err(|error| Status::unavailable(format!("{NOT_CONNECTED}: {error}")))?;
     let sender = Arc::new(sender);
     let (head, body) = request.into_parts();
     send(&sender, Message::Request(head)).await.map_err(unavailable)?;
