@@ -8,7 +8,7 @@ use std::time::Duration;
 use mainstay_raft_log::RaftLog;
 use openraft::async_runtime::WatchReceiver;
 use openraft::error::{InitializeError, RaftError};
-use openraft::{ServerState, SnapshotPolicy};
+use openraft::{ReadPolicy, ServerState, SnapshotPolicy};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
@@ -25,6 +25,9 @@ use crate::watch::Hub;
 
 /// Pause between two slices of background compaction, so that commands are not held up.
 const COMPACTION_PAUSE: Duration = Duration::from_millis(10);
+
+/// Pause before a new leader asks again whether it has a quorum.
+const LEADERSHIP_PAUSE: Duration = Duration::from_millis(50);
 
 /// What consensus has to know of this member and its cluster.
 #[derive(Clone, Debug)]
@@ -199,18 +202,37 @@ fn raft_config(options: &ConsensusOptions) -> openraft::Config {
 }
 
 /// Tells the lessor when this member gains and loses the leadership.
+///
+/// It gains it, as far as leases go, once its state covers everything that was committed before its
+/// term: earlier, a revocation by its predecessor may be ahead of what is applied here.
 async fn tell_lessor(raft: Raft, lessor: Lessor) {
     let mut metrics = raft.server_metrics();
-    let mut leading = None;
+    let mut told = None;
     loop {
-        let now = {
+        let leading = {
             let metrics = metrics.borrow_and_update();
             (metrics.state == ServerState::Leader).then_some(metrics.vote.leader_id.term)
         };
-        if now != leading {
-            leading = now;
-            tracing::info!(term = now, "{}", if now.is_some() { "became leader" } else { "lost the leadership" });
-            lessor.leadership(leading).await;
+        if let Some(term) = told
+            && leading != told
+        {
+            tracing::info!(term, "lost the leadership");
+            lessor.leadership(false, term).await;
+            told = None;
+        }
+        if let Some(term) = leading
+            && told.is_none()
+        {
+            if raft.ensure_linearizable(ReadPolicy::ReadIndex).await.is_err() {
+                tokio::time::sleep(LEADERSHIP_PAUSE).await;
+                continue; // no quorum yet, or deposed meanwhile: look again
+            }
+            if metrics.borrow_watched().vote.leader_id.term == term {
+                tracing::info!(term, "became leader");
+                lessor.leadership(true, term).await;
+                told = leading;
+            }
+            continue;
         }
         if metrics.changed().await.is_err() {
             return;
