@@ -9,6 +9,18 @@ mod real;
 mod sim;
 
 #[cfg(not(madsim))]
-pub use real::{PeerChannel, connect, never_sent};
+pub use real::{PeerChannel, connect};
 #[cfg(madsim)]
-pub use sim::{PeerChannel, connect, never_sent, serve};
+pub use sim::{PeerChannel, connect, serve};
+
+/// Whether a failed request certainly never left this member: no connection could be made.
+pub fn never_sent(status: &tonic::Status) -> bool {
+    let mut source = std::error::Error::source(status);
+    while let Some(error) = source {
+        if error.is::<tonic::ConnectError>() {
+            return true;
+        }
+        source = error.source();
+    }
+    false
+}

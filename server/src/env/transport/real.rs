@@ -27,15 +27,3 @@ pub fn connect(url: &str, connect_timeout: Duration) -> Result<PeerChannel, Stri
         .initial_connection_window_size(4 * STREAM_WINDOW_BYTES)
         .connect_lazy())
 }
-
-/// Whether a failed request certainly never left this member: no connection could be made.
-pub fn never_sent(status: &tonic::Status) -> bool {
-    let mut source = std::error::Error::source(status);
-    while let Some(error) = source {
-        if error.is::<tonic::ConnectError>() {
-            return true;
-        }
-        source = error.source();
-    }
-    false
-}

@@ -19,14 +19,6 @@ use tonic::Status;
 use tonic::body::Body;
 use tower_service::Service;
 
-/// How a failure begins after which nothing was sent.
-const NOT_CONNECTED: &str = "not connected";
-
-/// Whether a failed request certainly never left this member: no connection could be made.
-pub fn never_sent(status: &Status) -> bool {
-    status.message().starts_with(NOT_CONNECTED)
-}
-
 /// What travels: the head of a request or response, then its frames, then its end.
 enum Message {
     Request(http::request::Parts),
@@ -152,7 +144,7 @@ fn incoming(receiver: Receiver, sender: Arc<Sender>) -> Body {
 
 impl Service<http::Request<Body>> for PeerChannel {
     type Response = http::Response<Body>;
-    type Error = Status;
+    type Error = BoxError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 
     fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
@@ -164,24 +156,31 @@ impl Service<http::Request<Body>> for PeerChannel {
     }
 }
 
+/// An error of any kind, as tonic and tower pass them.
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A failure before anything was sent, in the type by which a caller knows it.
+fn not_connected(error: std::io::Error) -> BoxError {
+    Box::new(tonic::ConnectError(Box::new(error)))
+}
+
 async fn exchange(
     address: SocketAddr,
     connect_timeout: Duration,
     request: http::Request<Body>,
-) -> Result<http::Response<Body>, Status> {
-    let unavailable = |error: std::io::Error| Status::unavailable(error.to_string());
-    let endpoint = Endpoint::bind("0.0.0.0:0").await.map_err(unavailable)?;
+) -> Result<http::Response<Body>, BoxError> {
+    let endpoint = Endpoint::bind("0.0.0.0:0").await.map_err(not_connected)?;
     let (sender, mut receiver) = tokio::time::timeout(connect_timeout, endpoint.connect1(address))
         .await
-        .map_err(|_| Status::unavailable(format!("{NOT_CONNECTED}: timed out")))?
-        .map_err(|error| Status::unavailable(format!("{NOT_CONNECTED}: {error}")))?;
+        .map_err(|_| not_connected(std::io::ErrorKind::TimedOut.into()))?
+        .map_err(not_connected)?;
     let sender = Arc::new(sender);
     let (head, body) = request.into_parts();
-    send(&sender, Message::Request(head)).await.map_err(unavailable)?;
+    send(&sender, Message::Request(head)).await?;
     let copy = tokio::task::spawn(outgoing(body, sender.clone()));
     let guard = AbortOnDrop(copy);
     let Some(Message::Response(head)) = next(&mut receiver).await else {
-        return Err(Status::unavailable("connection reset"));
+        return Err(Status::unavailable("connection reset").into());
     };
     let frames = futures_util::stream::unfold(Some((incoming(receiver, sender), guard)), |state| async move {
         let (mut body, guard) = state?;
