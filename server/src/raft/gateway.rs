@@ -13,11 +13,12 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
+use super::codec;
 use super::peers::Peers;
 use super::read_index::ReadIndex;
 use super::type_config::{EncodedCommand, Raft, TypeConfig, Vote};
 use crate::apply::MemberView;
-use crate::command::{self, Command, Outcome};
+use crate::command::{self, Command, Outcome, command as kind};
 use crate::env::transport::{self, PeerChannel};
 use crate::lease::{Lessor, Remaining};
 use crate::limits;
@@ -165,7 +166,7 @@ impl Gateway {
     ///
     /// When it returns, this member's own state includes the command. A timeout leaves open whether
     /// the command takes effect.
-    pub async fn propose(&self, command: command::Kind) -> Result<Outcome, Unavailable> {
+    pub async fn propose(&self, command: kind::Kind) -> Result<Outcome, Unavailable> {
         let bytes = command::encode(&Command { kind: Some(command) });
         if bytes.len() > self.inner.options.request_bytes_max {
             return Err(Unavailable::TooLarge);
@@ -179,7 +180,7 @@ impl Gateway {
     }
 
     /// Replicates a command only if this member leads in `term`; for duties that a deposed leader must not carry out.
-    pub async fn propose_as_leader(&self, term: u64, command: command::Kind) -> Result<Outcome, Unavailable> {
+    pub async fn propose_as_leader(&self, term: u64, command: kind::Kind) -> Result<Outcome, Unavailable> {
         let bytes = command::encode(&Command { kind: Some(command) });
         let (_, outcome) = self.within_timeout(self.propose_here(bytes, Some(term))).await?;
         Ok(outcome)
@@ -200,7 +201,7 @@ impl Gateway {
         let metrics = metrics.borrow_watched();
         let id = self.inner.options.member_id;
         let leader = match metrics.current_leader {
-            Some(leader) if leader == id => self.has_quorum(metrics.millis_since_quorum_ack).then_some(leader),
+            Some(leader) if leader == id => metrics.last_quorum_acked.is_some_and(|at| self.is_recent(openraft::Instant::elapsed(&*at))).then_some(leader),
             Some(leader) => self.leader_was_heard(metrics.current_term).then_some(leader),
             None => None,
         };
@@ -209,7 +210,7 @@ impl Gateway {
             member_id: id,
             leader,
             term: metrics.current_term,
-            committed: metrics.committed.map_or(0, |log_id| log_id.index),
+            committed: metrics.cluster_committed.map_or(0, |log_id| log_id.index),
             applied: *self.inner.applied.borrow(),
             is_learner: !metrics.membership_config.voter_ids().any(|voter| voter == id),
         }
@@ -268,7 +269,7 @@ impl Gateway {
         let (responder, answer) = ProgressResponder::<TypeConfig, _>::complete_only();
         let write = self.inner.raft.write(EncodedCommand(command)).responder(responder);
         let sent = match term {
-            Some(term) => write.with_leader(openraft::impls::leader_id_std::CommittedLeaderId::new(term)).await,
+            Some(term) => write.with_leader(codec::log_id(term, 0).leader_id).await,
             None => write.await,
         };
         sent.map_err(|_| Unavailable::Stopped)?;
@@ -417,16 +418,14 @@ impl Gateway {
         self.inner.peers.client(id, stored.membership())
     }
 
-    /// Whether this member, as the leader, was acknowledged by a quorum within two election timeouts.
-    fn has_quorum(&self, millis_since_quorum_ack: Option<u64>) -> bool {
-        let limit = 2 * self.inner.options.election_timeout;
-        millis_since_quorum_ack.is_some_and(|millis| Duration::from_millis(millis) <= limit)
+    /// Whether something so long ago still counts: within two election timeouts.
+    fn is_recent(&self, ago: Duration) -> bool {
+        ago <= 2 * self.inner.options.election_timeout
     }
 
     /// Whether the leader of a term was heard of within two election timeouts.
     fn leader_was_heard(&self, term: u64) -> bool {
-        let limit = 2 * self.inner.options.election_timeout;
-        self.inner.contact.lock().is_some_and(|(of, at)| of == term && at.elapsed() <= limit)
+        self.inner.contact.lock().is_some_and(|(of, at)| of == term && self.is_recent(at.elapsed()))
     }
 }
 

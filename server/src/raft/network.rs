@@ -174,7 +174,7 @@ impl RaftNetworkV2<TypeConfig> for Connection {
             let (sent_tx, sent_rx) = mpsc::unbounded_channel();
             let requests = input.map(move |request| {
                 // Received for as long as the answers are read; after that nobody asks.
-                drop(sent_tx.send(Instant::now()));
+                sent_tx.send(Instant::now()).ok();
                 codec::append_to_wire(cluster_id, request)
             });
             let responses = self.call(|mut client| async move { client.append(requests).await }, limit).await?;

@@ -25,7 +25,7 @@ impl ReadIndex {
     pub(crate) fn spawn<F, R>(round: F) -> (Self, tokio::task::JoinHandle<()>)
     where
         F: Fn() -> R + Send + 'static,
-        R: Future<Output = Result<u64, Unavailable>> + Send,
+        R: Future<Output = Result<u64, Unavailable>> + Send + 'static,
     {
         let (inbox, waiting) = mpsc::channel(limits::READ_INDEX_INBOX);
         (Self { inbox }, tokio::task::spawn(run(waiting, round)))
@@ -53,7 +53,7 @@ where
         let result = round().await;
         for reply in replies.drain(..) {
             // A reader that gave up needs no answer.
-            drop(reply.send(result));
+            reply.send(result).ok();
         }
     }
 }
