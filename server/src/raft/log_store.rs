@@ -168,6 +168,8 @@ impl RaftLogStorage<TypeConfig> for LogStore {
                 payload: codec::payload_to_bytes(&entry),
             })
             .collect();
+        // The log refuses what exceeds its inbox; consensus waits instead, which is its back-pressure.
+        self.log.room().await;
         self.log.append(records, Box::new(move |result| callback.io_completed(result.map_err(failed))));
         Ok(())
     }
