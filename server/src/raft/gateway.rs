@@ -201,7 +201,12 @@ impl Gateway {
         let metrics = metrics.borrow_watched();
         let id = self.inner.options.member_id;
         let leader = match metrics.current_leader {
-            Some(leader) if leader == id => metrics.last_quorum_acked.is_some_and(|at| self.is_recent(openraft::Instant::elapsed(&*at))).then_some(leader),
+            Some(leader) if leader == id => {
+                // A sole voter is its own quorum, and nobody acknowledges anything to it.
+                let alone = metrics.membership_config.voter_ids().eq([id]);
+                let acknowledged = metrics.last_quorum_acked.map(|at| openraft::Instant::elapsed(&*at));
+                (alone || acknowledged.is_some_and(|ago| self.is_recent(ago))).then_some(leader)
+            }
             Some(leader) => self.leader_was_heard(metrics.current_term).then_some(leader),
             None => None,
         };
