@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_raft_log::disk::sim::SimMedium;
-use mainstay_server::api::{Rpc, RpcObserver};
+use mainstay_server::api::{Rpc, RpcKind, RpcObserver};
 use mainstay_server::config::{Config, Given, Invocation};
 use mainstay_server::engine::mem::MemHome;
 use mainstay_server::env::transport;
@@ -109,7 +109,13 @@ impl Member {
 /// Nobody counts requests in a simulation.
 struct Silent;
 
-impl RpcObserver for Silent {}
+impl RpcObserver for Silent {
+    fn started(&self, _rpc: &'static Rpc) {}
+    fn received(&self, _rpc: &'static Rpc) {}
+    fn sent(&self, _rpc: &'static Rpc) {}
+    fn handled(&self, _rpc: &'static Rpc, _code: tonic::Code, _elapsed: Duration) {}
+    fn client_request(&self, _kind: RpcKind, _version: &str) {}
+}
 
 /// Connects a client over the simulated network.
 pub(crate) struct SimConnector;

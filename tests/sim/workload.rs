@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mainstay_client::{Client, Compare, Put, Range, Txn, WatchOptions};
+use mainstay_client::{Client, Compare, Put, Range, Txn, Update, Watch};
 use madsim::rand::{Rng, thread_rng};
 use tokio::time::Instant;
 
@@ -72,7 +72,7 @@ async fn count(client: &Client, recorder: &Recorder) {
     };
     let (value, revision) = found.map_or((0, 0), |kv| (number(&kv.value), kv.mod_revision));
     let txn = Txn::new()
-        .when(Compare::mod_revision(COUNTER).equal(revision))
+        .when(Compare::mod_revision(COUNTER).equals(revision))
         .then(Put::new(COUNTER, (value + 1).to_string()))
         .otherwise(Range::key(COUNTER));
     match client.txn(txn).await {
@@ -84,17 +84,23 @@ async fn count(client: &Client, recorder: &Recorder) {
 
 /// Watches all registers from the first revision on, through every crash.
 pub(crate) async fn watch(client: Client, recorder: Recorder) {
-    let mut watch = client.watch(WatchOptions::prefix("r/").from_revision(1));
-    while let Ok(batch) = watch.next().await {
+    let mut watcher = loop {
+        match client.watch(Watch::prefix("r/").start_revision(1)).await {
+            Ok(watcher) => break watcher,
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    };
+    while let Ok(update) = watcher.next().await {
+        let Update::Events { events, .. } = update else {
+            continue;
+        };
         recorder.with(|history| {
-            for event in batch.events {
-                if let Some(kv) = event.kv {
-                    history.seen.push(Seen {
-                        revision: kv.mod_revision,
-                        key: String::from_utf8_lossy(&kv.key).into_owned(),
-                        value: number(&kv.value),
-                    });
-                }
+            for kv in events.into_iter().filter_map(|event| event.kv) {
+                history.seen.push(Seen {
+                    revision: kv.mod_revision,
+                    key: String::from_utf8_lossy(&kv.key).into_owned(),
+                    value: number(&kv.value),
+                });
             }
         });
     }
