@@ -12,15 +12,15 @@ use std::sync::Arc;
 use mainstay_proto::KeyRange;
 
 use super::WatcherKey;
+use super::bounds::Bounds;
 use super::delivery::Recorded;
 use super::group::Group;
 use super::matching::{self, Hit};
-use crate::limits;
 use crate::mvcc::EventSlice;
 
 /// The lagging watchers that could go on.
-#[derive(Default)]
 pub(super) struct CatchUp {
+    bounds: Bounds,
     /// Those that wait, with their next revision.
     waiting: BTreeSet<(i64, WatcherKey)>,
     caravan: Caravan,
@@ -35,9 +35,15 @@ struct Caravan {
     members: BTreeSet<WatcherKey>,
     /// The next revision of all members.
     position: i64,
-    /// What was read from `position` on.
-    slice: VecDeque<Arc<Recorded>>,
+    /// What was read from `position` on, and is not told yet.
+    slice: Option<Slice>,
     is_reading: bool,
+}
+
+struct Slice {
+    revisions: VecDeque<Arc<Recorded>>,
+    /// The revision after the slice. Below it there is nothing else: a revision without events is possible.
+    end: i64,
 }
 
 /// A slice of history that is to be read from the store.
@@ -57,6 +63,10 @@ pub(super) struct Stage {
 }
 
 impl CatchUp {
+    pub(super) fn new(bounds: Bounds) -> Self {
+        Self { bounds, waiting: BTreeSet::new(), caravan: Caravan::default(), epoch: 0 }
+    }
+
     /// Lets a watcher wait at its next revision.
     pub(super) fn wait(&mut self, next: i64, watcher: WatcherKey) {
         self.waiting.insert((next, watcher));
@@ -108,13 +118,13 @@ impl CatchUp {
 
     /// Whether a slice is there to be handed out.
     pub(super) fn has_slice(&self) -> bool {
-        !self.caravan.slice.is_empty()
+        self.caravan.slice.is_some()
     }
 
     /// Decides what to read next, of the history up to `to`.
     pub(super) fn plan(&mut self, to: i64, max_bytes: usize) -> Option<Plan> {
         let caravan = &mut self.caravan;
-        if caravan.is_reading || !caravan.slice.is_empty() {
+        if caravan.is_reading || caravan.slice.is_some() {
             return None;
         }
         if caravan.members.is_empty() {
@@ -133,35 +143,46 @@ impl CatchUp {
         if plan.epoch != self.epoch {
             return true;
         }
-        let Some(slice) = slice else { return false };
-        self.caravan.slice = slice.revisions.into_iter().map(Recorded::new).collect();
-        !self.caravan.slice.is_empty()
+        let Some(slice) = slice.filter(|slice| slice.next > plan.from) else { return false };
+        let revisions = slice.revisions.into_iter().map(Recorded::new).collect();
+        self.caravan.slice = Some(Slice { revisions, end: slice.next });
+        true
     }
 
     /// Travels on through the slice, a bounded part of it. `range` tells the range of a watcher that
     /// is taken along, and marks it as travelling.
     pub(super) fn travel(&mut self, mut range: impl FnMut(WatcherKey) -> KeyRange) -> Stage {
-        let caravan = &mut self.caravan;
         let mut stage = Stage { revisions: Vec::new(), hits: Vec::new() };
+        let Some(mut slice) = self.caravan.slice.take() else { return stage };
         let mut events = 0;
-        while events < limits::CATCH_UP_STEP_EVENTS && stage.hits.len() < limits::CATCH_UP_STEP_HITS {
-            let Some(recorded) = caravan.slice.pop_front() else { break };
-            let by_the_way = (caravan.position, WatcherKey(0))..=(recorded.revision(), WatcherKey(u64::MAX));
-            let joining: Vec<(i64, WatcherKey)> = self.waiting.range(by_the_way).copied().collect();
-            for entry in joining {
-                self.waiting.remove(&entry);
-                caravan.group.insert(&range(entry.1), entry.1);
-                caravan.members.insert(entry.1);
-            }
-            matching::find(&caravan.group, stage.revisions.len(), &recorded, &mut stage.hits);
+        while events < self.bounds.step_events && stage.hits.len() < self.bounds.step_hits {
+            let Some(recorded) = slice.revisions.pop_front() else {
+                self.advance(slice.end, &mut range);
+                break;
+            };
+            self.advance(recorded.revision() + 1, &mut range);
+            matching::find(&self.caravan.group, stage.revisions.len(), &recorded, &mut stage.hits);
             events += recorded.revision_events.events.len();
-            caravan.position = recorded.revision() + 1;
             stage.revisions.push(recorded);
         }
-        if caravan.members.is_empty() {
-            caravan.slice.clear();
+        // Without companions the journey is over.
+        if self.caravan.position < slice.end && !self.caravan.members.is_empty() {
+            self.caravan.slice = Some(slice);
         }
         stage.hits.sort_unstable();
         stage
+    }
+
+    /// Moves the caravan and takes along who waits on the way.
+    fn advance(&mut self, position: i64, range: &mut impl FnMut(WatcherKey) -> KeyRange) {
+        let caravan = &mut self.caravan;
+        let on_the_way = (caravan.position, WatcherKey(0))..(position, WatcherKey(0));
+        let joining: Vec<(i64, WatcherKey)> = self.waiting.range(on_the_way).copied().collect();
+        for entry in joining {
+            self.waiting.remove(&entry);
+            caravan.group.insert(&range(entry.1), entry.1);
+            caravan.members.insert(entry.1);
+        }
+        caravan.position = position;
     }
 }

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::bounds::Bounds;
 use super::catch_up::Plan;
 use super::mailbox::{Mailbox, Signal, mailbox};
 use super::stats::WatchStats;
@@ -29,6 +30,7 @@ pub struct Hub {
     next_stream: Arc<AtomicU64>,
     store: Store,
     options: HubOptions,
+    bounds: Bounds,
     stats: Arc<WatchStats>,
 }
 
@@ -60,13 +62,17 @@ impl Hub {
     /// # Panics
     /// If the interval of progress notices is zero.
     pub fn spawn(store: Store, options: HubOptions) -> (Self, JoinHandle<()>) {
+        Self::spawn_within(store, options, Bounds::STANDARD)
+    }
+
+    pub(super) fn spawn_within(store: Store, options: HubOptions, bounds: Bounds) -> (Self, JoinHandle<()>) {
         assert!(!options.progress_interval.is_zero(), "progress notices need an interval");
         let (inbox, messages) = mpsc::channel(limits::HUB_INBOX);
         let (signals, signalled) = mpsc::unbounded_channel();
         let stats = Arc::new(WatchStats::default());
-        let watchers = Watchers::new(store.clone(), options.progress_interval, Arc::clone(&stats));
+        let watchers = Watchers::new(store.clone(), options.progress_interval, bounds, Arc::clone(&stats));
         let task = tokio::spawn(run(watchers, store.clone(), messages, signalled));
-        (Self { inbox, signals, next_stream: Arc::default(), store, options, stats }, task)
+        (Self { inbox, signals, next_stream: Arc::default(), store, options, bounds, stats }, task)
     }
 
     /// Tells the events of the next revisions, in order, after they can be read. Waits while too much
@@ -85,7 +91,7 @@ impl Hub {
     /// Opens a stream. It ends when it is dropped.
     pub async fn open_stream(&self) -> WatchStream {
         let stream = StreamKey(self.next_stream.fetch_add(1, Ordering::Relaxed));
-        let (mailbox, reader) = mailbox(stream, self.signals.clone(), Arc::clone(&self.stats));
+        let (mailbox, reader) = mailbox(stream, self.signals.clone(), self.bounds, Arc::clone(&self.stats));
         self.send(HubMessage::Open { stream, mailbox }).await;
         WatchStream::new(stream, self.clone(), reader)
     }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use mainstay_proto::etcdserverpb::WatchResponse;
 use tokio::sync::mpsc;
 
+use super::bounds::Bounds;
 use super::delivery::{Delivery, Events};
 use super::stats::{self, WatchStats};
 use super::StreamKey;
@@ -43,8 +44,8 @@ pub(super) enum Signal {
 pub(super) struct Full;
 
 /// How full a mailbox is.
-#[derive(Default)]
 struct Level {
+    bounds: Bounds,
     /// Messages with events.
     messages: AtomicUsize,
     bytes: AtomicUsize,
@@ -58,10 +59,18 @@ struct Level {
 pub(super) fn mailbox(
     stream: StreamKey,
     signals: mpsc::UnboundedSender<Signal>,
+    bounds: Bounds,
     stats: Arc<WatchStats>,
 ) -> (Mailbox, MailboxReader) {
     let (sender, receiver) = mpsc::unbounded_channel();
-    let level = Arc::new(Level { stats, ..Level::default() });
+    let level = Arc::new(Level {
+        bounds,
+        messages: AtomicUsize::new(0),
+        bytes: AtomicUsize::new(0),
+        notices: AtomicUsize::new(0),
+        starved: AtomicBool::new(false),
+        stats,
+    });
     (Mailbox { sender, level: Arc::clone(&level) }, MailboxReader { receiver, level, stream, signals })
 }
 
@@ -111,12 +120,12 @@ impl Level {
     fn has_room(&self, bytes: usize) -> bool {
         let messages = self.messages.load(Ordering::SeqCst);
         let waiting = self.bytes.load(Ordering::SeqCst);
-        messages == 0 || (messages < limits::WATCH_MAILBOX && waiting + bytes <= limits::WATCH_MAILBOX_BYTES)
+        messages == 0 || (messages < self.bounds.mailbox_messages && waiting + bytes <= self.bounds.mailbox_bytes)
     }
 
     fn is_half_empty(&self) -> bool {
-        self.messages.load(Ordering::SeqCst) <= limits::WATCH_MAILBOX / 2
-            && self.bytes.load(Ordering::SeqCst) <= limits::WATCH_MAILBOX_BYTES / 2
+        self.messages.load(Ordering::SeqCst) <= self.bounds.mailbox_messages / 2
+            && self.bytes.load(Ordering::SeqCst) <= self.bounds.mailbox_bytes / 2
     }
 
     fn taken(&self, delivery: &Delivery) {

@@ -27,6 +27,7 @@
 //!
 //! Absent by design: permissions and the leader (they are `api`'s), the network, encoding.
 
+mod bounds;
 mod catch_up;
 mod delivery;
 mod fragment;

@@ -1,23 +1,27 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::bounds::Bounds;
 use super::delivery::Recorded;
-use crate::limits;
 
 /// The newest published revisions without a gap, for watchers that lag only a little.
-#[derive(Default)]
 pub(super) struct Recent {
+    bounds: Bounds,
     revisions: VecDeque<(Arc<Recorded>, usize)>,
     bytes: usize,
 }
 
 impl Recent {
+    pub(super) fn new(bounds: Bounds) -> Self {
+        Self { bounds, revisions: VecDeque::new(), bytes: 0 }
+    }
+
     /// Adds the next revision; the oldest ones give way.
     pub(super) fn push(&mut self, recorded: Arc<Recorded>) {
         let bytes = recorded.bytes();
         self.bytes += bytes;
         self.revisions.push_back((recorded, bytes));
-        while self.bytes > limits::HUB_RECENT_BYTES || self.revisions.len() > limits::HUB_RECENT_REVISIONS {
+        while self.bytes > self.bounds.recent_bytes || self.revisions.len() > self.bounds.recent_revisions {
             let Some((_, bytes)) = self.revisions.pop_front() else { return };
             self.bytes -= bytes;
         }
@@ -35,6 +39,6 @@ impl Recent {
     }
 
     pub(super) fn clear(&mut self) {
-        *self = Self::default();
+        *self = Self::new(self.bounds);
     }
 }

@@ -9,6 +9,7 @@ use mainstay_proto::etcdserverpb::watch_create_request::FilterType;
 use mainstay_proto::etcdserverpb::{WatchCreateRequest, WatchResponse};
 use tokio::time::Instant;
 
+use super::bounds::Bounds;
 use super::catch_up::{CatchUp, Plan};
 use super::delivery::{Events, Recorded, header};
 use super::group::Group;
@@ -31,6 +32,7 @@ const COMPACTED: &str = "etcdserver: mvcc: required revision has been compacted"
 pub(super) struct Watchers {
     store: Store,
     progress_interval: Duration,
+    bounds: Bounds,
     stats: Arc<WatchStats>,
     /// The last published revision that synced watchers were told.
     current: i64,
@@ -90,18 +92,19 @@ enum Place {
 }
 
 impl Watchers {
-    pub(super) fn new(store: Store, progress_interval: Duration, stats: Arc<WatchStats>) -> Self {
+    pub(super) fn new(store: Store, progress_interval: Duration, bounds: Bounds, stats: Arc<WatchStats>) -> Self {
         Self {
             current: store.revision(),
             store,
             progress_interval,
+            bounds,
             stats,
             streams: BTreeMap::new(),
             watchers: BTreeMap::new(),
             next_watcher: 0,
             synced: Group::default(),
-            catch_up: CatchUp::default(),
-            recent: Recent::default(),
+            catch_up: CatchUp::new(bounds),
+            recent: Recent::new(bounds),
             lagging: 0,
             notices: BTreeSet::new(),
             retry_at: None,
@@ -242,7 +245,7 @@ impl Watchers {
         hits.sort_unstable();
         for hits in hits.chunk_by(|a, b| a.watcher == b.watcher) {
             let watcher = &self.watchers[&hits[0].watcher];
-            let limit = limits::WATCH_MESSAGE_BYTES;
+            let limit = self.bounds.message_bytes;
             if let Err(next) = self.tell(hits[0].watcher, &batch, hits, watcher.next, limit, Told::Live) {
                 self.park(hits[0].watcher, next);
             }
@@ -344,14 +347,14 @@ impl Watchers {
     /// Gets those further that lag no more than memory reaches back.
     fn step_near(&mut self) {
         let mut events = 0;
-        while events < limits::CATCH_UP_STEP_EVENTS {
+        while events < self.bounds.step_events {
             let Some(key) = self.catch_up.take_waiting_from(self.recent_from()) else { return };
             let limit = self.slice_bytes();
             let watcher = &self.watchers[&key];
             let mut next = watcher.next;
             let mut gathered = Gathered::default();
             for recorded in self.recent.from(next) {
-                if gathered.bytes >= limit || events >= limits::CATCH_UP_STEP_EVENTS {
+                if gathered.bytes >= limit || events >= self.bounds.step_events {
                     break;
                 }
                 events += recorded.revision_events.events.len();
@@ -564,8 +567,8 @@ impl Watchers {
 
     /// Bytes of history that one watcher is told at once: the more lag, the less each.
     fn slice_bytes(&self) -> usize {
-        let share = limits::CATCH_UP_BYTES / self.lagging.max(1);
-        share.clamp(limits::CATCH_UP_SLICE_BYTES_MIN, limits::CATCH_UP_SLICE_BYTES_MAX)
+        let share = self.bounds.catch_up_bytes / self.lagging.max(1);
+        share.clamp(self.bounds.slice_bytes_min, self.bounds.slice_bytes_max)
     }
 }
 
