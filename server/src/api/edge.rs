@@ -25,6 +25,7 @@ use super::frames::FrameScanner;
 use super::metadata::Metadata;
 use super::rpc::{self, Rpc, RpcObserver};
 use super::status::{self, ApiError};
+use crate::raft;
 
 const GRPC_STATUS: &str = "grpc-status";
 
@@ -65,7 +66,8 @@ where
             return EdgeFuture::refused(unknown(request.uri().path()));
         };
         let call = Call::begin(&self.services.metrics, rpc);
-        let requires_leader = match admit(&self.services, rpc, request.headers()) {
+        let admitted = admit(rpc, request.headers(), &self.services.gateway.status(), &*self.services.metrics);
+        let requires_leader = match admitted {
             Ok(requires_leader) => requires_leader,
             Err(error) => {
                 call.end(error.code());
@@ -82,14 +84,19 @@ where
     }
 }
 
-/// Applies the rules for all methods; returns whether the request requires a leader.
-fn admit(services: &Services, rpc: &Rpc, headers: &HeaderMap) -> Result<bool, ApiError> {
-    if !rpc.on_learner && services.gateway.status().is_learner {
+/// Applies the rules for all methods, in etcd's order; returns whether the request requires a leader.
+fn admit(
+    rpc: &'static Rpc,
+    headers: &HeaderMap,
+    status: &raft::Status,
+    observer: &dyn RpcObserver,
+) -> Result<bool, ApiError> {
+    if status.is_learner && !rpc.on_learner {
         return Err(ApiError::NotSupportedForLearner);
     }
     let metadata = Metadata::parse(headers)?;
-    services.metrics.client_request(rpc.kind, metadata.client_api_version);
-    if metadata.requires_leader && services.gateway.status().leader.is_none() {
+    observer.client_request(rpc.kind, metadata.client_api_version);
+    if metadata.requires_leader && status.leader.is_none() {
         return Err(ApiError::NoLeader);
     }
     Ok(metadata.requires_leader)
@@ -148,9 +155,8 @@ fn finish(response: Response<Body>, call: Call, lost: Option<LeaderLost>) -> Res
         return response;
     }
     if call.rpc.kind.is_stream() {
-        return response.map(|body| {
-            Body::new(StreamBody { body, call: Some(call), lost, scanner: FrameScanner::default() })
-        });
+        return response
+            .map(|body| Body::new(StreamBody { body, call: Some(call), lost, scanner: FrameScanner::default() }));
     }
     call.observer.sent(call.rpc);
     call.end(Code::Ok);
@@ -201,10 +207,7 @@ impl http_body::Body for RequestBody {
     // tonic looks for a Status in it.
     type Error = StdError;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, StdError>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, StdError>>> {
         let this = &mut *self;
         let frame = match ready!(Pin::new(&mut this.body).poll_frame(context)) {
             None => return Poll::Ready(None),

@@ -3,8 +3,8 @@
 use mainstay_proto::etcdserverpb::maintenance_server::Maintenance;
 use mainstay_proto::etcdserverpb::{
     AlarmMember, AlarmRequest, AlarmResponse, DefragmentRequest, DefragmentResponse, DowngradeInfo, DowngradeRequest,
-    DowngradeResponse, HashKvRequest, HashKvResponse, HashRequest, HashResponse, MoveLeaderRequest,
-    MoveLeaderResponse, SnapshotRequest, SnapshotResponse, StatusRequest, StatusResponse,
+    DowngradeResponse, HashKvRequest, HashKvResponse, HashRequest, HashResponse, MoveLeaderRequest, MoveLeaderResponse,
+    SnapshotRequest, SnapshotResponse, StatusRequest, StatusResponse,
 };
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status};
@@ -39,7 +39,8 @@ impl Maintenance for Services {
 
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
         let raft = self.gateway.status();
-        let response = StatusResponse { header: Some(self.header_now()), ..told(&raft, &self.alarms.all(), self.store.size()) };
+        let response =
+            StatusResponse { header: Some(self.header_now()), ..told(&raft, &self.alarms.all(), self.store.size()) };
         Ok(Response::new(StatusResponse { db_size_quota: self.quota.configured(), ..response }))
     }
 

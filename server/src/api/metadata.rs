@@ -20,9 +20,7 @@ impl<'a> Metadata<'a> {
     pub(super) fn parse(headers: &'a HeaderMap) -> Result<Self, ApiError> {
         let client_api_version = match headers.get(CLIENT_API_VERSION) {
             None => "unknown",
-            Some(version) => {
-                str::from_utf8(version.as_bytes()).map_err(|_| ApiError::InvalidClientApiVersion)?
-            }
+            Some(version) => str::from_utf8(version.as_bytes()).map_err(|_| ApiError::InvalidClientApiVersion)?,
         };
         let requires_leader = headers.get(HAS_LEADER).is_some_and(|value| value == "true");
         Ok(Self { requires_leader, client_api_version })

@@ -7,9 +7,9 @@ use tonic::Status;
 use super::Services;
 use super::status::{self, ApiError};
 use super::validate;
+use crate::command::Refusal;
 use crate::command::command::Kind;
 use crate::command::outcome::Reply;
-use crate::command::Refusal;
 
 /// What a command that was not refused answers.
 pub(super) struct Applied {

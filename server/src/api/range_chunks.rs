@@ -88,3 +88,6 @@ fn successor(key: &[u8]) -> Bytes {
     next.put_u8(0);
     next.freeze()
 }
+
+#[cfg(test)]
+mod tests;

@@ -120,7 +120,7 @@ pub static RPCS: [Rpc; 45] = numbered([
 ]);
 
 /// The methods of a service; none where it is not served.
-pub fn methods_of(service: &str) -> &'static [Rpc] {
+pub(super) fn methods_of(service: &str) -> &'static [Rpc] {
     let Some(first) = RPCS.iter().position(|rpc| rpc.service == service) else {
         return &[];
     };

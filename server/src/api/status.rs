@@ -237,9 +237,7 @@ impl ApiError {
             Self::InvalidAuthToken => (Unauthenticated, "etcdserver: invalid auth token"),
             Self::InvalidAuthManagement => (InvalidArgument, "etcdserver: invalid auth management"),
             Self::AuthOldRevision => (InvalidArgument, "etcdserver: revision of auth store is old"),
-            Self::NoPasswordUser => {
-                (Unknown, "auth: authentication failed, password was given for no password user")
-            }
+            Self::NoPasswordUser => (Unknown, "auth: authentication failed, password was given for no password user"),
             Self::TokenVerifyOnly => (Unknown, "auth: token signing attempted with verify-only key"),
             Self::NoLeader => (Unavailable, "etcdserver: no leader"),
             Self::NotLeader => (FailedPrecondition, "etcdserver: not leader"),
@@ -256,16 +254,12 @@ impl ApiError {
             Self::TimeoutApplied => {
                 (Unavailable, "etcdserver: request timed out, waiting for the applied index took too long")
             }
-            Self::TimeoutLeaderTransfer => {
-                (Unknown, "etcdserver: request timed out, leader transfer took too long")
-            }
+            Self::TimeoutLeaderTransfer => (Unknown, "etcdserver: request timed out, leader transfer took too long"),
             Self::Unhealthy => (Unavailable, "etcdserver: unhealthy cluster"),
             Self::Corrupt => (DataLoss, "etcdserver: corrupt cluster"),
             Self::NotSupportedForLearner => (FailedPrecondition, "etcdserver: rpc not supported for learner"),
             Self::BadLeaderTransferee => (FailedPrecondition, "etcdserver: bad leader transferee"),
-            Self::WrongDowngradeVersionFormat => {
-                (InvalidArgument, "etcdserver: wrong downgrade target version format")
-            }
+            Self::WrongDowngradeVersionFormat => (InvalidArgument, "etcdserver: wrong downgrade target version format"),
             Self::InvalidDowngradeTargetVersion => (InvalidArgument, "etcdserver: invalid downgrade target version"),
             Self::ClusterVersionUnavailable => {
                 (FailedPrecondition, "etcdserver: cluster version not found during downgrade")

@@ -171,7 +171,8 @@ fn the_deepest_outcome_survives_being_forwarded() {
     use mainstay_proto::mainstay::ForwardResponse;
     use mainstay_proto::mvccpb::KeyValue;
 
-    let respond = |response| TxnResponse { responses: vec![ResponseOp { response: Some(response) }], ..Default::default() };
+    let respond =
+        |response| TxnResponse { responses: vec![ResponseOp { response: Some(response) }], ..Default::default() };
     let kvs = vec![KeyValue { key: "k".into(), ..KeyValue::default() }];
     let bottom = respond(Response::ResponseRange(RangeResponse { kvs, ..RangeResponse::default() }));
     let txn = (1..TXN_DEPTH_MAX).fold(bottom, |inner, _| respond(Response::ResponseTxn(inner)));
