@@ -1,7 +1,6 @@
 //! Keys and values.
 
 use std::iter;
-use std::time::Duration;
 
 use futures_util::stream;
 use mainstay_proto::etcdserverpb::kv_server::Kv;
@@ -112,19 +111,12 @@ impl Kv for Services {
         let request = request.into_inner();
         let applied = self.propose(Kind::Compaction(request)).await?;
         if request.physical {
-            self.compacted_physically(request.revision).await;
+            // Also ends when the client waits no longer.
+            if !self.store.wait_compaction_done(request.revision).await {
+                return Err(ApiError::Stopped.into());
+            }
         }
         Ok(Response::new(CompactionResponse { header: Some(self.header(applied.revision)) }))
-    }
-}
-
-impl Services {
-    /// Waits until the history up to a compaction is removed; a client that waits no longer ends this too.
-    async fn compacted_physically(&self, revision: i64) {
-        const POLL: Duration = Duration::from_millis(10);
-        while !self.store.compaction_done(revision) {
-            tokio::time::sleep(POLL).await;
-        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The gRPC edge: etcd's services, and the health service.
 //!
 //! Owns nothing that changes. One file per service: it decodes, validates, proposes a command through
-//! [`raft::Gateway`](crate::raft::Gateway) or reads the store, and encodes. Every request passes [`edge`]
+//! [`raft::Gateway`](crate::raft::Gateway) or reads the store, and encodes. Every request passes `edge`
 //! first, where the rules for all methods stand (metadata, learners, sizes of messages) and where it is
 //! counted. [`validate`] judges what can be judged of a request by itself; [`status`] alone knows
 //! etcd's error texts and codes.

@@ -1,8 +1,13 @@
 use std::cell::{Cell, RefCell};
 
+use mainstay_proto::etcdserverpb::PutRequest;
 use mainstay_proto::mvccpb::KeyValue;
 
 use super::*;
+use crate::apply::{State, StateOptions, apply};
+use crate::command::command::Kind;
+use crate::engine::EngineHome;
+use crate::engine::mem::MemHome;
 
 /// Keys `k0000`, `k0001`, … at one revision, answering as the store does.
 struct Keys {
@@ -147,4 +152,33 @@ fn an_error_ends_the_stream() {
     let mut chunks = RangeChunks::new(RangeRequest { revision: 9, ..everything() }, 1_000);
     assert!(matches!(chunks.next(|range, options| keys.read(range, options)), Err(ReadError::FutureRevision)));
     assert!(matches!(chunks.next(|range, options| keys.read(range, options)), Ok(None)));
+}
+
+/// The same keys as one range has them, in the same order, from the real store, while it is written to.
+#[test]
+fn the_chunks_of_a_store_add_up_to_the_range() {
+    let engine = MemHome::new().open().unwrap();
+    let mut state = State::open(engine, StateOptions { cache_bytes: 1 << 20 }).unwrap();
+    let mut put = |key: String, value: &str| {
+        let request = PutRequest { key: key.into(), value: value.to_owned().into(), ..PutRequest::default() };
+        apply(&mut state, &Kind::Put(request)).unwrap();
+        state.commit(Bytes::new()).unwrap();
+        state.store()
+    };
+    for n in 0..150 {
+        put(format!("k{n:04}"), "before");
+    }
+    let store = put("k0000".to_owned(), "again");
+    let whole = range_response(&everything(), |range, options| store.range(range, options)).unwrap();
+    let mut chunks = RangeChunks::new(everything(), 1_000_000);
+    let mut kvs = Vec::new();
+    let mut last = RangeResponse::default();
+    while let Some(chunk) = chunks.next(|range, options| store.range(range, options)).unwrap() {
+        kvs.extend(chunk.kvs.iter().cloned());
+        last = chunk;
+        put(format!("k{:04}x", kvs.len()), "after");
+        put("k0149".to_owned(), "after");
+    }
+    assert_eq!(kvs, whole.kvs);
+    assert_eq!((last.header, last.count, last.more), (whole.header, 150, false));
 }
