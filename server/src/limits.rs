@@ -36,6 +36,13 @@ pub const LEASE_CHECKPOINTS_PER_COMMAND: usize = 1_000;
 /// Messages that may wait for the leader's lease expirer; who sends waits when it is full.
 pub const LESSOR_INBOX: usize = 4_096;
 
+/// How deep transactions may be nested. Messages nested deeper than 100 cannot be decoded, a level of
+/// a transaction takes two of that, and the outcome in a forwarded response has five more.
+pub const TXN_DEPTH_MAX: usize = 40;
+
+/// Keys in the first chunk of a streamed range; as in etcd.
+pub const RANGE_STREAM_FIRST_CHUNK: i64 = 10;
+
 /// Keys that a reader takes from the index before it lets the writer in again.
 pub const INDEX_SLICE_KEYS: usize = 1_000;
 
