@@ -14,6 +14,7 @@ pub mod http;
 pub mod leader;
 pub mod lease;
 pub mod limits;
+pub mod logging;
 pub mod metrics;
 pub mod mvcc;
 pub mod raft;
