@@ -1,1 +1,6 @@
 //! env.
+
+#[cfg(not(madsim))]
+pub mod serve;
+#[cfg(not(madsim))]
+pub mod system;
