@@ -136,6 +136,14 @@ pub(crate) fn format_duration(nanoseconds: i64) -> String {
     out + unit
 }
 
+/// Writes an error of the system in Go's words, which are Rust's without capital and number.
+pub fn io_text(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error ").next().unwrap_or(&text);
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
+}
+
 /// One piece of a command line, taken apart but not yet understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Token<'a> {
@@ -239,6 +247,15 @@ mod tests {
         {
             assert_eq!(format_duration(parse_duration(text).unwrap()), text);
         }
+    }
+
+    #[test]
+    fn errors_of_the_system_are_told_in_gos_words() {
+        let text = |number| io_text(&std::io::Error::from_raw_os_error(number));
+        assert_eq!(text(2), "no such file or directory");
+        assert_eq!(text(20), "not a directory");
+        assert_eq!(text(98), "address already in use");
+        assert_eq!(io_text(&std::io::Error::other("Own text")), "own text");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::build::{self, Source};
 use super::fields::Config;
 use super::file;
+use super::go::io_text;
 use super::notice::Notice;
 use super::refusal::Refusal;
 use super::settings::{CommandLine, Settings};
@@ -53,7 +54,7 @@ impl Given<'_> {
             // Nothing else counts then, nor is there anything to remark on it.
             notices.clear();
             let text = (self.read_file)(&path)
-                .map_err(|error| Refusal::File { path: path.clone(), reason: error.to_string() })?;
+                .map_err(|error| Refusal::File { path: path.clone(), reason: io_text(&error) })?;
             let settings = file::read(&path, &text)?;
             notices.push(Notice::FileUsed(path));
             let config = build::build(settings, Source::File, &mut notices)?;

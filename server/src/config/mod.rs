@@ -33,6 +33,7 @@ pub use fields::{
     AutoCompaction, Backend, ClusterState, Config, Discovery, LogFormat, LogLevel, LogOutput, MetricsDetail,
     TlsDetails, TlsVersion, Tracing, TransportSecurity,
 };
+pub use go::io_text;
 pub use invocation::{Given, Invocation};
 pub use notice::Notice;
 pub use refusal::Refusal;

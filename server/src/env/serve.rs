@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tower::Service as _;
 
-use crate::config::Url;
+use crate::config::{Url, io_text};
 use crate::limits;
 
 /// A socket that is listened on.
@@ -52,7 +52,7 @@ pub struct SocketOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// The host has no address.
-    #[error("listen tcp: lookup {url}: {error}")]
+    #[error("listen tcp: lookup {}: {} ({url})", url.host().unwrap_or_default(), io_text(error))]
     Resolve {
         /// Where to listen.
         url: Url,
@@ -60,7 +60,7 @@ pub enum BindError {
         error: io::Error,
     },
     /// The address cannot be had.
-    #[error("listen {}: bind: {} ({url})", address_text(url), reason(error))]
+    #[error("listen {}: bind: {} ({url})", address_text(url), io_text(error))]
     Bind {
         /// Where to listen.
         url: Url,
@@ -71,15 +71,6 @@ pub enum BindError {
 
 fn address_text(url: &Url) -> String {
     format!("{} {}", if url.is_unix() { "unix" } else { "tcp" }, url.address())
-}
-
-fn reason(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => "address already in use".to_owned(),
-        io::ErrorKind::AddrNotAvailable => "cannot assign requested address".to_owned(),
-        io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
-        _ => error.to_string(),
-    }
 }
 
 /// Listens on every URL, or on none.
@@ -125,7 +116,7 @@ async fn bind_unix(url: &Url) -> io::Result<Socket> {
     let path = PathBuf::from(url.address());
     // A file that a killed process left behind is in the way; one that is listened on is not ours to take.
     if UnixStream::connect(&path).await.is_ok() {
-        return Err(io::ErrorKind::AddrInUse.into());
+        return Err(io::Error::new(io::ErrorKind::AddrInUse, "address already in use"));
     }
     match std::fs::remove_file(&path) {
         Ok(()) => {}

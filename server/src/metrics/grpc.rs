@@ -14,7 +14,8 @@ pub struct Grpc {
     methods: HashMap<String, MethodMetrics>,
 }
 
-/// The counters of one method.
+/// The counters of one method. A clone counts into the same.
+#[derive(Clone)]
 pub struct MethodMetrics {
     started: IntCounter,
     received: IntCounter,

@@ -295,7 +295,11 @@ fn nodes_of_one_process_count_apart() {
 #[test]
 fn watches_and_quota_are_shown() {
     let metrics = Metrics::new();
-    metrics.set_watch(&WatchNumbers { streams: 1, watchers: 4, slow_watchers: 2, pending_events: 3 });
+    for events_total in [5, 9, 9] {
+        let numbers = WatchNumbers { streams: 1, watchers: 4, slow_watchers: 2, pending_events: 3, events_total };
+        metrics.set_watch(&numbers);
+    }
+    has_line(&metrics, "etcd_debugging_mvcc_events_total 9");
     metrics.set_quota(-1);
     has_line(&metrics, "etcd_debugging_mvcc_watcher_total 4");
     has_line(&metrics, "etcd_debugging_mvcc_slow_watcher_total 2");

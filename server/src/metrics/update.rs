@@ -65,6 +65,8 @@ pub struct WatchNumbers {
     pub slow_watchers: u64,
     /// Events that wait to be sent.
     pub pending_events: u64,
+    /// Events that were ever handed out.
+    pub events_total: u64,
 }
 
 impl Metrics {
@@ -102,6 +104,7 @@ impl Metrics {
         set(&watch.watcher_total, numbers.watchers);
         set(&watch.slow_watcher_total, numbers.slow_watchers);
         set(&watch.pending_events_total, numbers.pending_events);
+        watch.events_total.inc_by(numbers.events_total.saturating_sub(watch.events_total.get()));
     }
 
     /// Shows who this member is.
