@@ -117,3 +117,21 @@ pub const INDEX_CHANGES_MAX: usize = 16_384;
 
 /// Hashes of compaction points that are kept; as in etcd.
 pub const COMPACTION_HASHES: usize = 10;
+
+/// Connections that the system may hold ready to be accepted; it lowers this to its own limit.
+pub const LISTEN_BACKLOG: u32 = 4_096;
+
+/// Bytes that a client may send on one stream, and on all streams of a connection, before it must
+/// wait for them to be read: a largest request fits, and a few of them.
+pub const HTTP2_STREAM_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
+/// See [`HTTP2_STREAM_WINDOW_BYTES`].
+pub const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
+
+/// Bytes of headers that a request may have.
+pub const HTTP2_HEADER_BYTES: u32 = 64 * 1024;
+
+/// Streams that a client may cancel before they were looked at; more of them is an attack
+/// (CVE-2023-44487), and ends the connection. Clients that give up many requests at once stay below.
+pub const HTTP2_PENDING_RESETS: usize = 1_000;
+
+const _: () = assert!(HTTP2_STREAM_WINDOW_BYTES <= HTTP2_CONNECTION_WINDOW_BYTES);

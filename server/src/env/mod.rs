@@ -8,6 +8,10 @@
 
 mod blocking;
 mod raft_runtime;
+#[cfg(not(madsim))]
+pub mod serve;
+#[cfg(not(madsim))]
+pub mod system;
 pub mod transport;
 
 pub use blocking::blocking;

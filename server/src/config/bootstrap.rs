@@ -1,0 +1,84 @@
+//! The first start: what the initial cluster must look like, in etcd's words.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::build::unavailable;
+use super::fields::{ClusterState, Config};
+use super::refusal::Refusal;
+use super::url::{self, Url};
+
+/// Reads `name=url,name=url`; a name may stand there several times.
+pub(super) fn parse_initial_cluster(text: &str) -> Result<BTreeMap<String, Vec<Url>>, Refusal> {
+    let mut cluster: BTreeMap<String, Vec<Url>> = BTreeMap::new();
+    for pair in text.split(',').filter(|pair| !pair.is_empty()) {
+        let (name, address) = pair.split_once('=').unwrap_or((pair, ""));
+        let url = Url::parse(address).map_err(|error| Refusal::InitialCluster(error.to_string()))?;
+        cluster.entry(name.to_owned()).or_default().push(url);
+    }
+    for urls in cluster.values_mut() {
+        urls.sort();
+    }
+    Ok(cluster)
+}
+
+impl Config {
+    /// Checks what only counts at a member's first start: whether it stands in the initial cluster
+    /// with the addresses that it advertises. `resolve` turns a host name into addresses; it is
+    /// asked only when the texts differ.
+    pub fn check_first_start(&self, resolve: impl Fn(&Url) -> BTreeSet<String>) -> Result<(), Refusal> {
+        if self.initial_cluster_state == ClusterState::Existing {
+            return Err(unavailable("initial-cluster-state", "joining a cluster that exists", "existing"));
+        }
+        let Some(listed) = self.initial_cluster.get(&self.name) else {
+            return Err(Refusal::Invalid(format!(
+                "couldn't find local name {:?} in the initial cluster configuration",
+                self.name
+            )));
+        };
+        self.check_addresses(listed, resolve)?;
+        let mut seen = BTreeSet::new();
+        if let Some(url) = self.initial_cluster.values().flatten().find(|url| !seen.insert(*url)) {
+            return Err(Refusal::Invalid(format!(
+                "initial cluster {} has duplicate url ({url})",
+                initial_cluster_text(&self.initial_cluster)
+            )));
+        }
+        if let Some(url) = self.initial_cluster.values().flatten().find(|url| url.is_tls()) {
+            return Err(unavailable("initial-cluster", "TLS", url.as_str()));
+        }
+        Ok(())
+    }
+
+    fn check_addresses(&self, listed: &[Url], resolve: impl Fn(&Url) -> BTreeSet<String>) -> Result<(), Refusal> {
+        let advertised = &self.initial_advertise_peer_urls;
+        let set = |urls: &[Url]| urls.iter().cloned().collect::<BTreeSet<Url>>();
+        let (listed_set, advertised_set) = (set(listed), set(advertised));
+        if listed_set == advertised_set {
+            return Ok(());
+        }
+        let resolved = |urls: &BTreeSet<Url>| urls.iter().map(&resolve).collect::<BTreeSet<_>>();
+        if listed.len() == advertised.len() && resolved(&listed_set) == resolved(&advertised_set) {
+            return Ok(());
+        }
+        let missing: Vec<Url> = listed_set.difference(&advertised_set).cloned().collect();
+        if !missing.is_empty() {
+            let missing = missing.iter().map(|url| format!("{}={url}", self.name)).collect::<Vec<_>>().join(",");
+            return Err(Refusal::Invalid(format!(
+                "--initial-cluster has {missing} but missing from --initial-advertise-peer-urls={}",
+                url::join(advertised)
+            )));
+        }
+        let missing: Vec<Url> = advertised_set.difference(&listed_set).cloned().collect();
+        Err(Refusal::Invalid(format!(
+            "--initial-advertise-peer-urls has {} but missing from --initial-cluster={}",
+            url::join(&missing),
+            initial_cluster_text(&BTreeMap::from([(self.name.clone(), listed.to_vec())]))
+        )))
+    }
+}
+
+/// Writes an initial cluster as it is given.
+pub fn initial_cluster_text(cluster: &BTreeMap<String, Vec<Url>>) -> String {
+    let pairs = cluster.iter().flat_map(|(name, urls)| urls.iter().map(move |url| format!("{name}={url}")));
+    pairs.collect::<Vec<_>>().join(",")
+}

@@ -1,0 +1,541 @@
+//! Settings → [`Config`], or a refusal; the order and the words of the checks are etcd's.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::bootstrap;
+use super::feature_gates::{FeatureGates, Gate};
+use super::fields::{
+    AutoCompaction, Backend, ClusterState, Config, Discovery, LogFormat, LogLevel, LogOutput, MetricsDetail,
+    TlsDetails, TlsVersion, Tracing, TransportSecurity,
+};
+use super::go;
+use super::notice::{Notice, RECOMMENDED_REQUEST_BYTES};
+use super::refusal::Refusal;
+use super::settings::Settings;
+use super::table::Effect;
+use super::url::{self, Url};
+
+const DEFAULT_NAME: &str = "default";
+const DEFAULT_CLUSTER: &str = "default=http://localhost:2380";
+const ELECTION_TIMEOUT_MS_MAX: u64 = 50_000;
+const DEFAULT_QUOTA_BYTES: i64 = 2 * 1024 * 1024 * 1024;
+const PROGRESS_NOTIFY_DEFAULT: Duration = Duration::from_secs(600);
+const PROGRESS_NOTIFY_MIN: Duration = Duration::from_millis(100);
+const RAFT_TIMEOUT_MIN: Duration = Duration::from_secs(5);
+
+/// Makes a configuration of the settings.
+pub(super) fn build(mut settings: Settings, source: Source, notices: &mut Vec<Notice>) -> Result<Config, Refusal> {
+    settle_defaults(&mut settings, source);
+    let s = &settings;
+
+    let log_level = log_level(s)?;
+    let log_format = log_format(s)?;
+    let log_outputs = log_outputs(s)?;
+    check_bind_urls(s)?;
+    check_host_urls(s)?;
+    check_discovery(s)?;
+    let (heartbeat_interval, election_timeout) = raft_times(s)?;
+    if source == Source::Flags && s.is_set("listen-client-urls") && !s.is_set("advertise-client-urls") {
+        return Err(Refusal::NoAdvertisedClientUrls);
+    }
+    let auto_compaction = auto_compaction(s)?;
+    let feature_gates = feature_gates(s, notices)?;
+    let compact_hash_check_time = compact_hash_check_time(s)?;
+    let tls = tls_details(s)?;
+    let metrics = metrics(s)?;
+    refuse_unavailable(s)?;
+
+    let name = s.text("name").to_owned();
+    let initial_advertise_peer_urls = s.urls("initial-advertise-peer-urls");
+    let config = Config {
+        data_dir: data_dir(s, &name, notices),
+        wal_dir: Some(PathBuf::from(s.text("wal-dir"))).filter(|dir| !dir.as_os_str().is_empty()),
+        snapshot_count: s.uint("snapshot-count"),
+        snapshot_catchup_entries: s.uint("snapshot-catchup-entries"),
+        heartbeat_interval,
+        election_timeout,
+        initial_election_tick_advance: s.bool("initial-election-tick-advance"),
+        listen_peer_urls: s.urls("listen-peer-urls"),
+        listen_client_urls: s.urls("listen-client-urls"),
+        listen_client_http_urls: s.urls("listen-client-http-urls"),
+        max_wals: s.uint("max-wals"),
+        max_snapshots: s.uint("max-snapshots"),
+        memory_mlock: s.bool("memory-mlock"),
+        quota_backend_bytes: match s.int("quota-backend-bytes") {
+            0 => DEFAULT_QUOTA_BYTES,
+            bytes => bytes,
+        },
+        backend: Backend {
+            freelist_type: s.text("backend-bbolt-freelist-type").to_owned(),
+            batch_interval: duration(s, "backend-batch-interval"),
+            batch_limit: s.int("backend-batch-limit"),
+        },
+        bootstrap_defrag_threshold_megabytes: s.uint("bootstrap-defrag-threshold-megabytes"),
+        max_txn_ops: size(s, "max-txn-ops"),
+        max_request_bytes: max_request_bytes(s, notices),
+        max_concurrent_streams: u32::try_from(s.uint("max-concurrent-streams")).unwrap_or(u32::MAX),
+        grpc_keepalive_min_time: duration(s, "grpc-keepalive-min-time"),
+        grpc_keepalive_interval: Some(duration(s, "grpc-keepalive-interval")).filter(|time| !time.is_zero()),
+        grpc_keepalive_timeout: duration(s, "grpc-keepalive-timeout"),
+        socket_reuse_port: s.bool("socket-reuse-port"),
+        socket_reuse_address: s.bool("socket-reuse-address"),
+        enable_grpc_gateway: s.bool("enable-grpc-gateway"),
+        raft_read_timeout: raft_timeout(s, "raft-read-timeout", notices),
+        raft_write_timeout: raft_timeout(s, "raft-write-timeout", notices),
+        feature_gates,
+        initial_cluster: initial_cluster(s, &name, &initial_advertise_peer_urls)?,
+        initial_cluster_state: match s.text("initial-cluster-state") {
+            "existing" => ClusterState::Existing,
+            _ => ClusterState::New,
+        },
+        initial_cluster_token: s.text("initial-cluster-token").to_owned(),
+        advertise_client_urls: s.urls("advertise-client-urls"),
+        discovery: discovery(s),
+        strict_reconfig_check: s.bool("strict-reconfig-check"),
+        pre_vote: s.bool("pre-vote"),
+        auto_compaction,
+        max_learners: usize::try_from(s.int("max-learners")).unwrap_or(0),
+        force_new_cluster: s.bool("force-new-cluster"),
+        client_tls: client_tls(s),
+        peer_tls: peer_tls(s),
+        tls,
+        cors: s.texts("cors"),
+        host_whitelist: s.texts("host-whitelist"),
+        auth_token: s.text("auth-token").to_owned(),
+        bcrypt_cost: s.uint("bcrypt-cost"),
+        auth_token_ttl: Duration::from_secs(s.uint("auth-token-ttl")),
+        enable_pprof: s.bool("enable-pprof"),
+        metrics,
+        listen_metrics_urls: s.urls("listen-metrics-urls"),
+        log_outputs,
+        log_level,
+        log_format,
+        enable_log_rotation: s.bool("enable-log-rotation"),
+        log_rotation_config_json: s.text("log-rotation-config-json").to_owned(),
+        warning_unary_request_duration: match duration(s, "warning-unary-request-duration") {
+            Duration::ZERO => Duration::from_millis(300),
+            time => time,
+        },
+        warning_apply_duration: duration(s, "warning-apply-duration"),
+        tracing: Tracing {
+            enabled: s.bool("enable-distributed-tracing"),
+            address: s.text("distributed-tracing-address").to_owned(),
+            service_name: s.text("distributed-tracing-service-name").to_owned(),
+            instance_id: s.text("distributed-tracing-instance-id").to_owned(),
+            sampling_rate_per_million: s.int("distributed-tracing-sampling-rate"),
+        },
+        corrupt_check_time: Some(duration(s, "corrupt-check-time")).filter(|time| !time.is_zero()),
+        compact_hash_check_time,
+        compaction_batch_limit: match s.int("compaction-batch-limit") {
+            ..=0 => 1_000,
+            limit => limit.unsigned_abs(),
+        },
+        compaction_sleep_interval: match duration(s, "compaction-sleep-interval") {
+            Duration::ZERO => Duration::from_millis(10),
+            time => time,
+        },
+        watch_progress_notify_interval: progress_notify_interval(s, notices),
+        downgrade_check_time: duration(s, "downgrade-check-time"),
+        unsafe_no_fsync: s.bool("unsafe-no-fsync"),
+        value_cache_bytes: s.uint("value-cache-bytes"),
+        initial_advertise_peer_urls,
+        name,
+    };
+    note(&config, s, notices);
+    Ok(config)
+}
+
+/// Where the settings come from; etcd is laxer with files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// Flags and variables.
+    Flags,
+    /// The configuration file.
+    File,
+}
+
+/// A file that spells the default cluster out did not choose it, so it does not conflict with discovery.
+fn settle_defaults(settings: &mut Settings, source: Source) {
+    if source == Source::File && settings.text("initial-cluster") == DEFAULT_CLUSTER {
+        settings.unset("initial-cluster");
+    }
+}
+
+fn initial_cluster(s: &Settings, name: &str, advertised: &[Url]) -> Result<BTreeMap<String, Vec<Url>>, Refusal> {
+    // Only the name was given: the cluster is this member. With the default name etcd keeps the
+    // default cluster, and refuses it at the first start when the addresses differ.
+    if name != DEFAULT_NAME && s.text("initial-cluster") == DEFAULT_CLUSTER {
+        return Ok(BTreeMap::from([(name.to_owned(), advertised.to_vec())]));
+    }
+    bootstrap::parse_initial_cluster(s.text("initial-cluster"))
+}
+
+fn data_dir(s: &Settings, name: &str, notices: &mut Vec<Notice>) -> PathBuf {
+    match s.text("data-dir") {
+        "" => {
+            let dir = PathBuf::from(format!("{name}.etcd"));
+            notices.push(Notice::DefaultDataDir(dir.clone()));
+            dir
+        }
+        dir => PathBuf::from(dir),
+    }
+}
+
+/// Go's durations may be negative; where etcd has no rule of its own that is the same as zero.
+fn duration(s: &Settings, name: &str) -> Duration {
+    Duration::from_nanos(u64::try_from(s.nanoseconds(name)).unwrap_or(0))
+}
+
+fn size(s: &Settings, name: &str) -> usize {
+    usize::try_from(s.uint(name)).unwrap_or(usize::MAX)
+}
+
+fn max_request_bytes(s: &Settings, notices: &mut Vec<Notice>) -> usize {
+    let bytes = s.uint("max-request-bytes");
+    if bytes > RECOMMENDED_REQUEST_BYTES {
+        notices.push(Notice::LargeRequests(bytes));
+    }
+    size(s, "max-request-bytes")
+}
+
+fn raft_timeout(s: &Settings, name: &'static str, notices: &mut Vec<Notice>) -> Duration {
+    let time = duration(s, name);
+    if time < RAFT_TIMEOUT_MIN {
+        notices.push(Notice::Raised { flag: name, to: "5s" });
+    }
+    time.max(RAFT_TIMEOUT_MIN)
+}
+
+fn progress_notify_interval(s: &Settings, notices: &mut Vec<Notice>) -> Duration {
+    match duration(s, "watch-progress-notify-interval") {
+        Duration::ZERO => PROGRESS_NOTIFY_DEFAULT,
+        time if time < PROGRESS_NOTIFY_MIN => {
+            notices.push(Notice::Raised { flag: "watch-progress-notify-interval", to: "100ms" });
+            PROGRESS_NOTIFY_MIN
+        }
+        time => time,
+    }
+}
+
+fn log_level(s: &Settings) -> Result<LogLevel, Refusal> {
+    if s.text("logger") != "zap" {
+        return Err(Refusal::Invalid(format!("unknown logger option {:?}", s.text("logger"))));
+    }
+    Ok(match s.text("log-level").to_ascii_lowercase().as_str() {
+        "debug" => LogLevel::Debug,
+        "info" => LogLevel::Info,
+        "warn" | "warning" => LogLevel::Warn,
+        "error" => LogLevel::Error,
+        "panic" | "dpanic" => LogLevel::Panic,
+        "fatal" => LogLevel::Fatal,
+        level => {
+            return Err(Refusal::Invalid(format!(
+                "--log-level: unrecognized level: {level:?}; it must be debug, info, warn, error, panic or fatal"
+            )));
+        }
+    })
+}
+
+fn log_format(s: &Settings) -> Result<LogFormat, Refusal> {
+    match s.text("log-format") {
+        "json" => Ok(LogFormat::Json),
+        "console" => Ok(LogFormat::Console),
+        format => Err(Refusal::Invalid(format!("unknown log format: {format}, supported values json, console"))),
+    }
+}
+
+fn log_outputs(s: &Settings) -> Result<Vec<LogOutput>, Refusal> {
+    let names = s.texts("log-outputs");
+    if names.len() > 1 && names.iter().any(|name| name == "default") {
+        return Err(Refusal::Invalid(
+            "multi logoutput for \"default\" is not supported yet; --log-outputs takes default alone".to_owned(),
+        ));
+    }
+    let mut outputs = Vec::new();
+    for name in names {
+        outputs.push(match name.as_str() {
+            "default" | "stderr" => LogOutput::Stderr,
+            "stdout" => LogOutput::Stdout,
+            "systemd" | "journal" | "systemd/journal" => {
+                return Err(unavailable("log-outputs", "the systemd journal", &name));
+            }
+            path => LogOutput::File(PathBuf::from(path)),
+        });
+    }
+    if outputs.is_empty() {
+        outputs.push(LogOutput::Stderr);
+    }
+    Ok(outputs)
+}
+
+fn check_bind_urls(s: &Settings) -> Result<(), Refusal> {
+    for name in ["listen-peer-urls", "listen-client-urls", "listen-client-http-urls", "listen-metrics-urls"] {
+        for url in s.urls(name) {
+            let bindable =
+                url.host().is_none_or(|host| host == "localhost" || host.parse::<std::net::IpAddr>().is_ok());
+            if !bindable {
+                return Err(Refusal::Invalid(format!("--{name}: expected IP in URL for binding ({url})")));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_host_urls(s: &Settings) -> Result<(), Refusal> {
+    for (name, forms) in [
+        ("initial-advertise-peer-urls", r#""host:port""#),
+        ("advertise-client-urls", r#"in the format "host:port", "unix:/path/to/socket" or "unixs:/path/to/socket""#),
+    ] {
+        let urls = s.urls(name);
+        if let Some(bad) = urls.iter().find(|url| url.host() == Some("")) {
+            return Err(Refusal::Invalid(format!(
+                "--{name} {:?} must be {forms} (unexpected empty host ({bad}))",
+                url::join(&urls)
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// The rules of flags that are refused afterwards all the same: etcd's message is the more helpful one.
+fn check_discovery(s: &Settings) -> Result<(), Refusal> {
+    let invalid = |message: &str| Err(Refusal::Invalid(message.to_owned()));
+    if s.text("discovery-fallback") == "proxy" {
+        return invalid(r#"v2 proxy is deprecated, and --discovery-fallback can't be configured as "proxy""#);
+    }
+    let ways =
+        [s.is_set("initial-cluster"), !s.text("discovery-srv").is_empty(), !s.text("discovery-endpoints").is_empty()];
+    if ways.iter().filter(|given| **given).count() > 1 {
+        return invalid(
+            "multiple discovery or bootstrap flags are set. \
+             Choose one of \"initial-cluster\", \"discovery-endpoints\" or \"discovery-srv\"",
+        );
+    }
+    if s.text("discovery-token").is_empty() != s.text("discovery-endpoints").is_empty() {
+        return invalid("both --discovery-token and --discovery-endpoints must be set");
+    }
+    if !s.text("discovery-endpoints").is_empty()
+        && s.text("discovery-endpoints").split(',').any(|e| e.trim().is_empty())
+    {
+        return invalid("--discovery-endpoints must not contain empty endpoints");
+    }
+    Ok(())
+}
+
+fn raft_times(s: &Settings) -> Result<(Duration, Duration), Refusal> {
+    let heartbeat = s.uint("heartbeat-interval");
+    let election = s.uint("election-timeout");
+    let broken = if heartbeat == 0 {
+        format!("--heartbeat-interval must be >0 (set to {heartbeat}ms)")
+    } else if election == 0 {
+        format!("--election-timeout must be >0 (set to {election}ms)")
+    } else if heartbeat.saturating_mul(5) > election {
+        format!("--election-timeout[{election}ms] should be at least as 5 times as --heartbeat-interval[{heartbeat}ms]")
+    } else if election > ELECTION_TIMEOUT_MS_MAX {
+        format!("--election-timeout[{election}ms] is too long, and should be set less than {ELECTION_TIMEOUT_MS_MAX}ms")
+    } else {
+        return Ok((Duration::from_millis(heartbeat), Duration::from_millis(election)));
+    };
+    Err(Refusal::Invalid(broken))
+}
+
+fn auto_compaction(s: &Settings) -> Result<Option<AutoCompaction>, Refusal> {
+    let retention = match s.text("auto-compaction-retention") {
+        "" => "0",
+        retention => retention,
+    };
+    let number = retention.parse::<u64>().ok();
+    match s.text("auto-compaction-mode") {
+        "revision" => match number {
+            Some(0) => Ok(None),
+            Some(revisions) => Ok(Some(AutoCompaction::Revision(revisions))),
+            None => Err(Refusal::Invalid(format!(
+                "--auto-compaction-retention: {retention:?} is not a number of revisions, \
+                 as --auto-compaction-mode=revision wants"
+            ))),
+        },
+        "periodic" => {
+            let nanoseconds = match number {
+                Some(hours) => i64::try_from(hours).ok().and_then(|hours| hours.checked_mul(3_600_000_000_000)),
+                None => go::parse_duration(retention).ok(),
+            };
+            match nanoseconds {
+                Some(0) => Ok(None),
+                Some(1..) => Ok(nanoseconds.map(|n| AutoCompaction::Periodic(Duration::from_nanos(n.unsigned_abs())))),
+                _ => Err(Refusal::Invalid(format!(
+                    "error parsing CompactionRetention: --auto-compaction-retention: invalid duration {retention:?}"
+                ))),
+            }
+        }
+        "" => Err(Refusal::Invalid("undefined auto-compaction-mode".to_owned())),
+        mode => Err(Refusal::Invalid(format!("unknown auto-compaction-mode {mode:?}"))),
+    }
+}
+
+fn feature_gates(s: &Settings, notices: &mut Vec<Notice>) -> Result<FeatureGates, Refusal> {
+    let gates = s.gates();
+    let (checkpoint, persist) = (gates.enabled(Gate::LeaseCheckpoint), gates.enabled(Gate::LeaseCheckpointPersist));
+    if persist && !checkpoint {
+        return Err(Refusal::Invalid(
+            "enabling feature gate LeaseCheckpointPersist requires enabling feature gate LeaseCheckpoint".to_owned(),
+        ));
+    }
+    if checkpoint && !persist {
+        notices.push(Notice::CheckpointsNotPersisted);
+    }
+    notices.extend(gates.without_effect().map(|(gate, why)| Notice::GateWithoutEffect { gate, why }));
+    Ok(gates)
+}
+
+fn compact_hash_check_time(s: &Settings) -> Result<Duration, Refusal> {
+    match duration(s, "compact-hash-check-time") {
+        Duration::ZERO => Err(Refusal::Invalid(format!(
+            "--compact-hash-check-time must be >0 (set to {})",
+            s.text("compact-hash-check-time")
+        ))),
+        time => Ok(time),
+    }
+}
+
+fn tls_details(s: &Settings) -> Result<TlsDetails, Refusal> {
+    let version = |name: &str| match s.text(name) {
+        "" => Ok(None),
+        "TLS1.2" => Ok(Some(TlsVersion::Tls12)),
+        "TLS1.3" => Ok(Some(TlsVersion::Tls13)),
+        other => Err(Refusal::Invalid(format!(
+            "--{name}: unexpected TLS version {other:?} (must be one of: TLS1.2, TLS1.3)"
+        ))),
+    };
+    let min = version("tls-min-version")?;
+    let max = version("tls-max-version")?;
+    if let (Some(min_version), Some(max_version)) = (min, max)
+        && min_version > max_version
+    {
+        return Err(Refusal::Invalid(format!(
+            "min version ({}) is greater than max version ({})",
+            s.text("tls-min-version"),
+            s.text("tls-max-version")
+        )));
+    }
+    let cipher_suites = s.texts("cipher-suites");
+    if min == Some(TlsVersion::Tls13) && !cipher_suites.is_empty() {
+        return Err(Refusal::Invalid("cipher suites cannot be configured when only TLS1.3 is enabled".to_owned()));
+    }
+    Ok(TlsDetails {
+        cipher_suites,
+        min_version: min.unwrap_or(TlsVersion::Tls12),
+        max_version: max,
+        self_signed_cert_validity_years: s.uint("self-signed-cert-validity").max(1),
+    })
+}
+
+fn metrics(s: &Settings) -> Result<MetricsDetail, Refusal> {
+    match s.text("metrics") {
+        "basic" => Ok(MetricsDetail::Basic),
+        "extensive" => Ok(MetricsDetail::Extensive),
+        other => Err(Refusal::Invalid(format!("--metrics: {other:?} is neither \"basic\" nor \"extensive\""))),
+    }
+}
+
+fn client_tls(s: &Settings) -> TransportSecurity {
+    TransportSecurity {
+        cert_file: s.text("cert-file").to_owned(),
+        key_file: s.text("key-file").to_owned(),
+        client_cert_auth: s.bool("client-cert-auth"),
+        client_cert_file: s.text("client-cert-file").to_owned(),
+        client_key_file: s.text("client-key-file").to_owned(),
+        trusted_ca_file: s.text("trusted-ca-file").to_owned(),
+        crl_file: s.text("client-crl-file").to_owned(),
+        auto_tls: s.bool("auto-tls"),
+        allowed_common_names: Vec::new(),
+        allowed_hostnames: s.texts("client-cert-allowed-hostname"),
+        skip_client_san_verification: false,
+    }
+}
+
+fn peer_tls(s: &Settings) -> TransportSecurity {
+    TransportSecurity {
+        cert_file: s.text("peer-cert-file").to_owned(),
+        key_file: s.text("peer-key-file").to_owned(),
+        client_cert_auth: s.bool("peer-client-cert-auth"),
+        client_cert_file: s.text("peer-client-cert-file").to_owned(),
+        client_key_file: s.text("peer-client-key-file").to_owned(),
+        trusted_ca_file: s.text("peer-trusted-ca-file").to_owned(),
+        crl_file: s.text("peer-crl-file").to_owned(),
+        auto_tls: s.bool("peer-auto-tls"),
+        allowed_common_names: s.texts("peer-cert-allowed-cn"),
+        allowed_hostnames: s.texts("peer-cert-allowed-hostname"),
+        skip_client_san_verification: s.bool("peer-skip-client-san-verification"),
+    }
+}
+
+fn discovery(s: &Settings) -> Discovery {
+    Discovery {
+        token: s.text("discovery-token").to_owned(),
+        endpoints: s.texts("discovery-endpoints"),
+        dial_timeout: duration(s, "discovery-dial-timeout"),
+        request_timeout: duration(s, "discovery-request-timeout"),
+        keepalive_time: duration(s, "discovery-keepalive-time"),
+        keepalive_timeout: duration(s, "discovery-keepalive-timeout"),
+        insecure_transport: s.bool("discovery-insecure-transport"),
+        insecure_skip_tls_verify: s.bool("discovery-insecure-skip-tls-verify"),
+        cert: s.text("discovery-cert").to_owned(),
+        key: s.text("discovery-key").to_owned(),
+        cacert: s.text("discovery-cacert").to_owned(),
+        user: s.text("discovery-user").to_owned(),
+        password: s.text("discovery-password").to_owned(),
+        srv: s.text("discovery-srv").to_owned(),
+        srv_name: s.text("discovery-srv-name").to_owned(),
+    }
+}
+
+/// Refuses what was asked for and cannot be had: a server that silently went without would be worse.
+fn refuse_unavailable(s: &Settings) -> Result<(), Refusal> {
+    for (flag, value) in s.changed() {
+        if let Effect::Unavailable(feature) = flag.effect {
+            let value = if flag.name == "discovery-password" { "..." } else { value };
+            return Err(unavailable(flag.name, feature, value));
+        }
+    }
+    // Client URLs are only announced: a proxy that ends TLS may stand before this member.
+    for name in [
+        "listen-peer-urls",
+        "listen-client-urls",
+        "listen-client-http-urls",
+        "listen-metrics-urls",
+        "initial-advertise-peer-urls",
+    ] {
+        if let Some(url) = s.urls(name).iter().find(|url| url.is_tls()) {
+            return Err(unavailable(name, "TLS", url.as_str()));
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn unavailable(flag: &str, feature: &str, value: &str) -> Refusal {
+    Refusal::Unavailable { flag: flag.to_owned(), feature: feature.to_owned(), value: value.to_owned() }
+}
+
+fn note(config: &Config, s: &Settings, notices: &mut Vec<Notice>) {
+    for (flag, _) in s.changed() {
+        if let Effect::NoEffect(why) = flag.effect {
+            notices.push(Notice::NoEffect { flag: flag.name, why });
+        }
+    }
+    for name in s.set_flags() {
+        if matches!(name, "max-snapshots" | "v2-deprecation") {
+            notices.push(Notice::Deprecated(name));
+        }
+    }
+    if config.name == DEFAULT_NAME {
+        notices.push(Notice::DefaultName);
+    }
+    if config.listen_client_http_urls.is_empty() {
+        notices.push(Notice::OnePort);
+    }
+    if config.unsafe_no_fsync {
+        notices.push(Notice::NoFsync);
+    }
+}

@@ -1,0 +1,246 @@
+use std::collections::BTreeSet;
+
+use axum::Router;
+use axum::routing::{any, post};
+use bytes::Bytes;
+use http::StatusCode;
+use http_body_util::{BodyExt, Empty};
+use hyper::client::conn::{http1, http2};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::mpsc;
+
+use super::*;
+
+fn options() -> ServeOptions {
+    ServeOptions {
+        purpose: Purpose::Client,
+        max_concurrent_streams: 7,
+        keepalive_interval: None,
+        keepalive_timeout: Duration::from_secs(20),
+        drain: Duration::from_secs(10),
+        connections: ConnectionCount::default(),
+    }
+}
+
+fn url(text: &str) -> Url {
+    Url::parse(text).unwrap()
+}
+
+fn content() -> Content {
+    Content::GrpcAndHttp {
+        grpc: Router::new().route("/s/m", post(async || "grpc")),
+        http: Router::new().route("/page", any(async || "page")).route("/s/m", any(async || "page")),
+    }
+}
+
+struct Running {
+    address: SocketAddr,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+    connections: ConnectionCount,
+}
+
+async fn run(content: Content, options: ServeOptions) -> Running {
+    let mut listeners = bind(&[url("http://127.0.0.1:0")], SocketOptions::default()).await.unwrap();
+    let listener = listeners.remove(0);
+    let address = listener.local_address().unwrap();
+    let (stop, stopping) = watch::channel(false);
+    let connections = options.connections.clone();
+    Running { address, stop, task: serve(listener, content, stopping, options), connections }
+}
+
+async fn http2_client(address: SocketAddr) -> http2::SendRequest<Empty<Bytes>> {
+    let stream = TokioIo::new(TcpStream::connect(address).await.unwrap());
+    let (client, connection) = http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+    tokio::spawn(connection);
+    client
+}
+
+async fn ask2(client: &mut http2::SendRequest<Empty<Bytes>>, path: &str, content_type: &str) -> (StatusCode, String) {
+    let request = Request::post(format!("http://localhost{path}")).header("content-type", content_type);
+    let response = client.send_request(request.body(Empty::new()).unwrap()).await.unwrap();
+    let status = response.status();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    (status, String::from_utf8(body.to_vec()).unwrap())
+}
+
+async fn eventually(what: &str, condition: impl Fn() -> bool) {
+    let waiting = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(10), waiting).await.is_ok(), "{what}");
+}
+
+#[tokio::test]
+async fn one_port_speaks_http1_http2_and_grpc() {
+    let server = run(content(), options()).await;
+    let stream = TokioIo::new(TcpStream::connect(server.address).await.unwrap());
+    let (mut client, connection) = http1::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    // gRPC needs HTTP/2, whatever the content type says.
+    for content_type in ["text/plain", "application/grpc"] {
+        let request = Request::post("/s/m").header("host", "x").header("content-type", content_type);
+        let response = client.send_request(request.body(Empty::<Bytes>::new()).unwrap()).await.unwrap();
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "page");
+    }
+    let mut client = http2_client(server.address).await;
+    assert_eq!(ask2(&mut client, "/page", "text/plain").await, (StatusCode::OK, "page".to_owned()));
+    assert_eq!(ask2(&mut client, "/s/m", "application/json").await, (StatusCode::OK, "page".to_owned()));
+    assert_eq!(ask2(&mut client, "/s/m", "application/grpc").await, (StatusCode::OK, "grpc".to_owned()));
+    assert_eq!(ask2(&mut client, "/s/m", "application/grpc+proto").await, (StatusCode::OK, "grpc".to_owned()));
+    assert_eq!(ask2(&mut client, "/page", "application/grpc").await.0, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn split_ports_serve_one_of_both() {
+    let Content::GrpcAndHttp { grpc, http } = content() else { panic!() };
+    let server = run(Content::Grpc(grpc), options()).await;
+    let mut client = http2_client(server.address).await;
+    assert_eq!(ask2(&mut client, "/s/m", "application/grpc").await.1, "grpc");
+    assert_eq!(ask2(&mut client, "/page", "text/plain").await.0, StatusCode::NOT_FOUND);
+    let server = run(Content::Http(http), options()).await;
+    let mut client = http2_client(server.address).await;
+    assert_eq!(ask2(&mut client, "/s/m", "application/grpc").await.1, "page");
+}
+
+#[tokio::test]
+async fn the_settings_frame_tells_the_limit_of_streams() {
+    let server = run(content(), options()).await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    let mut head = [0; 9];
+    stream.read_exact(&mut head).await.unwrap();
+    assert_eq!(head[3], 4, "the first frame is SETTINGS");
+    let mut settings = vec![0; usize::from(head[2])];
+    stream.read_exact(&mut settings).await.unwrap();
+    let settings: BTreeSet<(u16, u32)> = settings
+        .chunks_exact(6)
+        .map(|pair| {
+            let (id, value) = pair.split_at(2);
+            (u16::from_be_bytes(id.try_into().unwrap()), u32::from_be_bytes(value.try_into().unwrap()))
+        })
+        .collect();
+    assert!(settings.contains(&(3, 7)), "SETTINGS_MAX_CONCURRENT_STREAMS: {settings:?}");
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_named() {
+    let taken = bind(&[url("http://127.0.0.1:0")], SocketOptions::default()).await.unwrap();
+    let address = taken[0].local_address().unwrap();
+    let error = bind(&[url(&format!("http://{address}"))], SocketOptions::default()).await.err().unwrap();
+    assert_eq!(error.to_string(), format!("listen tcp {address}: bind: address already in use (http://{address})"));
+
+    let error = bind(&[url("http://192.0.2.1:1")], SocketOptions::default()).await.err().unwrap();
+    assert!(error.to_string().contains("http://192.0.2.1:1"), "{error}");
+}
+
+#[tokio::test]
+async fn a_port_may_be_shared_where_both_say_so() {
+    let shared = SocketOptions { reuse_port: true };
+    let first = bind(&[url("http://127.0.0.1:0")], shared).await.unwrap();
+    let address = first[0].local_address().unwrap();
+    bind(&[url(&format!("http://{address}"))], shared).await.unwrap();
+}
+
+#[tokio::test]
+async fn localhost_is_the_ipv4_one() {
+    let listeners =
+        bind(&[url("http://localhost:0"), url("http://127.0.0.1:0")], SocketOptions::default()).await.unwrap();
+    assert_eq!(listeners.len(), 2);
+    assert!(listeners[0].local_address().unwrap().ip().is_loopback());
+    assert!(listeners[0].local_address().unwrap().is_ipv4());
+}
+
+#[tokio::test]
+async fn unix_sockets_are_served_and_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("localhost:20001");
+    let socket = url(&format!("unix://{}", path.display()));
+    // A killed process leaves its file behind.
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    let listener = bind(std::slice::from_ref(&socket), SocketOptions::default()).await.unwrap().remove(0);
+    let error = bind(std::slice::from_ref(&socket), SocketOptions::default()).await.err().unwrap();
+    assert!(error.to_string().contains("bind: address already in use"), "{error}");
+
+    let (stop, stopping) = watch::channel(false);
+    let task = serve(listener, content(), stopping, options());
+    let stream = TokioIo::new(UnixStream::connect(&path).await.unwrap());
+    let (mut client, connection) = http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+    tokio::spawn(connection);
+    assert_eq!(ask2(&mut client, "/s/m", "application/grpc").await.1, "grpc");
+    stop.send(true).unwrap();
+    task.await.unwrap();
+    assert!(!path.exists());
+}
+
+/// A page that tells when it was asked for, and answers when it is let go.
+fn slow_page() -> (Router, mpsc::Receiver<()>, watch::Sender<bool>) {
+    let (asked, asking) = mpsc::channel(1);
+    let (go, going) = watch::channel(false);
+    let page = move || {
+        let (asked, mut going) = (asked.clone(), going.clone());
+        async move {
+            asked.send(()).await.unwrap();
+            stopped(&mut going).await;
+            "done"
+        }
+    };
+    (Router::new().route("/slow", any(page)), asking, go)
+}
+
+#[tokio::test]
+async fn a_stop_lets_requests_end_and_takes_no_new_connections() {
+    let (page, mut asked, go) = slow_page();
+    let server = run(Content::Http(page), options()).await;
+    let mut client = http2_client(server.address).await;
+    let mut other = client.clone();
+    let request = tokio::spawn(async move { ask2(&mut other, "/slow", "text/plain").await });
+    asked.recv().await.unwrap();
+    assert_eq!(server.connections.get(), 1);
+
+    server.stop.send(true).unwrap();
+    let refused = async {
+        while TcpStream::connect(server.address).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), refused).await.unwrap();
+    let told_to_go_away = async {
+        let request = || Request::get("http://localhost/other").body(Empty::<Bytes>::new()).unwrap();
+        while client.send_request(request()).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), told_to_go_away).await.unwrap();
+    assert!(!server.task.is_finished());
+
+    go.send(true).unwrap();
+    assert_eq!(request.await.unwrap(), (StatusCode::OK, "done".to_owned()));
+    tokio::time::timeout(Duration::from_secs(10), server.task).await.unwrap().unwrap();
+    assert_eq!(server.connections.get(), 0);
+}
+
+#[tokio::test]
+async fn what_does_not_end_is_cut_off() {
+    let (page, mut asked, _go) = slow_page();
+    let server = run(Content::Http(page), ServeOptions { drain: Duration::from_millis(50), ..options() }).await;
+    let mut client = http2_client(server.address).await;
+    let request = tokio::spawn(async move {
+        let request = Request::get("http://localhost/slow").body(Empty::<Bytes>::new()).unwrap();
+        client.send_request(request).await.is_err()
+    });
+    asked.recv().await.unwrap();
+    server.stop.send(true).unwrap();
+    tokio::time::timeout(Duration::from_secs(10), server.task).await.unwrap().unwrap();
+    assert!(request.await.unwrap());
+    eventually("all are gone", || server.connections.get() == 0).await;
+}
+
+#[tokio::test]
+async fn a_lost_owner_is_a_stop() {
+    let server = run(content(), options()).await;
+    drop(server.stop);
+    tokio::time::timeout(Duration::from_secs(10), server.task).await.unwrap().unwrap();
+}

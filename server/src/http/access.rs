@@ -1,0 +1,119 @@
+//! Who may ask over plain HTTP: host names (against DNS rebinding) and browsers' origins.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::middleware::Next;
+use http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, HOST, HeaderMap, ORIGIN,
+};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
+
+use super::responses::failure;
+
+/// `--host-whitelist` and `--cors`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Access {
+    hosts: Allowed,
+    origins: Allowed,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Allowed {
+    All,
+    These(BTreeSet<String>),
+}
+
+impl Allowed {
+    /// An empty list is no list, and `*` is everything; as in etcd.
+    fn new(list: &[String]) -> Allowed {
+        if list.is_empty() || list.iter().any(|one| one == "*") {
+            return Allowed::All;
+        }
+        Allowed::These(list.iter().cloned().collect())
+    }
+
+    fn has(&self, one: &str) -> bool {
+        match self {
+            Allowed::All => true,
+            Allowed::These(list) => list.contains(one),
+        }
+    }
+}
+
+impl Access {
+    /// From the lists of the flags.
+    pub fn new(host_whitelist: &[String], cors: &[String]) -> Access {
+        Access { hosts: Allowed::new(host_whitelist), origins: Allowed::new(cors) }
+    }
+
+    /// What to tell a browser of this origin.
+    fn origin_header(&self, origin: Option<&HeaderValue>) -> Option<HeaderValue> {
+        match (&self.origins, origin) {
+            (Allowed::All, _) => Some(HeaderValue::from_static("*")),
+            (Allowed::These(list), Some(origin)) if origin.to_str().is_ok_and(|text| list.contains(text)) => {
+                Some(origin.clone())
+            }
+            (Allowed::These(_), _) => None,
+        }
+    }
+}
+
+/// Stands before every page of the client port.
+pub(super) async fn control(State(access): State<Arc<Access>>, request: Request<Body>, next: Next) -> Response<Body> {
+    let host = host_name(request.uri(), request.headers());
+    if !access.hosts.has(host) {
+        tracing::warn!(host, "rejecting HTTP request to prevent DNS rebinding attacks");
+        let text = format!("the host {host:?} is not in --host-whitelist, which protects against DNS rebinding");
+        return failure(StatusCode::MISDIRECTED_REQUEST, &text);
+    }
+    let origin = access.origin_header(request.headers().get(ORIGIN));
+    let mut response = match *request.method() {
+        // A browser asks this way before it sends the request itself.
+        Method::OPTIONS => Response::new(Body::empty()),
+        _ => next.run(request).await,
+    };
+    if let Some(origin) = origin {
+        let headers = response.headers_mut();
+        headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("POST, GET, OPTIONS, PUT, DELETE"));
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("accept, content-type, authorization"));
+    }
+    response
+}
+
+/// The host that a request is for, without its port. HTTP/2 has it in the URI.
+fn host_name<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> &'a str {
+    if let Some(host) = uri.host() {
+        return host.trim_start_matches('[').trim_end_matches(']');
+    }
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    if let Some(rest) = host.strip_prefix('[') {
+        return rest.split(']').next().unwrap_or(rest);
+    }
+    match host.rsplit_once(':') {
+        Some((name, _)) if !name.contains(':') => name,
+        _ => host,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_lose_their_ports() {
+        let of = |uri: &str, header: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(HOST, header.parse().unwrap());
+            host_name(&uri.parse().unwrap(), &headers).to_owned()
+        };
+        assert_eq!(of("/", "localhost:2379"), "localhost");
+        assert_eq!(of("/", "localhost"), "localhost");
+        assert_eq!(of("/", "[::1]:2379"), "::1");
+        assert_eq!(of("/", "::1"), "::1");
+        assert_eq!(of("http://h2.example:2379/", "ignored"), "h2.example");
+    }
+}

@@ -1,0 +1,65 @@
+//! The other pages: version, metrics, variables, and where there is none.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use http::{HeaderValue, Method, Response, StatusCode, Uri};
+use serde::Serialize;
+
+use super::responses::{JSON, answer, not_found, only_get};
+use super::router::Site;
+use crate::config::version::{ETCD_VERSION, STORAGE_VERSION};
+use crate::metrics::Metrics;
+
+#[derive(Serialize)]
+struct Versions {
+    etcdserver: &'static str,
+    etcdcluster: String,
+    storage: &'static str,
+}
+
+pub(super) async fn version(State(site): State<Arc<Site>>, method: Method) -> Response<Body> {
+    if method != Method::GET {
+        return only_get();
+    }
+    let versions = match (site.probe.cluster_version)() {
+        Some(etcdcluster) => Versions { etcdserver: ETCD_VERSION, etcdcluster, storage: STORAGE_VERSION },
+        None => Versions { etcdserver: ETCD_VERSION, etcdcluster: "not_decided".to_owned(), storage: "unknown" },
+    };
+    let body = serde_json::to_string(&versions).expect("three texts can be written as JSON");
+    answer(StatusCode::OK, JSON, body)
+}
+
+pub(super) async fn metrics(State(site): State<Arc<Site>>) -> Response<Body> {
+    let server = &site.metrics.server;
+    server.scrapes_in_flight.inc();
+    (site.before_scrape)();
+    let text = site.metrics.text();
+    server.scrapes_in_flight.dec();
+    server.scrapes_total.with_label_values(&["200"]).inc();
+    answer(StatusCode::OK, HeaderValue::from_static(Metrics::CONTENT_TYPE), text)
+}
+
+/// What Go programs publish of themselves; dashboards only need an object.
+#[derive(Serialize)]
+struct Variables<'a> {
+    cmdline: &'a [String],
+    memstats: serde_json::Map<String, serde_json::Value>,
+    version: &'static str,
+}
+
+pub(super) async fn variables(State(site): State<Arc<Site>>) -> Response<Body> {
+    let variables = Variables { cmdline: &site.command_line, memstats: serde_json::Map::new(), version: ETCD_VERSION };
+    let body = serde_json::to_string(&variables).expect("texts can be written as JSON");
+    answer(StatusCode::OK, HeaderValue::from_static("application/json; charset=utf-8"), body)
+}
+
+/// Where there is no page. Below `/v3/` that is the JSON gateway's own answer.
+pub(super) async fn none(State(site): State<Arc<Site>>, uri: Uri) -> Response<Body> {
+    let path = uri.path();
+    if site.gateway_paths && (path.starts_with("/v3/") || path.starts_with("/v3beta/")) {
+        return answer(StatusCode::NOT_FOUND, JSON, r#"{"code":5,"message":"Not Found"}"#);
+    }
+    not_found()
+}
