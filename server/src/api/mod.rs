@@ -39,6 +39,7 @@ mod rpc;
 mod services;
 pub mod status;
 pub mod validate;
+mod watch;
 
 pub use leader_loss::LeaderLoss;
 pub use limits::ApiLimits;

@@ -10,6 +10,7 @@ use mainstay_proto::etcdserverpb::cluster_server::ClusterServer;
 use mainstay_proto::etcdserverpb::kv_server::KvServer;
 use mainstay_proto::etcdserverpb::lease_server::LeaseServer;
 use mainstay_proto::etcdserverpb::maintenance_server::MaintenanceServer;
+use mainstay_proto::etcdserverpb::watch_server::WatchServer;
 use mainstay_proto::health::health_server::HealthServer;
 use tonic::body::Body;
 use tonic::codegen::BoxFuture;
@@ -30,6 +31,7 @@ pub fn routes(services: Arc<Services>) -> Routes {
     let of = || Arc::clone(&services);
     let router = Router::new().fallback(unknown_service);
     let router = route(router, KvServer::from_arc(of()).max_decoding_message_size(UNBOUNDED), &services);
+    let router = route(router, WatchServer::from_arc(of()).max_decoding_message_size(UNBOUNDED), &services);
     let router = route(router, LeaseServer::from_arc(of()).max_decoding_message_size(UNBOUNDED), &services);
     let router = route(router, ClusterServer::from_arc(of()).max_decoding_message_size(UNBOUNDED), &services);
     let router = route(router, MaintenanceServer::from_arc(of()).max_decoding_message_size(UNBOUNDED), &services);

@@ -5,6 +5,7 @@ use crate::apply::AlarmView;
 use crate::lease::{LeaseView, Lessor};
 use crate::mvcc::Store;
 use crate::raft::Gateway;
+use crate::watch::Hub;
 
 /// What the services are made of; the generated services are implemented for it.
 pub struct Services {
@@ -18,6 +19,8 @@ pub struct Services {
     pub lessor: Lessor,
     /// The alarms that are raised.
     pub alarms: AlarmView,
+    /// The owner of the watchers.
+    pub hub: Hub,
     /// What requests are allowed.
     pub limits: ApiLimits,
     /// `--quota-backend-bytes`.
