@@ -4,7 +4,7 @@ mod process;
 
 use std::process::ExitCode;
 
-use mainstay_server::config::{Config, Given, Invocation, Notice, Refusal, USAGE};
+use mainstay_server::config::{Config, Given, Invocation, LogFormat, LogLevel, LogOutput, Notice, Refusal, USAGE};
 use mainstay_server::logging;
 
 use process::Process;
@@ -46,7 +46,7 @@ fn refuse(refusal: &Refusal) -> ExitCode {
     if let Refusal::Usage(text) = refusal {
         say(stderr, &format!("{text}\n{USAGE}"));
     } else {
-        logging::install(Default::default(), Default::default(), &[Default::default()]).ok();
+        logging::install(LogLevel::Info, LogFormat::Json, &[LogOutput::Stderr]).ok();
         tracing::warn!(error = %refusal, "failed to verify flags");
     }
     ExitCode::from(refusal.exit_code())

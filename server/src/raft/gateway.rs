@@ -221,6 +221,11 @@ impl Gateway {
         }
     }
 
+    /// Proposals of this member that are under way.
+    pub fn pending(&self) -> u64 {
+        (limits::PROPOSALS_MAX - self.inner.proposals.available_permits()) as u64
+    }
+
     /// The members, as this one knows them.
     pub fn members(&self) -> Vec<Member> {
         let metrics = self.inner.raft.metrics();

@@ -1,5 +1,7 @@
 //! One member as a process: its files, its sockets, its signals.
 
+mod observers;
+
 use std::collections::BTreeSet;
 use std::net::ToSocketAddrs;
 use std::sync::Arc;
@@ -48,7 +50,7 @@ impl Process {
             feature_gates: config.feature_gates.clone(),
             process: Some(Box::new(system::process_numbers)),
         });
-        let mut node = Node::open(config, storage(config)?, surroundings(&metrics)).await?;
+        let mut node = Node::open(config, storage(config)?, surroundings(config, &metrics)).await?;
         let (stop, stopping) = watch::channel(false);
         let servers = serve_all(config, sockets, &node, &metrics, &stopping);
         node.start().await?;
@@ -126,12 +128,12 @@ fn storage(config: &Config) -> anyhow::Result<Storage> {
     Ok(Storage { home: Arc::new(RocksHome::new(engine::directory(&config.data_dir))), disk })
 }
 
-fn surroundings(metrics: &Arc<Metrics>) -> Surroundings {
+fn surroundings(config: &Config, metrics: &Arc<Metrics>) -> Surroundings {
     Surroundings {
         run_log: Box::new(|task| drop(task.spawn_thread())),
         resolve: Box::new(resolve),
-        log_observer: Some(metrics.clone()),
-        rpc_observer: metrics.clone(),
+        log_observer: Some(Arc::new(observers::LogDisk(metrics.clone()))),
+        rpc_observer: Arc::new(observers::Requests::new(metrics.clone(), config.warning_unary_request_duration)),
     }
 }
 
@@ -208,9 +210,13 @@ fn site(config: &Config, node: &Node, metrics: &Arc<Metrics>) -> Site {
     }
 }
 
-/// etcd's words for a health check that could not read.
+/// etcd's words for a health check that could not read; `api` owns them.
 fn failure_text(failure: ReadFailure) -> String {
-    mainstay_server::api::status::read_failure_text(failure)
+    let status = match failure {
+        ReadFailure::Unavailable(error) => tonic::Status::from(error),
+        ReadFailure::Store(error) => tonic::Status::from(error),
+    };
+    status.message().to_owned()
 }
 
 /// Brings the metrics that follow a state up to date.
@@ -233,12 +239,13 @@ fn measure(metrics: &Metrics, services: &Services) {
         in_use_bytes: size.in_use_bytes,
     });
     let watch = services.hub.stats();
+    let count = |counter: &std::sync::atomic::AtomicU64| counter.load(std::sync::atomic::Ordering::Relaxed);
     metrics.set_watch(&WatchNumbers {
-        streams: watch.streams(),
-        watchers: watch.watchers(),
-        slow_watchers: watch.slow_watchers(),
-        pending_events: watch.pending_events(),
-        events_total: watch.events_total(),
+        streams: count(&watch.streams),
+        watchers: count(&watch.watchers),
+        slow_watchers: count(&watch.slow_watchers),
+        pending_events: count(&watch.pending_events),
+        events_total: count(&watch.events_total),
     });
     let alarms = services.alarms.all();
     metrics.set_alarms(alarms.iter().map(|alarm| (alarm.member_id, alarm.alarm().as_str_name())));
