@@ -20,7 +20,8 @@ impl Usage {
     pub fn of(pids: &[u32]) -> io::Result<Self> {
         let mut sum = Self { written_bytes: Some(0), ..Self::default() };
         for pid in pids {
-            let one = Self::of_one(&PathBuf::from(format!("/proc/{pid}")))?;
+            let one = Self::of_one(&PathBuf::from(format!("/proc/{pid}")))
+                .map_err(|error| io::Error::new(error.kind(), format!("process {pid}: {error}")))?;
             sum.cpu += one.cpu;
             sum.rss_peak_bytes += one.rss_peak_bytes;
             sum.written_bytes = sum.written_bytes.zip(one.written_bytes).map(|(sum, one)| sum + one);

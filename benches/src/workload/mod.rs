@@ -10,6 +10,7 @@ mod watch;
 
 use std::future::Future;
 
+use anyhow::Context;
 use clap::ValueEnum;
 
 use crate::load::{Budget, Measured, Pace, drive};
@@ -129,7 +130,11 @@ async fn timed(pids: &[u32], load: impl Future<Output = Measured>) -> anyhow::Re
     let own = [std::process::id()];
     let (server_before, own_before) = (Usage::of(pids)?, Usage::of(&own)?);
     let measured = load.await;
-    let (server, generator) = (Usage::of(pids)?.since(server_before), Usage::of(&own)?.since(own_before));
+    let server_after = Usage::of(pids).with_context(|| {
+        let Measured { operations, elapsed, errors, .. } = &measured;
+        format!("a server ended during the run ({operations} operations in {elapsed:?}, errors: {errors:?})")
+    })?;
+    let (server, generator) = (server_after.since(server_before), Usage::of(&own)?.since(own_before));
     Ok(Outcome { measured, server: (!pids.is_empty()).then_some(server), generator })
 }
 
