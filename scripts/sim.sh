@@ -11,4 +11,4 @@ if [ ! -d tests/sim ]; then
   exit 1
 fi
 export CARGO_TARGET_DIR=target/sim RUSTFLAGS="--cfg madsim"
-exec cargo run --quiet --release --package mainstay-tests --bin sim -- "${@:?usage: sim.sh SEED | --count N}"
+exec cargo run --quiet --profile test-release --package mainstay-tests --bin sim -- "${@:?usage: sim.sh SEED | --count N}"

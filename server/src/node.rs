@@ -14,7 +14,7 @@ use prost::Message;
 use tokio::task::JoinHandle;
 
 use crate::api::{self, ApiLimits, LeaderLoss, Quota, RpcObserver, Services};
-use crate::apply::{State, StateOptions};
+use crate::apply::{Counts, State, StateOptions};
 use crate::command::command::Kind;
 use crate::config::{AutoCompaction, Config, Refusal, Url, identity};
 use crate::engine::layout::meta;
@@ -131,15 +131,9 @@ impl Node {
             },
         );
         let (lessor, lessor_inbox) = Lessor::channel();
-        let consensus = Consensus::open(
-            consensus_options(config, &founded),
-            log.clone(),
-            state,
-            home,
-            hub.clone(),
-            lessor.clone(),
-        )
-        .await?;
+        let consensus =
+            Consensus::open(consensus_options(config, &founded), log.clone(), state, home, hub.clone(), lessor.clone())
+                .await?;
         let gateway = consensus.gateway();
         let mut tasks = vec![hub_task];
         tasks.push(spawn_expirer(config, &gateway, lessor_inbox, leases.clone()));
@@ -187,9 +181,9 @@ impl Node {
         self.services.clone()
     }
 
-    /// The raft log, to be looked at.
-    pub fn log(&self) -> &RaftLog {
-        &self.log
+    /// What commands did since this process started.
+    pub fn counts(&self) -> Arc<Counts> {
+        self.consensus.counts()
     }
 
     /// Begins to take part in the cluster. Peers can be answered from now on.
@@ -294,9 +288,7 @@ fn spawn_expirer(
 fn compaction_mode(mode: &AutoCompaction) -> auto_compaction::Mode {
     match mode {
         AutoCompaction::Periodic(period) => auto_compaction::Mode::Periodic(*period),
-        AutoCompaction::Revision(kept) => {
-            auto_compaction::Mode::Revision(i64::try_from(*kept).unwrap_or(i64::MAX))
-        }
+        AutoCompaction::Revision(kept) => auto_compaction::Mode::Revision(i64::try_from(*kept).unwrap_or(i64::MAX)),
     }
 }
 

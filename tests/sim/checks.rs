@@ -93,10 +93,7 @@ fn the_watcher_saw_everything_once(history: &History, state: &BTreeMap<String, &
 /// Every acknowledged increment counts once, every unknown one at most once.
 fn the_counter_adds_up(history: &History, state: &BTreeMap<String, &KeyValue>) -> Result<(), String> {
     let value = state.get(COUNTER).map_or(0, |kv| number(kv));
-    let (least, most) = (
-        history.increments_acknowledged,
-        history.increments_acknowledged + history.increments_unknown,
-    );
+    let (least, most) = (history.increments_acknowledged, history.increments_acknowledged + history.increments_unknown);
     if value < least || value > most {
         return Err(format!("the counter holds {value}, expected {least} to {most}"));
     }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use mainstay_client::{Client, Compare, Put, Range, Txn, Update, Watch};
 use madsim::rand::{Rng, thread_rng};
+use mainstay_client::{Client, Compare, Put, Range, Txn, Update, Watch};
 use tokio::time::Instant;
 
 use crate::history::{Read, Recorder, Seen, Write};

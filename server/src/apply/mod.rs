@@ -18,6 +18,7 @@
 mod alarm;
 mod compaction;
 mod compare;
+mod counts;
 mod delete_range;
 mod dispatch;
 mod lease;
@@ -33,6 +34,7 @@ mod view;
 mod tests;
 
 pub use alarm::AlarmView;
+pub use counts::Counts;
 pub use dispatch::apply;
 pub use member::MemberView;
 pub use range::range_response;

@@ -5,10 +5,12 @@ mod observers;
 use std::collections::BTreeSet;
 use std::net::ToSocketAddrs;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use mainstay_raft_log::disk::real::RealDisk;
 use mainstay_server::api::Services;
+use mainstay_server::apply::Counts;
 use mainstay_server::config::{Config, Url, version};
 use mainstay_server::engine::{self, rocks::RocksHome};
 use mainstay_server::env::serve::{self, ConnectionCount, Content, Listener, Purpose, ServeOptions, SocketOptions};
@@ -16,6 +18,7 @@ use mainstay_server::env::system::{self, StopSignals};
 use mainstay_server::http::{Access, Probe, ReadFailure, Site, client_router, metrics_router};
 use mainstay_server::metrics::{Metrics, Options as MetricsOptions, RaftNumbers, StoreNumbers, WatchNumbers};
 use mainstay_server::node::{Node, Storage, Surroundings};
+use prometheus::IntCounter;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -165,11 +168,8 @@ fn serve_all(
     let pages = client_router(site.clone(), Access::new(&config.host_whitelist, &config.cors));
     let grpc = node.client_routes().into_axum_router();
     let peer = Content::Grpc(node.peer_routes().prepare().into_axum_router());
-    let client = if sockets.pages.is_empty() {
-        Content::GrpcAndHttp { grpc, http: pages.clone() }
-    } else {
-        Content::Grpc(grpc)
-    };
+    let client =
+        if sockets.pages.is_empty() { Content::GrpcAndHttp { grpc, http: pages.clone() } } else { Content::Grpc(grpc) };
     let all = [
         (sockets.peers, Purpose::Peer, peer),
         (sockets.clients, Purpose::Client, client),
@@ -200,11 +200,11 @@ fn site(config: &Config, node: &Node, metrics: &Arc<Metrics>) -> Site {
         // All members of this release agree on one cluster version; it is decided once there is a leader.
         move || (gateway.status().term > 0).then(|| version::CLUSTER_VERSION.to_owned()),
     );
-    let measured = metrics.clone();
+    let (measured, counts) = (metrics.clone(), node.counts());
     Site {
         probe,
         metrics: metrics.clone(),
-        before_scrape: Box::new(move || measure(&measured, &services)),
+        before_scrape: Box::new(move || measure(&measured, &services, &counts)),
         command_line: std::env::args().collect(),
         gateway_paths: config.enable_grpc_gateway,
     }
@@ -220,7 +220,7 @@ fn failure_text(failure: ReadFailure) -> String {
 }
 
 /// Brings the metrics that follow a state up to date.
-fn measure(metrics: &Metrics, services: &Services) {
+fn measure(metrics: &Metrics, services: &Services, counts: &Counts) {
     let status = services.gateway.status();
     metrics.set_raft(&RaftNumbers {
         member_id: status.member_id,
@@ -239,7 +239,7 @@ fn measure(metrics: &Metrics, services: &Services) {
         in_use_bytes: size.in_use_bytes,
     });
     let watch = services.hub.stats();
-    let count = |counter: &std::sync::atomic::AtomicU64| counter.load(std::sync::atomic::Ordering::Relaxed);
+    let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     metrics.set_watch(&WatchNumbers {
         streams: count(&watch.streams),
         watchers: count(&watch.watchers),
@@ -247,6 +247,13 @@ fn measure(metrics: &Metrics, services: &Services) {
         pending_events: count(&watch.pending_events),
         events_total: count(&watch.events_total),
     });
+    let catch_up = |metric: &IntCounter, total: &AtomicU64| metric.inc_by(count(total).saturating_sub(metric.get()));
+    catch_up(&metrics.mvcc.range_total, &counts.ranges);
+    catch_up(&metrics.mvcc.put_total, &counts.puts);
+    catch_up(&metrics.mvcc.delete_total, &counts.deletes);
+    catch_up(&metrics.mvcc.txn_total, &counts.txns);
+    catch_up(&metrics.lease.granted_total, &counts.leases_granted);
+    catch_up(&metrics.lease.revoked_total, &counts.leases_revoked);
     let alarms = services.alarms.all();
     metrics.set_alarms(alarms.iter().map(|alarm| (alarm.member_id, alarm.alarm().as_str_name())));
 }

@@ -57,10 +57,7 @@ pub(crate) fn vote_to_wire(vote: &Vote) -> wire::Vote {
 }
 
 pub(crate) fn vote_from_wire(vote: &wire::Vote) -> Vote {
-    Vote {
-        leader_id: leader_id_std::LeaderId { term: vote.term, voted_for: vote.node_id },
-        committed: vote.committed,
-    }
+    Vote { leader_id: leader_id_std::LeaderId { term: vote.term, voted_for: vote.node_id }, committed: vote.committed }
 }
 
 pub(crate) fn membership_to_wire(membership: &Membership) -> wire::Membership {

@@ -18,7 +18,7 @@ use super::network::Network;
 use super::peer::PeerService;
 use super::state_machine::{Audience, StateMachine};
 use super::type_config::{PeerNode, Raft};
-use crate::apply::State;
+use crate::apply::{Counts, State};
 use crate::engine::EngineHome;
 use crate::lease::Lessor;
 use crate::watch::Hub;
@@ -74,6 +74,7 @@ pub struct Consensus {
     options: ConsensusOptions,
     lessor: Lessor,
     compaction: Arc<Notify>,
+    counts: Arc<Counts>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -95,7 +96,9 @@ impl Consensus {
         let compaction = Arc::new(Notify::new());
         let started = Arc::new(AtomicBool::new(false));
         let members = state.members();
-        let audience = Audience { hub, lessor: lessor.clone(), applied, compaction: compaction.clone() };
+        let counts = Arc::new(Counts::default());
+        let audience =
+            Audience { hub, lessor: lessor.clone(), applied, compaction: compaction.clone(), counts: counts.clone() };
         let machine = StateMachine::new(state, audience, started.clone())
             .map_err(|error| StartError::Stored(error.to_string()))?;
         let network = Network { cluster_id: options.cluster_id, rpc_timeout: options.election_timeout };
@@ -110,12 +113,17 @@ impl Consensus {
             request_bytes_max: options.request_bytes_max,
         };
         let (gateway, rounds) = Gateway::new(gateway_options, raft.clone(), members, lessor.clone(), applied_rx);
-        Ok(Self { raft, gateway, home, options, lessor, compaction, tasks: vec![rounds] })
+        Ok(Self { raft, gateway, home, options, lessor, compaction, counts, tasks: vec![rounds] })
     }
 
     /// The way in for everything else.
     pub fn gateway(&self) -> Gateway {
         self.gateway.clone()
+    }
+
+    /// What commands did since this process started.
+    pub fn counts(&self) -> Arc<Counts> {
+        self.counts.clone()
     }
 
     /// What peers call.

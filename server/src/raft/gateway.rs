@@ -248,9 +248,10 @@ impl Gateway {
             let request = wire::LeaseRenewRequest { cluster_id: self.inner.options.cluster_id, id };
             async move { ask(client, |mut client| async move { client.lease_renew(request).await }).await }
         };
-        self.within_timeout(self.on_leader(|| self.lease_renew_here(id), |client| async {
-            renew(client).await.map(|response| response.ttl)
-        }))
+        self.within_timeout(self.on_leader(
+            || self.lease_renew_here(id),
+            |client| async { renew(client).await.map(|response| response.ttl) },
+        ))
         .await
     }
 
@@ -260,10 +261,13 @@ impl Gateway {
             let request = wire::LeaseRemainingRequest { cluster_id: self.inner.options.cluster_id, id };
             async move { ask(client, |mut client| async move { client.lease_remaining(request).await }).await }
         };
-        self.within_timeout(self.on_leader(|| self.lease_remaining_here(id), |client| async {
-            let response = remaining(client).await?;
-            Ok((response.ttl >= 0).then_some(Remaining { ttl: response.ttl, granted_ttl: response.granted_ttl }))
-        }))
+        self.within_timeout(self.on_leader(
+            || self.lease_remaining_here(id),
+            |client| async {
+                let response = remaining(client).await?;
+                Ok((response.ttl >= 0).then_some(Remaining { ttl: response.ttl, granted_ttl: response.granted_ttl }))
+            },
+        ))
         .await
     }
 
@@ -373,11 +377,7 @@ impl Gateway {
     }
 
     /// Runs a call on the leader, wherever it is, again while there is none.
-    async fn on_leader<T, H, A>(
-        &self,
-        here: impl Fn() -> H,
-        at: impl Fn(Client) -> A,
-    ) -> Result<T, Unavailable>
+    async fn on_leader<T, H, A>(&self, here: impl Fn() -> H, at: impl Fn(Client) -> A) -> Result<T, Unavailable>
     where
         H: Future<Output = Result<T, Unavailable>>,
         A: Future<Output = Result<T, Unavailable>>,
@@ -466,10 +466,7 @@ fn unavailable_from_status(status: &tonic::Status) -> Unavailable {
         Unavailable::LeaderChanged,
         Unavailable::NoLeader,
     ];
-    KNOWN
-        .into_iter()
-        .find(|known| known.to_string() == status.message())
-        .unwrap_or(Unavailable::TimeoutConnectionLost)
+    KNOWN.into_iter().find(|known| known.to_string() == status.message()).unwrap_or(Unavailable::TimeoutConnectionLost)
 }
 
 #[cfg(test)]

@@ -86,7 +86,11 @@ impl Connection {
         unreachable(status)
     }
 
-    async fn call<T, F>(&mut self, call: impl FnOnce(PeerClient<PeerChannel>) -> F, limit: Duration) -> Result<T, RpcError>
+    async fn call<T, F>(
+        &mut self,
+        call: impl FnOnce(PeerClient<PeerChannel>) -> F,
+        limit: Duration,
+    ) -> Result<T, RpcError>
     where
         F: Future<Output = Result<tonic::Response<T>, Status>>,
     {
@@ -311,9 +315,9 @@ async fn send_parts(
         while offset < size {
             let source = checkpoint.clone();
             let name = name.clone();
-            let data =
-                crate::env::blocking(move || source.read(&name, offset, limits::SNAPSHOT_CHUNK_BYTES)).await
-                    .map_err(|error| error.to_string())?;
+            let data = crate::env::blocking(move || source.read(&name, offset, limits::SNAPSHOT_CHUNK_BYTES))
+                .await
+                .map_err(|error| error.to_string())?;
             if data.is_empty() {
                 return Err("a file of the checkpoint is shorter than announced".to_owned());
             }

@@ -116,10 +116,7 @@ impl Peer for PeerService {
         let requests = tokio_stream::StreamExt::map_while(request.into_inner(), move |message| {
             let message = message.ok()?;
             if message.cluster_id != ours {
-                tracing::warn!(
-                    remote_cluster_id = format!("{:x}", message.cluster_id),
-                    "request cluster ID mismatch"
-                );
+                tracing::warn!(remote_cluster_id = format!("{:x}", message.cluster_id), "request cluster ID mismatch");
                 return None;
             }
             let request = codec::append_from_wire(message)
@@ -193,8 +190,7 @@ impl Peer for PeerService {
         self.same_cluster(request.cluster_id)?;
         // Decoded before it is replicated: a command that cannot be applied must never be committed.
         command::decode(request.command.clone()).map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let (index, outcome) =
-            self.gateway.propose_here(request.command, None).await.map_err(unavailable_to_status)?;
+        let (index, outcome) = self.gateway.propose_here(request.command, None).await.map_err(unavailable_to_status)?;
         Ok(Response::new(wire::ForwardResponse { index, outcome: Some(outcome) }))
     }
 
@@ -225,9 +221,7 @@ impl Peer for PeerService {
         self.same_cluster(request.cluster_id)?;
         let remaining = self.gateway.lease_remaining_here(request.id).await.map_err(unavailable_to_status)?;
         Ok(Response::new(match remaining {
-            Some(remaining) => {
-                wire::LeaseRemainingResponse { ttl: remaining.ttl, granted_ttl: remaining.granted_ttl }
-            }
+            Some(remaining) => wire::LeaseRemainingResponse { ttl: remaining.ttl, granted_ttl: remaining.granted_ttl },
             None => wire::LeaseRemainingResponse { ttl: -1, granted_ttl: 0 },
         }))
     }

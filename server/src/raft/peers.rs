@@ -28,8 +28,8 @@ impl Peers {
         match clients.get(&id) {
             Some((known, client)) if known == url => Ok(client.clone()),
             _ => {
-                let channel = transport::connect(url, self.connect_timeout)
-                    .map_err(|_| Unavailable::TimeoutConnectionLost)?;
+                let channel =
+                    transport::connect(url, self.connect_timeout).map_err(|_| Unavailable::TimeoutConnectionLost)?;
                 let client = peer_client(channel);
                 clients.insert(id, (url.clone(), client.clone()));
                 Ok(client)

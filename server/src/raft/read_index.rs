@@ -78,12 +78,21 @@ mod tests {
                 Ok(round)
             }
         });
-        let first = tokio::spawn({ let reads = reads.clone(); async move { reads.wait().await } });
+        let first = tokio::spawn({
+            let reads = reads.clone();
+            async move { reads.wait().await }
+        });
         while rounds.load(Ordering::SeqCst) == 0 {
             tokio::task::yield_now().await;
         }
-        let late: Vec<_> =
-            (0..10).map(|_| tokio::spawn({ let reads = reads.clone(); async move { reads.wait().await } })).collect();
+        let late: Vec<_> = (0..10)
+            .map(|_| {
+                tokio::spawn({
+                    let reads = reads.clone();
+                    async move { reads.wait().await }
+                })
+            })
+            .collect();
         while reads.inbox.capacity() > limits::READ_INDEX_INBOX - 10 {
             tokio::task::yield_now().await;
         }

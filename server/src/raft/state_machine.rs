@@ -12,8 +12,8 @@ use tokio::sync::watch;
 
 use super::codec;
 use super::snapshot::{Position, Snapshot, SnapshotBuilder, SnapshotData};
-use super::type_config::{Entry, EncodedCommand, LogId, StoredMembership, TypeConfig};
-use crate::apply::{self, State};
+use super::type_config::{EncodedCommand, Entry, LogId, StoredMembership, TypeConfig};
+use crate::apply::{self, Counts, State};
 use crate::command::{self, Outcome};
 use crate::lease::Lessor;
 use crate::limits;
@@ -31,6 +31,8 @@ pub(crate) struct Audience {
     pub(crate) applied: watch::Sender<u64>,
     /// Wakes the background compaction.
     pub(crate) compaction: Arc<tokio::sync::Notify>,
+    /// Counts what commands did.
+    pub(crate) counts: Arc<Counts>,
 }
 
 /// The owner of the replicated state.
@@ -51,11 +53,7 @@ type Pending = (ApplyResponder<TypeConfig>, Outcome);
 
 impl StateMachine {
     /// Takes over an opened state.
-    pub(crate) fn new(
-        state: State,
-        audience: Audience,
-        started: Arc<AtomicBool>,
-    ) -> Result<Self, codec::CodecError> {
+    pub(crate) fn new(state: State, audience: Audience, started: Arc<AtomicBool>) -> Result<Self, codec::CodecError> {
         let (log_id, membership) = codec::applied_from_bytes(state.applied())?;
         let applied = Position { log_id, membership };
         audience.applied.send_replace(applied.log_id.map_or(0, |log_id| log_id.index));
@@ -84,7 +82,9 @@ impl StateMachine {
                 if matches!(command, command::command::Kind::Compaction(_)) {
                     self.audience.compaction.notify_one();
                 }
-                apply::apply(&mut self.state, &command).map_err(io::Error::other)
+                let outcome = apply::apply(&mut self.state, &command).map_err(io::Error::other)?;
+                self.audience.counts.add(&outcome);
+                Ok(outcome)
             }
             EntryPayload::Membership(membership) => {
                 self.applied.membership = StoredMembership::new(Some(entry.log_id), membership.clone());

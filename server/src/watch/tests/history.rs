@@ -25,12 +25,27 @@ enum Step {
     Hold,
     Publish,
     Restored,
-    Compact { back: i64 },
-    Watch { stream: usize, watch: Watch },
-    Cancel { stream: usize, place: usize },
-    Progress { stream: usize },
-    Read { stream: usize, count: usize },
-    Close { stream: usize },
+    Compact {
+        back: i64,
+    },
+    Watch {
+        stream: usize,
+        watch: Watch,
+    },
+    Cancel {
+        stream: usize,
+        place: usize,
+    },
+    Progress {
+        stream: usize,
+    },
+    Read {
+        stream: usize,
+        count: usize,
+    },
+    Close {
+        stream: usize,
+    },
     Settle,
 }
 

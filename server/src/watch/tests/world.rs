@@ -191,10 +191,7 @@ impl World {
 }
 
 /// Takes up to so many responses, as long as any come.
-pub(super) async fn drain(
-    stream: &mut WatchStream,
-    count: usize,
-) -> (Vec<WatchResponse>, Result<(), WatchStreamEnd>) {
+pub(super) async fn drain(stream: &mut WatchStream, count: usize) -> (Vec<WatchResponse>, Result<(), WatchStreamEnd>) {
     let mut responses = Vec::new();
     while responses.len() < count {
         match tokio::time::timeout(IDLE, stream.arrival()).await {
