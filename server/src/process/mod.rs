@@ -107,6 +107,9 @@ fn log_start(config: &Config) {
 /// Makes the data directory, readable by its owner alone; as in etcd.
 fn prepare_directory(config: &Config) -> anyhow::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
+    if config.data_dir.exists() && !config.data_dir.is_dir() {
+        anyhow::bail!("the data directory {} is not a directory", config.data_dir.display());
+    }
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)

@@ -207,7 +207,7 @@ impl Gateway {
                 let acknowledged = metrics.last_quorum_acked.map(|at| openraft::Instant::elapsed(&*at));
                 (alone || acknowledged.is_some_and(|ago| self.is_recent(ago))).then_some(leader)
             }
-            Some(leader) => self.leader_was_heard(metrics.current_term).then_some(leader),
+            Some(leader) => self.heard_within(metrics.current_term, 2 * self.inner.options.election_timeout).then_some(leader),
             None => None,
         };
         Status {
@@ -313,7 +313,7 @@ impl Gateway {
     /// Proposes here or at the leader, again where it was certainly not appended.
     async fn propose_anywhere(&self, command: Bytes) -> Result<Outcome, Unavailable> {
         loop {
-            let result = match self.leader() {
+            let result = match self.reachable_leader() {
                 Some(leader) if leader == self.inner.options.member_id => {
                     self.propose_here(command.clone(), None).await.map(|(_, outcome)| outcome)
                 }
@@ -340,7 +340,7 @@ impl Gateway {
     async fn round(&self) -> Result<u64, Unavailable> {
         self.within_timeout(async {
             loop {
-                let result = match self.leader() {
+                let result = match self.reachable_leader() {
                     Some(leader) if leader == self.inner.options.member_id => self.confirm_leadership().await,
                     Some(leader) => self.read_index_at(leader).await,
                     None => Err(Unavailable::NotLeader),
@@ -383,7 +383,7 @@ impl Gateway {
         A: Future<Output = Result<T, Unavailable>>,
     {
         loop {
-            let result = match self.leader() {
+            let result = match self.reachable_leader() {
                 Some(leader) if leader == self.inner.options.member_id => here().await,
                 Some(leader) => at(self.client(leader)?).await,
                 None => Err(Unavailable::NotLeader),
@@ -418,8 +418,14 @@ impl Gateway {
         }
     }
 
-    fn leader(&self) -> Option<u64> {
-        self.inner.raft.metrics().borrow_watched().current_leader
+    /// The leader, if a request to it has a fair chance: this member, or one that was heard of within
+    /// half an election timeout. Waiting for the next one is better than an error whose meaning is open.
+    fn reachable_leader(&self) -> Option<u64> {
+        let metrics = self.inner.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let leader = metrics.current_leader?;
+        let here = leader == self.inner.options.member_id;
+        (here || self.heard_within(metrics.current_term, self.inner.options.election_timeout / 2)).then_some(leader)
     }
 
     fn client(&self, id: u64) -> Result<Client, Unavailable> {
@@ -433,9 +439,9 @@ impl Gateway {
         ago <= 2 * self.inner.options.election_timeout
     }
 
-    /// Whether the leader of a term was heard of within two election timeouts.
-    fn leader_was_heard(&self, term: u64) -> bool {
-        self.inner.contact.lock().is_some_and(|(of, at)| of == term && self.is_recent(at.elapsed()))
+    /// Whether the leader of a term was heard of so lately.
+    fn heard_within(&self, term: u64, limit: Duration) -> bool {
+        self.inner.contact.lock().is_some_and(|(of, at)| of == term && at.elapsed() <= limit)
     }
 }
 
