@@ -37,7 +37,7 @@ impl Quota {
     }
 
     /// The quota as Maintenance.Status tells it.
-    pub(super) fn configured(&self) -> i64 {
+    pub fn configured(&self) -> i64 {
         self.configured
     }
 

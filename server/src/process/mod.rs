@@ -193,7 +193,7 @@ fn site(config: &Config, node: &Node, metrics: &Arc<Metrics>) -> Site {
     let services = node.services();
     metrics.set_member_id(services.gateway.status().member_id);
     metrics.set_cluster_version(version::CLUSTER_VERSION);
-    metrics.set_quota(config.quota_backend_bytes);
+    metrics.set_quota(services.quota.configured());
     let gateway = services.gateway.clone();
     let probe = Probe::of_node(
         services.gateway.clone(),
