@@ -2,7 +2,7 @@
 
 use Effect::{NoEffect, Unavailable, Used};
 use InFile::{Absent, At, SameName};
-use Kind::{Bool, Duration, Gates, Ignored, Int, OneOf, Origins, Text, Texts, Uint, Uint32, Urls};
+use Kind::{Bool, Duration, Gates, Ignored, Int, OneOf, Origins, SomeOf, Text, Texts, Uint, Uint32, Urls};
 
 /// What a flag takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub(crate) enum Kind {
     Texts,
     /// One of these words.
     OneOf(&'static [&'static str]),
+    /// Some of these words, comma-separated.
+    SomeOf(&'static [&'static str]),
     /// `Gate=true,Other=false`; repeated ones add up.
     Gates,
     /// A flag of etcd's past: accepted and without any effect, as in etcd.
@@ -282,7 +284,7 @@ const CLUSTERING: &[Flag] = &[
     flag("auto-compaction-mode", Text, "periodic", Used, "What the retention counts: periodic or revision."),
     flag(
         "v2-deprecation",
-        OneOf(&["write-only", "write-only-skip-check", "write-only-drop-data", "gone"]),
+        SomeOf(&["write-only", "write-only-skip-check", "write-only-drop-data", "gone"]),
         "write-only",
         NoEffect("there is no v2 store here"),
         "Phase of the v2 store's removal.",
