@@ -522,7 +522,7 @@ pub(super) fn unavailable(flag: &str, feature: &str, value: &str) -> Refusal {
 
 fn note(config: &Config, s: &Settings, notices: &mut Vec<Notice>) {
     for (flag, _) in s.changed() {
-        if let Effect::NoEffect(why) = flag.effect {
+        if let Effect::Nothing(why) = flag.effect {
             notices.push(Notice::NoEffect { flag: flag.name, why });
         }
     }
