@@ -57,7 +57,7 @@ fix: setup ## format the code and apply what clippy can repair by itself
 .PHONY: test-unit
 test-unit: setup ## tests beside the code, and the documentation's examples
 	@$(CARGO) test --quiet --workspace --exclude mainstay-tests
-	@$(CARGO) test --quiet --package mainstay-tests --lib
+	@$(CARGO) test --quiet --package mainstay-tests --lib --test tidy
 
 .PHONY: test-processes
 test-processes: setup $(if $(given),,test-binary) ## real processes: kill -9, lost quorum, restart, bad flags

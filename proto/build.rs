@@ -1,11 +1,12 @@
 //! Compiles the .proto files without an installed protoc.
 
-const FILES: [&str; 7] = [
+const FILES: [&str; 8] = [
     "etcd/kv.proto",
     "etcd/auth.proto",
     "etcd/rpc.proto",
     "etcd/v3lock.proto",
     "etcd/v3election.proto",
+    "grpc/health.proto",
     "mainstay/command.proto",
     "mainstay/peer.proto",
 ];

@@ -1,1 +1,35 @@
 //! Workloads against any etcd endpoint, side by side.
+//!
+//! ```text
+//! mainstay-bench run put --endpoints http://127.0.0.1:2379 --pid 4711
+//! mainstay-bench compare --members 3 --rows put,get,txn-put
+//! ```
+//!
+//! `run` measures one row against endpoints that are already there. `compare` starts mainstay and
+//! etcd in turn with the same flags, each on an empty folder, runs the same rows on both and prints
+//! the ratio. Both print one JSON line a run to stdout, and a table for people to stderr.
+//!
+//! What a row does stands in [`workload`], one file each; how it is timed in [`load`] and
+//! [`latency`]; what the server spent on it in [`process`]. This crate never sees the server's code:
+//! whatever speaks etcd's API is measured by the same binary.
+//!
+//! # How to read the figures
+//!
+//! - A closed loop (no `--rate`) shows what the server can do, and its latencies are those of a full
+//!   queue. With `--rate` each request has a time at which it is due, and latency counts from there,
+//!   so that a stall is seen by all the requests it delayed.
+//! - Server CPU, peak memory and bytes written are those of the server's processes alone, summed over
+//!   the members. The load generator's own CPU is shown beside them, because on a small machine it is
+//!   what limits.
+//! - Values are random bytes: a server that compresses gains nothing from them.
+
+pub mod compare;
+pub mod keyspace;
+pub mod latency;
+pub mod launch;
+pub mod load;
+pub mod options;
+pub mod process;
+pub mod report;
+pub mod run;
+pub mod workload;

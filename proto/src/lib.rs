@@ -37,6 +37,12 @@ pub mod v3electionpb {
     tonic::include_proto!("v3electionpb");
 }
 
+/// The health service of gRPC.
+#[allow(missing_docs, clippy::all)]
+pub mod health {
+    tonic::include_proto!("grpc.health.v1");
+}
+
 /// What members replicate, and how they talk to each other.
 #[allow(missing_docs, clippy::all)]
 pub mod mainstay {

@@ -105,11 +105,6 @@ impl Index {
         self.terms.get(following.checked_sub(1)?).map(|(_, term)| *term)
     }
 
-    /// The segments with their first and last index, oldest first.
-    pub(crate) fn segments(&self) -> impl Iterator<Item = (u32, u64, u64)> {
-        self.runs.iter().map(|run| (run.segment, run.first, run.end() - 1))
-    }
-
     /// The places from an index on, in order.
     pub(crate) fn from(&self, index: u64) -> impl Iterator<Item = (u32, u64, Place)> {
         let start = self.runs.partition_point(|run| run.end() <= index);

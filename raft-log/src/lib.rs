@@ -17,13 +17,19 @@
 //! What this crate does *not* do: it never decides what to purge, it holds no clock but for
 //! measuring, and it retries nothing.
 
+mod batch;
 pub mod disk;
 mod error;
 mod index;
+mod ledger;
 mod log;
 mod options;
+mod preparer;
+mod record;
+mod recovery;
 mod segment;
 mod state;
+mod task;
 mod writer;
 
 /// The largest vote and committed position that the log keeps, in bytes.
@@ -33,4 +39,4 @@ pub use disk::{Disk, DiskFile};
 pub use error::{Damage, LogError, OpenError};
 pub use log::{Completion, RaftLog, Record};
 pub use options::{Observer, Options};
-pub use writer::LogTask;
+pub use task::LogTask;

@@ -11,7 +11,7 @@ use crate::index::Place;
 use crate::options::Options;
 use crate::segment::Segment;
 use crate::state::{Change, ChangeKind, Position, Shared, State, weight};
-use crate::writer::LogTask;
+use crate::task::LogTask;
 
 /// Is called once, on the owner's thread, when a change is durable or has failed. It must not block.
 pub type Completion = Box<dyn FnOnce(Result<(), LogError>) + Send>;
@@ -61,9 +61,9 @@ impl RaftLog {
     ///
     /// The first record of an empty log may have any index, later ones follow without a gap.
     ///
-    /// When more than [`Options::inbox_bytes`] wait for the disk the call is refused with
-    /// [`LogError::Busy`] and changes nothing; who cannot be refused awaits [`room`](Self::room)
-    /// first. One call is taken however large it is when nothing else waits.
+    /// While [`Options::inbox_bytes`] or more wait for the disk a call is refused with
+    /// [`LogError::Busy`] and changes nothing; who cannot be refused, and is the only one to append,
+    /// awaits [`room`](Self::room) first. The bound is passed by at most one call.
     pub fn append(&self, records: Vec<Record>, done: Completion) {
         if let Err((error, done)) = self.try_append(records, done) {
             done(Err(error));
@@ -85,7 +85,7 @@ impl RaftLog {
             if let Err(error) = check_consecutive(&state, &records) {
                 return Err((error, done));
             }
-            if state.waiting_bytes > 0 && state.waiting_bytes + bytes > shared.inbox_bytes {
+            if state.waiting_bytes >= shared.inbox_bytes {
                 return Err((LogError::Busy, done));
             }
             state.waiting_bytes += bytes;
@@ -120,7 +120,7 @@ impl RaftLog {
                 return ChangeKind::Barrier;
             }
             state.truncate(from);
-            ChangeKind::Truncate { from }
+            ChangeKind::Truncate { last: state.last() }
         })
         .await
     }
@@ -206,11 +206,10 @@ impl RaftLog {
             return Err(error.clone());
         }
         let mut plan = ReadPlan::default();
-        let mut left = max_bytes;
+        let mut taken = 0_usize;
         let mut take = |bytes: usize, nothing_yet: bool| {
-            let fits = nothing_yet || bytes <= left;
-            left = left.saturating_sub(bytes);
-            fits
+            taken = taken.saturating_add(bytes);
+            nothing_yet || taken <= max_bytes
         };
         let disk_end = state.tail_first().map_or(to, |first| first.min(to));
         let mut next = from.max(state.first_index().unwrap_or(from));

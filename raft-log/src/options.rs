@@ -2,6 +2,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::error::OpenError;
+
+/// Sizes of a segment: from what takes a head and some records to what 32-bit addresses reach.
+const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = 16 * 1024..=1024 * 1024 * 1024;
+
 /// How a log is kept.
 #[derive(Clone)]
 pub struct Options {
@@ -29,6 +34,19 @@ impl Default for Options {
             identity: 0,
             observer: None,
         }
+    }
+}
+
+impl Options {
+    /// Checks what the rest of the crate relies on.
+    pub(crate) fn check(&self) -> Result<(), OpenError> {
+        if !self.segment_bytes.is_multiple_of(4096) || !SEGMENT_BYTES.contains(&self.segment_bytes) {
+            return Err(OpenError::BadOption("segment_bytes must be a multiple of 4096 from 16 KiB to 1 GiB"));
+        }
+        if self.inbox_bytes == 0 {
+            return Err(OpenError::BadOption("inbox_bytes must not be 0"));
+        }
+        Ok(())
     }
 }
 

@@ -77,9 +77,9 @@ pub(crate) enum ChangeKind {
         records: Vec<Record>,
         first_ticket: u64,
     },
-    /// Removes the records from an index on.
+    /// Removes the records after a position, or all where there is none.
     Truncate {
-        from: u64,
+        last: Option<Position>,
     },
     /// Removes the records up to and with a position.
     Purge(Position),
@@ -205,14 +205,20 @@ impl State {
 impl Shared {
     /// Latches the first failure; everything queued and everything later gets it.
     pub(crate) fn fail(&self, error: LogError) {
-        let (error, waiting) = {
+        self.fail_after(error, std::iter::empty());
+    }
+
+    /// Latches the first failure and tells those who came before the queue, then the queue.
+    pub(crate) fn fail_after(&self, error: LogError, before: impl Iterator<Item = Completion>) {
+        let (error, queued) = {
             let mut state = self.state.lock();
             let error = state.failed.get_or_insert(error).clone();
             (error, std::mem::take(&mut state.queue))
         };
-        for change in waiting {
-            (change.done)(Err(error.clone()));
+        for done in before.chain(queued.into_iter().map(|change| change.done)) {
+            done(Err(error.clone()));
         }
         self.room.notify_waiters();
+        self.work.notify_one();
     }
 }

@@ -17,5 +17,6 @@ pub mod limits;
 pub mod logging;
 pub mod metrics;
 pub mod mvcc;
+pub mod node;
 pub mod raft;
 pub mod watch;

@@ -9,6 +9,18 @@ pub const GRPC_OVERHEAD_BYTES: usize = 512 * 1024;
 /// "too many requests"; as in etcd.
 pub const COMMIT_APPLY_GAP_MAX: u64 = 5_000;
 
+/// Entries that are applied with one write of the engine.
+pub const APPLY_RUN_ENTRIES: usize = 512;
+
+/// Bytes of one chunk of a snapshot on its way to a peer.
+pub const SNAPSHOT_CHUNK_BYTES: usize = 1024 * 1024;
+
+/// Largest message between members: a batch of entries, each up to the largest request.
+pub const PEER_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
+
+/// Waiting calls that one round of ReadIndex answers at most.
+pub const READ_INDEX_INBOX: usize = 65_536;
+
 /// Proposals of this member that may be under way at once.
 pub const PROPOSALS_MAX: usize = 16_384;
 
@@ -24,14 +36,63 @@ pub const LEASE_CHECKPOINTS_PER_COMMAND: usize = 1_000;
 /// Messages that may wait for the leader's lease expirer; who sends waits when it is full.
 pub const LESSOR_INBOX: usize = 4_096;
 
+/// How deep transactions may be nested. Messages nested deeper than 100 cannot be decoded, a level of
+/// a transaction takes two of that, and the outcome in a forwarded response has five more.
+pub const TXN_DEPTH_MAX: usize = 40;
+
+/// Keys in the first chunk of a streamed range; as in etcd.
+pub const RANGE_STREAM_FIRST_CHUNK: i64 = 10;
+
 /// Keys that a reader takes from the index before it lets the writer in again.
 pub const INDEX_SLICE_KEYS: usize = 1_000;
 
 /// Responses that wait for one slow watch stream before its watchers are marked as lagging.
 pub const WATCH_MAILBOX: usize = 128;
 
+/// Bytes of events that wait for one slow watch stream before its watchers are marked as lagging.
+pub const WATCH_MAILBOX_BYTES: usize = 4 * 1024 * 1024;
+
+/// Answers that wait for a watch stream before it stops to read requests.
+pub const WATCH_ANSWERS: usize = 64;
+
+/// Bytes of events of several revisions that are put into one response while they are published.
+pub const WATCH_MESSAGE_BYTES: usize = 1024 * 1024;
+
 /// Batches of events that may wait for the watch hub; the state machine waits when it is full.
 pub const HUB_INBOX: usize = 1_024;
+
+/// Bytes of the newest revisions that the watch hub keeps for watchers that lag a little.
+pub const HUB_RECENT_BYTES: usize = 16 * 1024 * 1024;
+
+/// The number of those revisions.
+pub const HUB_RECENT_REVISIONS: usize = 16_384;
+
+/// Bytes of history that all lagging watchers are told at once, together.
+pub const CATCH_UP_BYTES: usize = 256 * 1024 * 1024;
+
+/// Bytes of history that one lagging watcher is told at once, where many lag.
+pub const CATCH_UP_SLICE_BYTES_MIN: usize = 256 * 1024;
+
+/// Bytes of history that one lagging watcher is told at once, where few lag.
+pub const CATCH_UP_SLICE_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Events that are looked at for lagging watchers before synced ones have their turn.
+pub const CATCH_UP_STEP_EVENTS: usize = 16_384;
+
+/// Pairs of an event and a lagging watcher that are handed out before synced watchers have their turn.
+pub const CATCH_UP_STEP_HITS: usize = 32_768;
+
+/// How long to wait before history is read again after that failed.
+pub const CATCH_UP_RETRY: Duration = Duration::from_millis(50);
+
+/// Records before events that a watch stream looks up before it lets others have their turn.
+pub const PREVIOUS_LOOKUPS: usize = 64;
+
+/// How often a watch stream tries to look one up before it gives up.
+pub const PREVIOUS_ATTEMPTS: usize = 200;
+
+const _: () = assert!(CATCH_UP_SLICE_BYTES_MIN <= WATCH_MAILBOX_BYTES / 2, "a drained mailbox has room for a slice");
+const _: () = assert!(WATCH_MESSAGE_BYTES <= WATCH_MAILBOX_BYTES / 2, "a drained mailbox has room for a message");
 
 /// How long a member waits for a linearizable read or a proposal beyond two election timeouts; as in etcd.
 pub const REQUEST_TIMEOUT_BASE: Duration = Duration::from_secs(5);

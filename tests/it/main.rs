@@ -2,6 +2,7 @@
 //!
 //! `MAINSTAY_BIN` names the binary under test; etcd's own binary must pass, too.
 
+#![cfg(not(madsim))] // processes are not simulated
 #![allow(clippy::unwrap_used)] // a test fails by panicking
 
 mod faults;

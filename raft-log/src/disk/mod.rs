@@ -68,3 +68,11 @@ pub enum Operation {
     /// Making a segment ready.
     Prepare,
 }
+
+/// Waits as long as the disk wants an operation to take.
+pub(crate) async fn wait(disk: &dyn Disk, operation: Operation) {
+    let delay = disk.delay(operation);
+    if !delay.is_zero() {
+        tokio::time::sleep(delay).await;
+    }
+}

@@ -1,54 +1,153 @@
 //! Files of the operating system.
 
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
+
 use super::{Disk, DiskFile};
-use crate::error::OpenError;
-use crate::writer::LogTask;
+use crate::error::{LogError, OpenError};
+use crate::task::LogTask;
+
+/// The file whose lock tells other processes that the directory is in use.
+const LOCK_NAME: &str = "lock";
 
 /// A directory of the file system, held against other processes while it lives.
 pub struct RealDisk {
     directory: PathBuf,
+    /// Locked as long as it is open.
+    _lock: File,
 }
 
 impl RealDisk {
     /// Opens a directory, creating it where there is none.
     pub fn open(directory: &Path) -> Result<Self, OpenError> {
-        Ok(Self { directory: directory.to_owned() })
+        let name = directory.display().to_string();
+        let failed = |operation, error: io::Error| OpenError::Log(LogError::io(operation, &name, &error));
+        create_directory(directory).map_err(|error| failed("create", error))?;
+        let lock = options().create(true).truncate(false).open(directory.join(LOCK_NAME));
+        let lock = lock.map_err(|error| failed("open the lock file of", error))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { directory: directory.to_owned(), _lock: lock }),
+            Err(TryLockError::WouldBlock) => Err(OpenError::InUse(name)),
+            Err(TryLockError::Error(error)) => Err(failed("lock", error)),
+        }
     }
 }
 
 impl Disk for RealDisk {
-    fn create(&self, _name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        Err(io::ErrorKind::Unsupported.into())
+    fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        Ok(Arc::new(RealFile(options().create_new(true).open(self.directory.join(name))?)))
     }
-    fn open(&self, _name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        Err(io::ErrorKind::Unsupported.into())
+
+    fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        Ok(Arc::new(RealFile(options().open(self.directory.join(name))?)))
     }
+
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         std::fs::rename(self.directory.join(from), self.directory.join(to))
     }
+
     fn remove(&self, name: &str) -> io::Result<()> {
         std::fs::remove_file(self.directory.join(name))
     }
+
     fn list(&self) -> io::Result<Vec<String>> {
-        Ok(Vec::new())
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(&self.directory)? {
+            let entry = entry?;
+            if entry.file_type()?.is_file() {
+                // A name that is not even text is none of ours.
+                names.extend(entry.file_name().into_string().ok().filter(|name| name != LOCK_NAME));
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
     }
+
     fn sync_dir(&self) -> io::Result<()> {
-        Ok(())
+        sync_directory(&self.directory)
+    }
+}
+
+struct RealFile(File);
+
+impl DiskFile for RealFile {
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.0.read_exact_at(buffer, offset)
+    }
+
+    fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.0.write_all_at(data, offset)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn allocate(&self, bytes: u64) -> io::Result<()> {
+        match fallocate(&self.0, FallocateFlags::empty(), 0, bytes) {
+            // Not every file system can; then filling the file finds out.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+            result => Ok(result?),
+        }
     }
 }
 
 impl LogTask {
     /// Runs the owner on a thread of its own, which ends when the log is closed or has failed.
     pub fn spawn_thread(self) -> JoinHandle<()> {
-        let run = move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().build().expect("no drivers, nothing to fail");
-            runtime.block_on(self.run());
-        };
-        Builder::new().name("raft-log".to_owned()).spawn(run).expect("the system has room for a thread")
+        let Self { writer, preparer } = self;
+        spawn("raft-log", move || {
+            let preparer = spawn("raft-log-next", move || block_on(preparer.run()));
+            block_on(writer.run());
+            // The writer is gone, so the preparer ends; its panic is this thread's.
+            if let Err(panic) = preparer.join() {
+                std::panic::resume_unwind(panic);
+            }
+        })
     }
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
+    Builder::new().name(name.to_owned()).spawn(run).expect("the system has room for a thread")
+}
+
+/// A real disk never asks to wait, so no timer is needed.
+fn block_on(task: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    runtime.expect("a runtime without drivers needs nothing of the system").block_on(task);
+}
+
+/// Nobody but the owner reads what members tell each other.
+fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).mode(0o600);
+    options
+}
+
+/// Creates a directory and its parents, and makes every new name durable.
+fn create_directory(directory: &Path) -> io::Result<()> {
+    if directory.is_dir() {
+        return Ok(());
+    }
+    let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    create_directory(parent)?;
+    match DirBuilder::new().mode(0o700).create(directory) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        result => result.and_then(|()| sync_directory(parent)),
+    }
+}
+
+fn sync_directory(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
 }

@@ -1,1 +1,50 @@
-//! api.
+//! The gRPC edge: etcd's services, and the health service.
+//!
+//! Owns nothing that changes. One file per service: it decodes, validates, proposes a command through
+//! [`raft::Gateway`](crate::raft::Gateway) or reads the store, and encodes. Every request passes `edge`
+//! first, where the rules for all methods stand (metadata, learners, sizes of messages) and where it is
+//! counted. [`validate`] judges what can be judged of a request by itself; [`status`] alone knows
+//! etcd's error texts and codes.
+//!
+//! [`routes`] holds no transport: a process serves it over HTTP/2, a simulation over its own channels.
+//! No task is spawned for a request.
+//!
+//! - **Invariant:** what is accepted can be decoded again by every member, also where transactions are
+//!   nested (`validate::tests::the_deepest_transaction_survives_the_codec`).
+//! - **Invariant:** every error is sent as etcd sends it
+//!   (`status::tests::every_error_is_sent_as_etcd_sends_it`).
+//! - **Invariant:** the methods that are counted are those that are served
+//!   (`rpc::tests::the_table_is_what_the_protos_declare`).
+//!
+//! Absent by design: rules of the data model (they are `apply`'s), timeouts of requests (the gateway's).
+
+mod auth;
+mod cluster;
+mod edge;
+mod frames;
+mod header;
+mod health;
+mod kv;
+mod leader_loss;
+mod lease;
+mod limits;
+mod maintenance;
+mod metadata;
+mod overlap;
+mod propose;
+mod quota;
+mod range_chunks;
+mod routes;
+mod rpc;
+mod services;
+pub mod status;
+pub mod validate;
+mod watch;
+
+pub use leader_loss::LeaderLoss;
+pub use limits::ApiLimits;
+pub use maintenance::{STORAGE_VERSION, VERSION};
+pub use quota::Quota;
+pub use routes::routes;
+pub use rpc::{RPCS, Rpc, RpcKind, RpcObserver};
+pub use services::Services;

@@ -1,6 +1,18 @@
-//! env.
+//! What differs between a real process and a simulated one.
+//!
+//! Owns the runtime under openraft, blocking calls, and the transport between members. Everything
+//! else of the server is the same code in both worlds: `tokio` is a renamed package that a
+//! simulation replaces, the disk and the engine are traits.
+//!
+//! This room, `engine` and the log's `disk` are the only ones that know `cfg(madsim)`.
 
+mod blocking;
+mod raft_runtime;
 #[cfg(not(madsim))]
 pub mod serve;
 #[cfg(not(madsim))]
 pub mod system;
+pub mod transport;
+
+pub use blocking::blocking;
+pub use raft_runtime::{RaftInstant, RaftRuntime};

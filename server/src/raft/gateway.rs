@@ -1,5 +1,30 @@
-use crate::command::{Outcome, command};
-use crate::lease::Remaining;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use mainstay_proto::mainstay as wire;
+use mainstay_proto::mainstay::peer_client::PeerClient;
+use openraft::ReadPolicy;
+use openraft::async_runtime::WatchReceiver;
+use openraft::error::{ClientWriteError, LinearizableReadError, RaftError};
+use openraft::impls::ProgressResponder;
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
+
+use super::codec;
+use super::peers::Peers;
+use super::read_index::ReadIndex;
+use super::type_config::{EncodedCommand, Raft, TypeConfig, Vote};
+use crate::apply::MemberView;
+use crate::command::{self, Command, Outcome, command as kind};
+use crate::env::transport::{self, PeerChannel};
+use crate::lease::{Lessor, Remaining};
+use crate::limits;
+
+/// How long a call waits before it looks again for a leader, or asks again.
+const RETRY_INTERVAL: Duration = Duration::from_millis(25);
 
 /// Why a request could not be served now. A client may try again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -46,7 +71,7 @@ pub struct Status {
     pub cluster_id: u64,
     /// This member.
     pub member_id: u64,
-    /// The leader, where one is known.
+    /// The leader, where one is known and was heard of lately.
     pub leader: Option<u64>,
     /// The current term.
     pub term: u64,
@@ -73,40 +98,391 @@ pub struct Member {
     pub is_learner: bool,
 }
 
+/// What the gateway needs to know of this member.
+#[derive(Clone, Debug)]
+pub(crate) struct GatewayOptions {
+    pub(crate) cluster_id: u64,
+    pub(crate) member_id: u64,
+    pub(crate) election_timeout: Duration,
+    pub(crate) request_bytes_max: usize,
+}
+
 /// The way to the replicated state for `api`, `http` and `leader`: propose, wait for a read, ask.
+///
+/// Every call ends within the request timeout, [`limits::REQUEST_TIMEOUT_BASE`] and two election timeouts.
 #[derive(Clone)]
-pub struct Gateway {}
+pub struct Gateway {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    options: GatewayOptions,
+    raft: Raft,
+    members: MemberView,
+    lessor: Lessor,
+    peers: Peers,
+    reads: ReadIndex,
+    applied: watch::Receiver<u64>,
+    proposals: Semaphore,
+    /// When the leader of which term was last heard of. A leaf lock.
+    contact: Mutex<Option<(u64, Instant)>>,
+}
 
 impl Gateway {
+    /// Opens the way to a member's consensus; the handle is of the task that runs the ReadIndex rounds.
+    pub(crate) fn new(
+        options: GatewayOptions,
+        raft: Raft,
+        members: MemberView,
+        lessor: Lessor,
+        applied: watch::Receiver<u64>,
+    ) -> (Self, tokio::task::JoinHandle<()>) {
+        let (rounds_tx, rounds_rx) = watch::channel(None::<std::sync::Weak<Inner>>);
+        let (reads, task) = ReadIndex::spawn(move || {
+            let inner = rounds_rx.borrow().as_ref().and_then(std::sync::Weak::upgrade);
+            async move {
+                match inner {
+                    Some(inner) => Gateway { inner }.round().await,
+                    None => Err(Unavailable::Stopped),
+                }
+            }
+        });
+        let inner = Arc::new(Inner {
+            peers: Peers::new(options.election_timeout),
+            options,
+            raft,
+            members,
+            lessor,
+            reads,
+            applied,
+            proposals: Semaphore::new(limits::PROPOSALS_MAX),
+            contact: Mutex::default(),
+        });
+        rounds_tx.send_replace(Some(Arc::downgrade(&inner)));
+        (Self { inner }, task)
+    }
+
     /// Replicates a command and returns its outcome, from any member.
     ///
-    /// When it returns, this member's own state includes the command.
-    pub async fn propose(&self, _command: command::Kind) -> Result<Outcome, Unavailable> {
-        Err(Unavailable::Stopped)
+    /// When it returns, this member's own state includes the command. A timeout leaves open whether
+    /// the command takes effect.
+    pub async fn propose(&self, command: kind::Kind) -> Result<Outcome, Unavailable> {
+        let bytes = command::encode(&Command { kind: Some(command) });
+        if bytes.len() > self.inner.options.request_bytes_max {
+            return Err(Unavailable::TooLarge);
+        }
+        let _permit = self.inner.proposals.try_acquire().map_err(|_| Unavailable::TooManyRequests)?;
+        let status = self.status();
+        if status.committed > status.applied + limits::COMMIT_APPLY_GAP_MAX {
+            return Err(Unavailable::TooManyRequests);
+        }
+        self.within_timeout(self.propose_anywhere(bytes)).await
+    }
+
+    /// Replicates a command only if this member leads in `term`; for duties that a deposed leader must not carry out.
+    pub async fn propose_as_leader(&self, term: u64, command: kind::Kind) -> Result<Outcome, Unavailable> {
+        let bytes = command::encode(&Command { kind: Some(command) });
+        let (_, outcome) = self.within_timeout(self.propose_here(bytes, Some(term))).await?;
+        Ok(outcome)
     }
 
     /// Waits until this member's state covers everything that was acknowledged before the call.
     pub async fn read_index(&self) -> Result<(), Unavailable> {
-        Err(Unavailable::Stopped)
+        self.within_timeout(async {
+            let index = self.inner.reads.wait().await?;
+            self.wait_applied(index).await
+        })
+        .await
     }
 
     /// What this member knows of consensus right now.
     pub fn status(&self) -> Status {
-        Status::default()
+        let metrics = self.inner.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let id = self.inner.options.member_id;
+        let leader = match metrics.current_leader {
+            Some(leader) if leader == id => {
+                // A sole voter is its own quorum, and nobody acknowledges anything to it.
+                let alone = metrics.membership_config.voter_ids().eq([id]);
+                let acknowledged = metrics.last_quorum_acked.map(|at| openraft::Instant::elapsed(&*at));
+                (alone || acknowledged.is_some_and(|ago| self.is_recent(ago))).then_some(leader)
+            }
+            Some(leader) => self.leader_was_heard(metrics.current_term).then_some(leader),
+            None => None,
+        };
+        Status {
+            cluster_id: self.inner.options.cluster_id,
+            member_id: id,
+            leader,
+            term: metrics.current_term,
+            committed: metrics.cluster_committed.map_or(0, |log_id| log_id.index),
+            applied: *self.inner.applied.borrow(),
+            is_learner: !metrics.membership_config.voter_ids().any(|voter| voter == id),
+        }
+    }
+
+    /// Proposals of this member that are under way.
+    pub fn pending(&self) -> u64 {
+        (limits::PROPOSALS_MAX - self.inner.proposals.available_permits()) as u64
     }
 
     /// The members, as this one knows them.
     pub fn members(&self) -> Vec<Member> {
-        Vec::new()
+        let metrics = self.inner.raft.metrics();
+        let stored = metrics.borrow_watched().membership_config.clone();
+        let voters: Vec<u64> = stored.voter_ids().collect();
+        stored
+            .nodes()
+            .map(|(id, node)| {
+                let published = self.inner.members.get(*id);
+                let (name, client_urls) = published.map_or_else(Default::default, |it| (it.name, it.client_urls));
+                let is_learner = !voters.contains(id);
+                Member { id: *id, name, peer_urls: node.peer_urls.clone(), client_urls, is_learner }
+            })
+            .collect()
     }
 
     /// Renews a lease with the leader: its granted time to live in seconds, 0 where it is unknown or has ended.
-    pub async fn lease_renew(&self, _id: i64) -> Result<i64, Unavailable> {
-        Err(Unavailable::Stopped)
+    pub async fn lease_renew(&self, id: i64) -> Result<i64, Unavailable> {
+        let renew = |client: Client| {
+            let request = wire::LeaseRenewRequest { cluster_id: self.inner.options.cluster_id, id };
+            async move { ask(client, |mut client| async move { client.lease_renew(request).await }).await }
+        };
+        self.within_timeout(self.on_leader(|| self.lease_renew_here(id), |client| async {
+            renew(client).await.map(|response| response.ttl)
+        }))
+        .await
     }
 
     /// Asks the leader what is left of a lease; `None` where it is unknown.
-    pub async fn lease_remaining(&self, _id: i64) -> Result<Option<Remaining>, Unavailable> {
-        Err(Unavailable::Stopped)
+    pub async fn lease_remaining(&self, id: i64) -> Result<Option<Remaining>, Unavailable> {
+        let remaining = |client: Client| {
+            let request = wire::LeaseRemainingRequest { cluster_id: self.inner.options.cluster_id, id };
+            async move { ask(client, |mut client| async move { client.lease_remaining(request).await }).await }
+        };
+        self.within_timeout(self.on_leader(|| self.lease_remaining_here(id), |client| async {
+            let response = remaining(client).await?;
+            Ok((response.ttl >= 0).then_some(Remaining { ttl: response.ttl, granted_ttl: response.granted_ttl }))
+        }))
+        .await
+    }
+
+    /// Notes that the leader behind a vote is alive.
+    pub(crate) fn heard_from(&self, vote: &Vote) {
+        if vote.committed {
+            *self.inner.contact.lock() = Some((vote.leader_id.term, Instant::now()));
+        }
+    }
+
+    /// Proposes on this member as the leader; the index and the outcome of the entry.
+    pub(crate) async fn propose_here(&self, command: Bytes, term: Option<u64>) -> Result<(u64, Outcome), Unavailable> {
+        let (responder, answer) = ProgressResponder::<TypeConfig, _>::complete_only();
+        let write = self.inner.raft.write(EncodedCommand(command)).responder(responder);
+        let sent = match term {
+            Some(term) => write.with_leader(codec::log_id(term, 0).leader_id).await,
+            None => write.await,
+        };
+        sent.map_err(|_| Unavailable::Stopped)?;
+        match answer.await {
+            Ok(Ok(response)) => Ok((response.log_id.index, response.data)),
+            // Never appended: the caller may ask another member.
+            Ok(Err(ClientWriteError::ForwardToLeader(_))) => Err(Unavailable::NotLeader),
+            // It may or may not have been committed elsewhere.
+            Ok(Err(_)) => Err(Unavailable::TimeoutLeaderFailure),
+            Err(_) => Err(Unavailable::Stopped),
+        }
+    }
+
+    /// Joins a round of ReadIndex on this member as the leader.
+    pub(crate) async fn read_index_here(&self) -> Result<u64, Unavailable> {
+        self.inner.reads.wait().await
+    }
+
+    pub(crate) async fn lease_renew_here(&self, id: i64) -> Result<i64, Unavailable> {
+        self.inner.lessor.renew(id).await.map_err(|_| Unavailable::NotPrimaryLessor)
+    }
+
+    pub(crate) async fn lease_remaining_here(&self, id: i64) -> Result<Option<Remaining>, Unavailable> {
+        self.inner.lessor.remaining(id).await.map_err(|_| Unavailable::NotPrimaryLessor)
+    }
+
+    /// Proposes here or at the leader, again where it was certainly not appended.
+    async fn propose_anywhere(&self, command: Bytes) -> Result<Outcome, Unavailable> {
+        loop {
+            let result = match self.leader() {
+                Some(leader) if leader == self.inner.options.member_id => {
+                    self.propose_here(command.clone(), None).await.map(|(_, outcome)| outcome)
+                }
+                Some(leader) => self.forward(leader, command.clone()).await,
+                None => Err(Unavailable::NotLeader),
+            };
+            match result {
+                Err(Unavailable::NotLeader) => tokio::time::sleep(RETRY_INTERVAL).await,
+                result => return result,
+            }
+        }
+    }
+
+    async fn forward(&self, leader: u64, command: Bytes) -> Result<Outcome, Unavailable> {
+        let request = wire::ForwardRequest { cluster_id: self.inner.options.cluster_id, command };
+        let client = self.client(leader)?;
+        let response = ask(client, |mut client| async move { client.forward(request).await }).await?;
+        // Whoever wrote through this member must find the write here.
+        self.wait_applied(response.index).await?;
+        response.outcome.ok_or(Unavailable::TimeoutConnectionLost)
+    }
+
+    /// One round of ReadIndex: here when leading, else at the leader; until there is an answer.
+    async fn round(&self) -> Result<u64, Unavailable> {
+        self.within_timeout(async {
+            loop {
+                let result = match self.leader() {
+                    Some(leader) if leader == self.inner.options.member_id => self.confirm_leadership().await,
+                    Some(leader) => self.read_index_at(leader).await,
+                    None => Err(Unavailable::NotLeader),
+                };
+                match result {
+                    Ok(index) => return Ok(index),
+                    Err(Unavailable::Stopped) => return Err(Unavailable::Stopped),
+                    // A round changes nothing: it can be tried again.
+                    Err(_) => tokio::time::sleep(RETRY_INTERVAL).await,
+                }
+            }
+        })
+        .await
+    }
+
+    async fn confirm_leadership(&self) -> Result<u64, Unavailable> {
+        match self.inner.raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
+            Ok(linearizer) => Ok(linearizer.read_log_id().index()),
+            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(_))) => Err(Unavailable::NotLeader),
+            Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => Err(Unavailable::LeaderChanged),
+            Err(RaftError::Fatal(_)) => Err(Unavailable::Stopped),
+        }
+    }
+
+    async fn read_index_at(&self, leader: u64) -> Result<u64, Unavailable> {
+        let request = wire::ReadIndexRequest { cluster_id: self.inner.options.cluster_id };
+        let client = self.client(leader)?;
+        // A leader that is cut off keeps a round until its timeout; look for another one earlier.
+        let call = ask(client, |mut client| async move { client.read_index(request).await });
+        match tokio::time::timeout(2 * self.inner.options.election_timeout, call).await {
+            Ok(response) => Ok(response?.index),
+            Err(_) => Err(Unavailable::TimeoutConnectionLost),
+        }
+    }
+
+    /// Runs a call on the leader, wherever it is, again while there is none.
+    async fn on_leader<T, H, A>(
+        &self,
+        here: impl Fn() -> H,
+        at: impl Fn(Client) -> A,
+    ) -> Result<T, Unavailable>
+    where
+        H: Future<Output = Result<T, Unavailable>>,
+        A: Future<Output = Result<T, Unavailable>>,
+    {
+        loop {
+            let result = match self.leader() {
+                Some(leader) if leader == self.inner.options.member_id => here().await,
+                Some(leader) => at(self.client(leader)?).await,
+                None => Err(Unavailable::NotLeader),
+            };
+            match result {
+                Err(Unavailable::NotLeader | Unavailable::NotPrimaryLessor) => {
+                    tokio::time::sleep(RETRY_INTERVAL).await;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    async fn wait_applied(&self, index: u64) -> Result<(), Unavailable> {
+        let mut applied = self.inner.applied.clone();
+        applied.wait_for(|applied| *applied >= index).await.map(|_| ()).map_err(|_| Unavailable::Stopped)
+    }
+
+    async fn within_timeout<T>(&self, call: impl Future<Output = Result<T, Unavailable>>) -> Result<T, Unavailable> {
+        let limit = limits::REQUEST_TIMEOUT_BASE + 2 * self.inner.options.election_timeout;
+        let leader_before = self.status().leader;
+        match tokio::time::timeout(limit, call).await {
+            Ok(result) => result,
+            Err(_) => {
+                let leader = self.status().leader;
+                Err(match (leader_before, leader) {
+                    (Some(_), None) => Unavailable::TimeoutLeaderFailure,
+                    (Some(before), Some(now)) if before != now => Unavailable::TimeoutLeaderFailure,
+                    _ => Unavailable::Timeout,
+                })
+            }
+        }
+    }
+
+    fn leader(&self) -> Option<u64> {
+        self.inner.raft.metrics().borrow_watched().current_leader
+    }
+
+    fn client(&self, id: u64) -> Result<Client, Unavailable> {
+        let metrics = self.inner.raft.metrics();
+        let stored = metrics.borrow_watched().membership_config.clone();
+        self.inner.peers.client(id, stored.membership())
+    }
+
+    /// Whether something so long ago still counts: within two election timeouts.
+    fn is_recent(&self, ago: Duration) -> bool {
+        ago <= 2 * self.inner.options.election_timeout
+    }
+
+    /// Whether the leader of a term was heard of within two election timeouts.
+    fn leader_was_heard(&self, term: u64) -> bool {
+        self.inner.contact.lock().is_some_and(|(of, at)| of == term && self.is_recent(at.elapsed()))
+    }
+}
+
+type Client = PeerClient<PeerChannel>;
+
+/// Makes a call to another member; what it answers of its own is told apart from a lost connection.
+async fn ask<T, F>(client: Client, call: impl FnOnce(Client) -> F) -> Result<T, Unavailable>
+where
+    F: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+{
+    match call(client).await {
+        Ok(response) => Ok(response.into_inner()),
+        // As good as a member that says it does not lead: the call can be made again.
+        Err(status) if transport::never_sent(&status) => Err(Unavailable::NotLeader),
+        Err(status) => Err(unavailable_from_status(&status)),
+    }
+}
+
+/// The reverse of [`super::peer::unavailable_to_status`]; everything else is a lost connection.
+fn unavailable_from_status(status: &tonic::Status) -> Unavailable {
+    const KNOWN: [Unavailable; 8] = [
+        Unavailable::NotLeader,
+        Unavailable::NotPrimaryLessor,
+        Unavailable::TooManyRequests,
+        Unavailable::TooLarge,
+        Unavailable::Timeout,
+        Unavailable::TimeoutLeaderFailure,
+        Unavailable::LeaderChanged,
+        Unavailable::NoLeader,
+    ];
+    KNOWN
+        .into_iter()
+        .find(|known| known.to_string() == status.message())
+        .unwrap_or(Unavailable::TimeoutConnectionLost)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::raft::peer::unavailable_to_status;
+
+    #[test]
+    fn what_a_peer_answers_is_understood() {
+        for error in [Unavailable::NotLeader, Unavailable::TooManyRequests, Unavailable::NotPrimaryLessor] {
+            assert_eq!(unavailable_from_status(&unavailable_to_status(error)), error);
+        }
+        let reset = tonic::Status::unavailable("connection reset");
+        assert_eq!(unavailable_from_status(&reset), Unavailable::TimeoutConnectionLost);
     }
 }

@@ -1,5 +1,36 @@
-//! The glue to openraft.
+//! The glue to openraft: a log, a state machine, a network, and the one way for the rest of the server to use them.
+//!
+//! Owns consensus. `api`, `http` and `leader` call [`Gateway`]; peers call the service of `peer`.
+//! openraft's types do not leave this room.
+//!
+//! | file | what |
+//! |---|---|
+//! | `type_config`, `codec` | what openraft is made of here, and how it is stored and sent (pure) |
+//! | `log_store` | openraft's log on `mainstay-raft-log` |
+//! | `state_machine`, `snapshot` | committed entries into `apply`, run by run; checkpoints |
+//! | `network`, `peers`, `peer` | to a peer for consensus, to a peer for a client, and what this member answers |
+//! | `read_index` | one quorum round for all reads that wait |
+//! | `gateway` | propose, forward, read, ask |
+//! | `consensus` | opens and starts all of it |
+//!
+//! **Invariant:** no caller is answered before the entry is committed and readable here.
+//! **Invariant:** a linearizable read waits for a round that began after it (`read_index`).
+//! **Invariant:** a restarted leader must be elected anew before it serves reads (`consensus`).
 
+mod codec;
+mod consensus;
 mod gateway;
+mod log_store;
+mod network;
+mod peer;
+mod peers;
+mod read_index;
+mod snapshot;
+mod state_machine;
+mod type_config;
 
+pub use consensus::{Consensus, ConsensusOptions, StartError};
 pub use gateway::{Gateway, Member, Status, Unavailable};
+pub use snapshot::{SnapshotBuilder, SnapshotData};
+pub use state_machine::StateMachine;
+pub use type_config::{EncodedCommand, PeerNode, TypeConfig};

@@ -1,0 +1,59 @@
+//! `mainstay-bench`: see the library's documentation.
+
+use std::process::ExitCode;
+
+use anyhow::bail;
+use clap::{Parser, Subcommand};
+use mainstay_benches::{compare, run};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Measures servers that speak etcd's API.
+#[derive(Debug, Parser)]
+#[command(name = "mainstay-bench", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Measures one row against endpoints that are already there.
+    Run(run::Arguments),
+    /// Starts mainstay and etcd in turn, measures the same rows on both, prints the ratio. The
+    /// default.
+    Compare(compare::Arguments),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match work().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The chain of causes, and no backtrace: what fails here is a flag, a server or a disk.
+            eprintln!("mainstay-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn work() -> anyhow::Result<()> {
+    let command = match Arguments::parse().command {
+        Some(command) => command,
+        None => Command::Compare(compare::Arguments::parse_from(["compare"])),
+    };
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let work = async {
+        match command {
+            Command::Run(arguments) => run::run(&arguments).await,
+            Command::Compare(arguments) => compare::run(&arguments).await,
+        }
+    };
+    tokio::select! {
+        biased;
+        // Signals first: dropping the work stops the servers it started and removes their folders.
+        _ = interrupt.recv() => bail!("interrupted"),
+        _ = terminate.recv() => bail!("terminated"),
+        outcome = work => outcome,
+    }
+}

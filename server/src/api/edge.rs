@@ -1,0 +1,302 @@
+//! What every request passes on its way to its service, whichever transport brought it: the
+//! rules that hold for all methods (metadata, learners, message sizes), and counting.
+//!
+//! It stands directly around the generated services and adds neither a task nor a boxed body to
+//! a unary request.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use axum::body::Body as HttpBody;
+use http::{HeaderMap, Request, Response};
+use http_body::Frame;
+use tokio::time::Instant;
+use tonic::body::Body;
+use tonic::codegen::{BoxFuture, Bytes, StdError};
+use tonic::server::NamedService;
+use tonic::{Code, Status};
+use tower_service::Service;
+
+use super::Services;
+use super::frames::FrameScanner;
+use super::metadata::Metadata;
+use super::rpc::{self, Rpc, RpcObserver};
+use super::status::{self, ApiError};
+use crate::raft;
+
+const GRPC_STATUS: &str = "grpc-status";
+
+/// A generated service behind the rules for all.
+#[derive(Clone)]
+pub(super) struct Edge<S> {
+    service: S,
+    services: Arc<Services>,
+    methods: &'static [Rpc],
+}
+
+impl<S: NamedService> Edge<S> {
+    pub(super) fn new(service: S, services: &Arc<Services>) -> Self {
+        Self { service, services: Arc::clone(services), methods: rpc::methods_of(S::NAME) }
+    }
+}
+
+impl<S> Service<Request<HttpBody>> for Edge<S>
+where
+    S: Service<
+            Request<RequestBody>,
+            Response = Response<Body>,
+            Error = Infallible,
+            Future = BoxFuture<Response<Body>, Infallible>,
+        >,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = EdgeFuture;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.service.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<HttpBody>) -> EdgeFuture {
+        let method = rpc::split(request.uri().path());
+        let Some(rpc) = self.methods.iter().find(|rpc| method == Some((rpc.service, rpc.method))) else {
+            return EdgeFuture::refused(unknown(request.uri().path()));
+        };
+        let call = Call::begin(&self.services.metrics, rpc);
+        let admitted = admit(rpc, request.headers(), &self.services.gateway.status(), &*self.services.metrics);
+        let requires_leader = match admitted {
+            Ok(requires_leader) => requires_leader,
+            Err(error) => {
+                call.end(error.code());
+                return EdgeFuture::refused(error.into());
+            }
+        };
+        let limit = self.services.limits.max_message_bytes();
+        let observer = Arc::clone(&self.services.metrics);
+        let request = request.map(|body| RequestBody { body, limit, rpc, observer, scanner: FrameScanner::default() });
+        let ends_without_leader = requires_leader && rpc.kind.is_stream();
+        let lost: Option<LeaderLost> =
+            if ends_without_leader { Some(Box::pin(self.services.leader_loss.lost())) } else { None };
+        EdgeFuture(Progress::Serving { response: self.service.call(request), call: Some(call), lost })
+    }
+}
+
+/// Applies the rules for all methods, in etcd's order; returns whether the request requires a leader.
+fn admit(
+    rpc: &'static Rpc,
+    headers: &HeaderMap,
+    status: &raft::Status,
+    observer: &dyn RpcObserver,
+) -> Result<bool, ApiError> {
+    if status.is_learner && !rpc.on_learner {
+        return Err(ApiError::NotSupportedForLearner);
+    }
+    let metadata = Metadata::parse(headers)?;
+    observer.client_request(rpc.kind, metadata.client_api_version);
+    if metadata.requires_leader && status.leader.is_none() {
+        return Err(ApiError::NoLeader);
+    }
+    Ok(metadata.requires_leader)
+}
+
+/// The answer to a path that no method has.
+pub(super) fn unknown(path: &str) -> Status {
+    let Some((service, method)) = rpc::split(path) else {
+        return status::malformed_method(path);
+    };
+    if rpc::methods_of(service).is_empty() {
+        status::unknown_service(service)
+    } else {
+        status::unknown_method(method, service)
+    }
+}
+
+type LeaderLost = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// The response of a method, under way.
+pub(super) struct EdgeFuture(Progress);
+
+enum Progress {
+    Refused(Option<Box<Status>>),
+    Serving { response: BoxFuture<Response<Body>, Infallible>, call: Option<Call>, lost: Option<LeaderLost> },
+}
+
+impl EdgeFuture {
+    fn refused(status: Status) -> Self {
+        Self(Progress::Refused(Some(Box::new(status))))
+    }
+}
+
+impl Future for EdgeFuture {
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.0 {
+            Progress::Refused(status) => {
+                let status = status.take().expect("a future is not polled after it is ready");
+                Poll::Ready(Ok(status.into_http()))
+            }
+            Progress::Serving { response, call, lost } => {
+                let Ok(response) = ready!(response.as_mut().poll(context));
+                let Some(call) = call.take() else { return Poll::Ready(Ok(response)) };
+                Poll::Ready(Ok(finish(response, call, lost.take())))
+            }
+        }
+    }
+}
+
+/// Ends the count of a unary request; that of a stream ends with its body.
+fn finish(response: Response<Body>, call: Call, lost: Option<LeaderLost>) -> Response<Body> {
+    if let Some(code) = response.headers().get(GRPC_STATUS) {
+        call.end(Code::from_bytes(code.as_bytes()));
+        return response;
+    }
+    if call.rpc.kind.is_stream() {
+        return response
+            .map(|body| Body::new(StreamBody { body, call: Some(call), lost, scanner: FrameScanner::default() }));
+    }
+    call.observer.sent(call.rpc);
+    call.end(Code::Ok);
+    response
+}
+
+/// A request that was begun; counted as cancelled where it is dropped before its end.
+struct Call {
+    observer: Arc<dyn RpcObserver>,
+    rpc: &'static Rpc,
+    began: Instant,
+    ended: bool,
+}
+
+impl Call {
+    fn begin(observer: &Arc<dyn RpcObserver>, rpc: &'static Rpc) -> Self {
+        observer.started(rpc);
+        Self { observer: Arc::clone(observer), rpc, began: Instant::now(), ended: false }
+    }
+
+    fn end(mut self, code: Code) {
+        self.ended = true;
+        self.observer.handled(self.rpc, code, self.began.elapsed());
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.observer.handled(self.rpc, Code::Cancelled, self.began.elapsed());
+        }
+    }
+}
+
+/// The body of a request: refuses messages that are too large before they are read.
+///
+/// tonic has a limit too, but words its refusal in its own way, so there it is switched off.
+pub(super) struct RequestBody {
+    body: HttpBody,
+    limit: usize,
+    rpc: &'static Rpc,
+    observer: Arc<dyn RpcObserver>,
+    scanner: FrameScanner,
+}
+
+impl http_body::Body for RequestBody {
+    type Data = Bytes;
+    // tonic looks for a Status in it.
+    type Error = StdError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, StdError>>> {
+        let this = &mut *self;
+        let frame = match ready!(Pin::new(&mut this.body).poll_frame(context)) {
+            None => return Poll::Ready(None),
+            Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
+            Some(Ok(frame)) => frame,
+        };
+        if let Some(data) = frame.data_ref() {
+            let (limit, rpc, observer) = (this.limit, this.rpc, &this.observer);
+            let scanned = this.scanner.scan(data, |len| {
+                if len > limit {
+                    return Err(status::message_too_large(len, limit));
+                }
+                observer.received(rpc);
+                Ok(())
+            });
+            if let Err(status) = scanned {
+                return Poll::Ready(Some(Err(status.into())));
+            }
+        }
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// The body of a streamed response: counts its messages, and ends it where its leader is lost.
+struct StreamBody {
+    body: Body,
+    call: Option<Call>,
+    lost: Option<LeaderLost>,
+    scanner: FrameScanner,
+}
+
+impl http_body::Body for StreamBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = &mut *self;
+        let Some(call) = &this.call else { return Poll::Ready(None) };
+        if let Some(lost) = &mut this.lost
+            && lost.as_mut().poll(context).is_ready()
+        {
+            this.end(ApiError::NoLeader.code());
+            return Poll::Ready(Some(trailers(&ApiError::NoLeader.into()).map(Frame::trailers)));
+        }
+        let frame = ready!(Pin::new(&mut this.body).poll_frame(context));
+        match &frame {
+            Some(Ok(frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    let counted: Result<(), Infallible> = this.scanner.scan(data, |_| {
+                        call.observer.sent(call.rpc);
+                        Ok(())
+                    });
+                    let Ok(()) = counted;
+                } else if let Some(trailers) = frame.trailers_ref() {
+                    let code = trailers.get(GRPC_STATUS).map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes()));
+                    this.end(code);
+                }
+            }
+            Some(Err(status)) => this.end(status.code()),
+            None => this.end(Code::Ok),
+        }
+        Poll::Ready(frame)
+    }
+}
+
+impl StreamBody {
+    /// Ends the count and lets go of the stream behind the body.
+    fn end(&mut self, code: Code) {
+        if let Some(call) = self.call.take() {
+            call.end(code);
+        }
+        self.lost = None;
+        self.body = Body::empty();
+    }
+}
+
+fn trailers(status: &Status) -> Result<HeaderMap, Status> {
+    let mut trailers = HeaderMap::new();
+    status.add_header(&mut trailers)?;
+    Ok(trailers)
+}
+
+#[cfg(test)]
+mod tests;

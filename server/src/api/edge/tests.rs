@@ -1,0 +1,224 @@
+use std::sync::Mutex;
+use std::time::Duration;
+
+use http::HeaderValue;
+use http_body_util::{BodyExt, StreamBody as FrameStream};
+use tonic::codegen::tokio_stream;
+
+use super::*;
+use crate::api::rpc::{RPCS, RpcKind};
+
+/// Writes down what it is told.
+#[derive(Default)]
+struct Recorder(Mutex<Vec<String>>);
+
+impl Recorder {
+    fn note(&self, what: String) {
+        self.0.lock().unwrap().push(what);
+    }
+
+    fn notes(&self) -> Vec<String> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+impl RpcObserver for Recorder {
+    fn started(&self, rpc: &'static Rpc) {
+        self.note(format!("started {}", rpc.method));
+    }
+
+    fn received(&self, rpc: &'static Rpc) {
+        self.note(format!("received {}", rpc.method));
+    }
+
+    fn sent(&self, rpc: &'static Rpc) {
+        self.note(format!("sent {}", rpc.method));
+    }
+
+    fn handled(&self, rpc: &'static Rpc, code: Code, _elapsed: Duration) {
+        self.note(format!("handled {} {code:?}", rpc.method));
+    }
+
+    fn client_request(&self, kind: RpcKind, version: &str) {
+        self.note(format!("client {} {version}", kind.name()));
+    }
+}
+
+fn recorder() -> (Arc<Recorder>, Arc<dyn RpcObserver>) {
+    let recorder = Arc::new(Recorder::default());
+    (Arc::clone(&recorder), recorder)
+}
+
+fn rpc(method: &str) -> &'static Rpc {
+    RPCS.iter().find(|rpc| rpc.method == method).unwrap()
+}
+
+/// Messages of these lengths as one body of gRPC frames.
+fn framed(lengths: &[usize]) -> Bytes {
+    let mut bytes = Vec::new();
+    for length in lengths {
+        bytes.push(0);
+        bytes.extend_from_slice(&(*length as u32).to_be_bytes());
+        bytes.resize(bytes.len() + length, 1);
+    }
+    bytes.into()
+}
+
+#[track_caller]
+fn check_admission(
+    method: &str,
+    headers: &[(&'static str, &[u8])],
+    leader: bool,
+    learner: bool,
+    expected: Result<bool, ApiError>,
+) {
+    let mut map = HeaderMap::new();
+    for (name, value) in headers {
+        map.insert(*name, HeaderValue::from_bytes(value).unwrap());
+    }
+    let status = raft::Status { leader: leader.then_some(1), is_learner: learner, ..raft::Status::default() };
+    assert_eq!(admit(rpc(method), &map, &status, &Recorder::default()), expected);
+}
+
+#[test]
+fn a_leader_is_needed_where_the_client_says_so() {
+    let required = [("hasleader", &b"true"[..])];
+    check_admission("Put", &[], false, false, Ok(false));
+    check_admission("Put", &required, true, false, Ok(true));
+    check_admission("Put", &required, false, false, Err(ApiError::NoLeader));
+    check_admission("LeaseKeepAlive", &required, false, false, Err(ApiError::NoLeader));
+}
+
+#[test]
+fn a_learner_serves_little() {
+    for rpc in &RPCS {
+        let served = ["Range", "Status", "Snapshot"].contains(&rpc.method);
+        let expected = if served { Ok(false) } else { Err(ApiError::NotSupportedForLearner) };
+        check_admission(rpc.method, &[], true, true, expected);
+    }
+}
+
+#[test]
+fn the_first_fault_is_told() {
+    let both = [("hasleader", &b"true"[..]), ("client-api-version", b"\xff")];
+    check_admission("Put", &both, false, true, Err(ApiError::NotSupportedForLearner));
+    check_admission("Put", &both, false, false, Err(ApiError::InvalidClientApiVersion));
+    check_admission("Status", &both, false, true, Err(ApiError::InvalidClientApiVersion));
+}
+
+#[test]
+fn paths_without_a_method_are_answered_as_by_grpc_go() {
+    for (path, message) in [
+        ("/etcdserverpb.KV/Nope", "unknown method Nope for service etcdserverpb.KV"),
+        ("/etcdserverpb.KV/", "unknown method  for service etcdserverpb.KV"),
+        ("/etcdserverpb.KV/Range/x", "unknown service etcdserverpb.KV/Range"),
+        ("/no.Such/Method", "unknown service no.Such"),
+        ("/nothing", "malformed method name: \"/nothing\""),
+    ] {
+        let status = unknown(path);
+        assert_eq!((status.code(), status.message()), (Code::Unimplemented, message));
+    }
+}
+
+async fn read(lengths: &[usize], limit: usize) -> (Result<usize, Status>, Vec<String>) {
+    let (notes, observer) = recorder();
+    let body = HttpBody::from(framed(lengths));
+    let body = RequestBody { body, limit, rpc: rpc("Watch"), observer, scanner: FrameScanner::default() };
+    let read = body.collect().await.map(|body| body.to_bytes().len()).map_err(Status::from_error);
+    (read, notes.notes())
+}
+
+#[tokio::test]
+async fn messages_within_the_limit_pass_and_are_counted() {
+    let (read, notes) = read(&[10, 0, 9], 10).await;
+    assert_eq!(read.unwrap(), 19 + 15);
+    assert_eq!(notes, ["received Watch"; 3]);
+}
+
+#[tokio::test]
+async fn a_message_beyond_the_limit_is_refused_in_etcds_words() {
+    let (read, notes) = read(&[10, 11], 10).await;
+    let status = read.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert_eq!(status.message(), "grpc: received message larger than max (11 vs. 10)");
+    assert_eq!(notes, ["received Watch"]);
+}
+
+/// A streamed response that sends these messages and then, if at all, ends in this way.
+fn response(messages: &[usize], end: Option<Status>, stays_open: bool) -> Response<Body> {
+    let mut frames = vec![Ok::<_, Status>(Frame::data(framed(messages)))];
+    if let Some(status) = end {
+        frames.push(trailers(&status).map(Frame::trailers));
+    }
+    let frames = tokio_stream::iter(frames);
+    if stays_open {
+        Response::new(Body::new(FrameStream::new(tokio_stream::StreamExt::chain(frames, tokio_stream::pending()))))
+    } else {
+        Response::new(Body::new(FrameStream::new(frames)))
+    }
+}
+
+#[tokio::test]
+async fn a_stream_is_counted_until_its_end() {
+    let (notes, observer) = recorder();
+    let response = response(&[1, 2, 3], Some(ApiError::Compacted.into()), false);
+    let body = finish(response, Call::begin(&observer, rpc("Watch")), None).into_body();
+    let collected = body.collect().await.unwrap();
+    assert_eq!(collected.trailers().unwrap()[GRPC_STATUS], "11");
+    let expected = ["started Watch", "sent Watch", "sent Watch", "sent Watch", "handled Watch OutOfRange"];
+    assert_eq!(notes.notes(), expected);
+}
+
+#[tokio::test]
+async fn a_stream_that_is_dropped_was_cancelled() {
+    let (notes, observer) = recorder();
+    let mut body = finish(response(&[1], None, true), Call::begin(&observer, rpc("Watch")), None).into_body();
+    assert!(body.frame().await.unwrap().unwrap().is_data());
+    drop(body);
+    assert_eq!(notes.notes(), ["started Watch", "sent Watch", "handled Watch Cancelled"]);
+}
+
+#[tokio::test]
+async fn a_stream_ends_when_its_leader_is_lost() {
+    let (notes, observer) = recorder();
+    let (lose, lost) = tokio::sync::oneshot::channel::<()>();
+    let lost: LeaderLost = Box::pin(async move { drop(lost.await) });
+    let call = Call::begin(&observer, rpc("Watch"));
+    let mut body = finish(response(&[1], None, true), call, Some(lost)).into_body();
+    assert!(body.frame().await.unwrap().unwrap().is_data());
+    lose.send(()).unwrap();
+    let frame = tokio::time::timeout(Duration::from_secs(10), body.frame()).await.expect("the stream stayed open");
+    let trailers = frame.unwrap().unwrap().into_trailers().unwrap();
+    assert_eq!(
+        (trailers[GRPC_STATUS].as_bytes(), trailers["grpc-message"].as_bytes()),
+        (&b"14"[..], &b"etcdserver:%20no%20leader"[..])
+    );
+    assert!(body.frame().await.is_none());
+    assert_eq!(notes.notes(), ["started Watch", "sent Watch", "handled Watch Unavailable"]);
+}
+
+#[test]
+fn unary_requests_are_counted_by_their_answers() {
+    let (notes, observer) = recorder();
+    let put = || Call::begin(&observer, rpc("Put"));
+    finish(Response::new(Body::empty()), put(), None);
+    finish(Status::from(ApiError::EmptyKey).into_http(), put(), None);
+    drop(put());
+    let expected = [
+        "started Put",
+        "sent Put",
+        "handled Put Ok",
+        "started Put",
+        "handled Put InvalidArgument",
+        "started Put",
+        "handled Put Cancelled",
+    ];
+    assert_eq!(notes.notes(), expected);
+}
+
+#[test]
+fn a_refused_stream_is_counted_at_once() {
+    let (notes, observer) = recorder();
+    finish(Status::from(ApiError::NoLeader).into_http(), Call::begin(&observer, rpc("Watch")), None);
+    assert_eq!(notes.notes(), ["started Watch", "handled Watch Unavailable"]);
+}

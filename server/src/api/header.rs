@@ -1,0 +1,29 @@
+//! The header of responses.
+
+use mainstay_proto::etcdserverpb::ResponseHeader;
+
+use super::Services;
+use crate::raft::Gateway;
+
+/// A header that tells this revision, for responses that outlive the call that began them.
+pub(super) fn header(gateway: &Gateway, revision: i64) -> ResponseHeader {
+    let status = gateway.status();
+    ResponseHeader { cluster_id: status.cluster_id, member_id: status.member_id, revision, raft_term: status.term }
+}
+
+impl Services {
+    /// A header that tells this revision.
+    pub(super) fn header(&self, revision: i64) -> ResponseHeader {
+        header(&self.gateway, revision)
+    }
+
+    /// A header that tells the present revision of the store.
+    pub(super) fn header_now(&self) -> ResponseHeader {
+        self.header(self.store.revision())
+    }
+}
+
+/// The revision in a header that has nothing else yet.
+pub(super) fn revision_of(header: Option<ResponseHeader>) -> i64 {
+    header.map_or(0, |header| header.revision)
+}

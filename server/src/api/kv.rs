@@ -1,0 +1,128 @@
+//! Keys and values.
+
+use std::iter;
+
+use futures_util::stream;
+use mainstay_proto::etcdserverpb::kv_server::Kv;
+use mainstay_proto::etcdserverpb::{
+    CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse,
+    RangeRequest, RangeResponse, RangeStreamResponse, TxnRequest, TxnResponse,
+};
+use tonic::codegen::BoxStream;
+use tonic::{Request, Response, Status};
+
+use super::Services;
+use super::header::{header, revision_of};
+use super::propose::Applied;
+use super::range_chunks::RangeChunks;
+use super::status::{self, ApiError};
+use super::{quota, validate};
+use crate::apply::{self, ReadTxnError, range_response};
+use crate::command::command::Kind;
+use crate::command::outcome::Reply;
+
+#[tonic::async_trait]
+impl Kv for Services {
+    async fn range(&self, request: Request<RangeRequest>) -> Result<Response<RangeResponse>, Status> {
+        let request = request.into_inner();
+        if !request.serializable && self.gateway.status().is_learner {
+            return Err(ApiError::NotSupportedForLearner.into());
+        }
+        validate::range(&request)?;
+        if !request.serializable {
+            self.gateway.read_index().await?;
+        }
+        let mut response = range_response(&request, |range, options| self.store.range(range, options))?;
+        response.header = Some(self.header(revision_of(response.header)));
+        Ok(Response::new(response))
+    }
+
+    type RangeStreamStream = BoxStream<RangeStreamResponse>;
+
+    async fn range_stream(&self, request: Request<RangeRequest>) -> Result<Response<Self::RangeStreamStream>, Status> {
+        let request = request.into_inner();
+        validate::range_stream(&request)?;
+        if !request.serializable {
+            self.gateway.read_index().await?;
+        }
+        let mut chunks = RangeChunks::new(request, self.limits.max_request_bytes);
+        let (store, gateway) = (self.store.clone(), self.gateway.clone());
+        // A chunk is read when the transport has room for it, so a slow client holds one at most.
+        let responses = iter::from_fn(move || {
+            let chunk = chunks.next(|range, options| store.range(range, options)).transpose()?;
+            Some(chunk.map_err(Status::from).map(|mut response| {
+                if response.header.is_some() {
+                    response.header = Some(header(&gateway, revision_of(response.header)));
+                }
+                RangeStreamResponse { range_response: Some(response) }
+            }))
+        });
+        Ok(Response::new(Box::pin(stream::iter(responses))))
+    }
+
+    async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
+        let request = request.into_inner();
+        self.check_quota(quota::put_cost(&request)).await?;
+        validate::put(&request)?;
+        let Applied { revision, reply: Some(Reply::Put(mut response)) } = self.propose(Kind::Put(request)).await?
+        else {
+            return Err(status::foreign_outcome());
+        };
+        response.header = Some(self.header(revision));
+        Ok(Response::new(response))
+    }
+
+    async fn delete_range(
+        &self,
+        request: Request<DeleteRangeRequest>,
+    ) -> Result<Response<DeleteRangeResponse>, Status> {
+        let request = request.into_inner();
+        validate::delete_range(&request)?;
+        let Applied { revision, reply: Some(Reply::DeleteRange(mut response)) } =
+            self.propose(Kind::DeleteRange(request)).await?
+        else {
+            return Err(status::foreign_outcome());
+        };
+        response.header = Some(self.header(revision));
+        Ok(Response::new(response))
+    }
+
+    async fn txn(&self, request: Request<TxnRequest>) -> Result<Response<TxnResponse>, Status> {
+        let request = request.into_inner();
+        self.check_quota(quota::txn_cost(&request)).await?;
+        validate::txn(&request, self.limits.max_txn_ops)?;
+        let (mut response, revision) = if apply::is_read_only(&request) {
+            if !validate::is_serializable(&request) {
+                self.gateway.read_index().await?;
+            }
+            apply::read_txn(&self.store, &request).map_err(read_txn_status)?
+        } else {
+            let Applied { revision, reply: Some(Reply::Txn(response)) } = self.propose(Kind::Txn(request)).await?
+            else {
+                return Err(status::foreign_outcome());
+            };
+            (response, revision)
+        };
+        response.header = Some(self.header(revision));
+        Ok(Response::new(response))
+    }
+
+    async fn compact(&self, request: Request<CompactionRequest>) -> Result<Response<CompactionResponse>, Status> {
+        let request = request.into_inner();
+        let applied = self.propose(Kind::Compaction(request)).await?;
+        if request.physical {
+            // Also ends when the client waits no longer.
+            if !self.store.wait_compaction_done(request.revision).await {
+                return Err(ApiError::Stopped.into());
+            }
+        }
+        Ok(Response::new(CompactionResponse { header: Some(self.header(applied.revision)) }))
+    }
+}
+
+fn read_txn_status(error: ReadTxnError) -> Status {
+    match error {
+        ReadTxnError::Refused(refusal) => status::refused(refusal).map_or_else(status::foreign_outcome, Status::from),
+        ReadTxnError::Engine(error) => status::engine(&error),
+    }
+}

@@ -1,0 +1,162 @@
+//! Leases.
+
+use std::collections::BTreeSet;
+
+use futures_util::stream;
+use mainstay_proto::etcdserverpb::lease_server::Lease;
+use mainstay_proto::etcdserverpb::{
+    LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseLeasesRequest,
+    LeaseLeasesResponse, LeaseRevokeRequest, LeaseRevokeResponse, LeaseStatus, LeaseTimeToLiveRequest,
+    LeaseTimeToLiveResponse,
+};
+use tonic::codegen::BoxStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::Services;
+use super::header::header;
+use super::propose::Applied;
+use super::quota;
+use super::status::{self, ApiError};
+use crate::command::command::Kind;
+use crate::command::outcome::Reply;
+use crate::limits::LEASE_TTL_MAX;
+use crate::mvcc::Store;
+use crate::raft::{Gateway, Unavailable};
+
+#[tonic::async_trait]
+impl Lease for Services {
+    async fn lease_grant(&self, request: Request<LeaseGrantRequest>) -> Result<Response<LeaseGrantResponse>, Status> {
+        self.check_quota(quota::LEASE_COST).await?;
+        let request = decided(request.into_inner(), self.limits.lease_ttl_min_seconds, rand::random)?;
+        let Applied { revision, reply: Some(Reply::LeaseGrant(mut response)) } =
+            self.propose(Kind::LeaseGrant(request)).await?
+        else {
+            return Err(status::foreign_outcome());
+        };
+        response.header = Some(self.header(revision));
+        Ok(Response::new(response))
+    }
+
+    async fn lease_revoke(
+        &self,
+        request: Request<LeaseRevokeRequest>,
+    ) -> Result<Response<LeaseRevokeResponse>, Status> {
+        let applied = self.propose(Kind::LeaseRevoke(request.into_inner())).await?;
+        Ok(Response::new(LeaseRevokeResponse { header: Some(self.header(applied.revision)) }))
+    }
+
+    type LeaseKeepAliveStream = BoxStream<LeaseKeepAliveResponse>;
+
+    async fn lease_keep_alive(
+        &self,
+        request: Request<Streaming<LeaseKeepAliveRequest>>,
+    ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
+        let state = (self.store.clone(), self.gateway.clone(), request.into_inner());
+        // One request after the other: the next is read once the response to the last was taken.
+        let responses = stream::try_unfold(state, |(store, gateway, mut requests)| async move {
+            let Some(request) = requests.message().await? else { return Ok(None) };
+            let response = keep_alive(&store, &gateway, request.id).await?;
+            Ok::<_, Status>(Some((response, (store, gateway, requests))))
+        });
+        Ok(Response::new(Box::pin(responses)))
+    }
+
+    async fn lease_time_to_live(
+        &self,
+        request: Request<LeaseTimeToLiveRequest>,
+    ) -> Result<Response<LeaseTimeToLiveResponse>, Status> {
+        let request = request.into_inner();
+        let id = request.id;
+        let remaining = match self.gateway.lease_remaining(id).await {
+            Ok(remaining) => remaining,
+            // A client tries again on this, but not on "not a primary lessor"; as in etcd.
+            Err(Unavailable::NotPrimaryLessor) => return Err(ApiError::LeaderChanged.into()),
+            Err(unavailable) => return Err(unavailable.into()),
+        };
+        let Some(remaining) = remaining else {
+            let header = Some(self.header_now());
+            return Ok(Response::new(LeaseTimeToLiveResponse { header, id, ttl: -1, ..Default::default() }));
+        };
+        let mut keys = Vec::new();
+        if request.keys {
+            // The leader knows the time, but the keys are looked up here, where the last puts may not be applied.
+            self.gateway.read_index().await?;
+            keys = self.leases.keys(id);
+        }
+        let header = Some(self.header_now());
+        let (ttl, granted_ttl) = (remaining.ttl, remaining.granted_ttl);
+        Ok(Response::new(LeaseTimeToLiveResponse { header, id, ttl, granted_ttl, keys }))
+    }
+
+    async fn lease_leases(
+        &self,
+        _request: Request<LeaseLeasesRequest>,
+    ) -> Result<Response<LeaseLeasesResponse>, Status> {
+        // Only the leader knows which lease ends next; elsewhere the order means nothing, as in etcd.
+        let by_deadline = self.lessor.order().await.unwrap_or_default();
+        let leases = ordered(by_deadline, self.leases.all()).into_iter().map(|id| LeaseStatus { id }).collect();
+        Ok(Response::new(LeaseLeasesResponse { header: Some(self.header_now()), leases }))
+    }
+}
+
+async fn keep_alive(store: &Store, gateway: &Gateway, id: i64) -> Result<LeaseKeepAliveResponse, Unavailable> {
+    // Taken before renewing: otherwise a lease that was revoked at this revision could seem kept alive at it.
+    let header = Some(header(gateway, store.revision()));
+    let ttl = gateway.lease_renew(id).await?;
+    Ok(LeaseKeepAliveResponse { header, id, ttl })
+}
+
+/// Decides what a command may not: the id where the client leaves it open, and the least time to live.
+fn decided(
+    mut request: LeaseGrantRequest,
+    ttl_min: i64,
+    mut random: impl FnMut() -> i64,
+) -> Result<LeaseGrantRequest, ApiError> {
+    if request.ttl > LEASE_TTL_MAX {
+        return Err(ApiError::LeaseTtlTooLarge);
+    }
+    request.ttl = request.ttl.max(ttl_min);
+    while request.id == 0 {
+        // Chosen ids are positive.
+        request.id = random() & i64::MAX;
+    }
+    Ok(request)
+}
+
+/// The leases that exist, first those whose order is known.
+fn ordered(by_deadline: Vec<i64>, existing: Vec<i64>) -> Vec<i64> {
+    let mut left: BTreeSet<i64> = existing.into_iter().collect();
+    let mut leases: Vec<i64> = by_deadline.into_iter().filter(|id| left.remove(id)).collect();
+    leases.extend(left);
+    leases
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn grant(id: i64, ttl: i64) -> LeaseGrantRequest {
+        LeaseGrantRequest { id, ttl }
+    }
+
+    #[test]
+    fn short_times_are_raised_and_long_ones_refused() {
+        for (asked, granted) in [(-1, 2), (0, 2), (1, 2), (2, 2), (60, 60), (LEASE_TTL_MAX, LEASE_TTL_MAX)] {
+            assert_eq!(decided(grant(7, asked), 2, || 1), Ok(grant(7, granted)));
+        }
+        assert_eq!(decided(grant(7, LEASE_TTL_MAX + 1), 2, || 1), Err(ApiError::LeaseTtlTooLarge));
+    }
+
+    #[test]
+    fn chosen_ids_are_positive() {
+        let mut random = [0, i64::MIN, -1].into_iter();
+        assert_eq!(decided(grant(0, 9), 2, || random.next().unwrap()), Ok(grant(i64::MAX, 9)));
+        assert_eq!(decided(grant(-5, 9), 2, || 1), Ok(grant(-5, 9)), "the client's own id stays");
+    }
+
+    #[test]
+    fn leases_are_listed_once_by_their_deadlines() {
+        assert_eq!(ordered(vec![3, 9, 1], vec![1, 2, 3, 4]), [3, 1, 2, 4]);
+        assert_eq!(ordered(vec![], vec![2, -1]), [-1, 2]);
+    }
+}

@@ -1,0 +1,53 @@
+//! From a validated request to the outcome of its command.
+
+use mainstay_proto::etcdserverpb::alarm_request::AlarmAction;
+use mainstay_proto::etcdserverpb::{AlarmRequest, AlarmType};
+use tonic::Status;
+
+use super::Services;
+use super::status::{self, ApiError};
+use super::validate;
+use crate::command::Refusal;
+use crate::command::command::Kind;
+use crate::command::outcome::Reply;
+
+/// What a command that was not refused answers.
+pub(super) struct Applied {
+    /// The revision for the header.
+    pub(super) revision: i64,
+    /// The reply; its kind is that of the command.
+    pub(super) reply: Option<Reply>,
+}
+
+impl Services {
+    /// Replicates a command and waits until it is applied here.
+    pub(super) async fn propose(&self, command: Kind) -> Result<Applied, Status> {
+        validate::size(&command, self.limits.max_request_bytes)?;
+        let outcome = self.gateway.propose(command).await?;
+        // A refusal that this release does not know must not pass for success.
+        let Ok(refusal) = Refusal::try_from(outcome.refusal) else {
+            return Err(status::foreign_outcome());
+        };
+        match status::refused(refusal) {
+            Some(error) => Err(error.into()),
+            None => Ok(Applied { revision: outcome.revision, reply: outcome.reply }),
+        }
+    }
+
+    /// Refuses a write that the quota has no room for, and raises the alarm that stops all writes.
+    pub(super) async fn check_quota(&self, cost: u64) -> Result<(), ApiError> {
+        if self.quota.fits(cost, || self.store.size().total_bytes) {
+            return Ok(());
+        }
+        let alarm = AlarmRequest {
+            action: AlarmAction::Activate as i32,
+            member_id: self.gateway.status().member_id,
+            alarm: AlarmType::Nospace as i32,
+        };
+        // The write fails either way; where the alarm was not raised, the next write tries again.
+        if let Err(status) = self.propose(Kind::Alarm(alarm)).await {
+            tracing::warn!(%status, "failed to raise the alarm for the quota");
+        }
+        Err(ApiError::NoSpace)
+    }
+}

@@ -1,0 +1,216 @@
+//! The methods that are served, as data: what to count them by, and what holds for each.
+
+use std::time::Duration;
+
+use tonic::Code;
+
+/// How many messages a method takes and gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RpcKind {
+    /// One request, one response.
+    Unary,
+    /// One request, a stream of responses.
+    ServerStream,
+    /// Streams both ways.
+    BidiStream,
+}
+
+impl RpcKind {
+    /// The name as etcd's metrics have it in the label `grpc_type`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Unary => "unary",
+            Self::ServerStream => "server_stream",
+            Self::BidiStream => "bidi_stream",
+        }
+    }
+
+    /// Whether messages stream in at least one direction.
+    pub const fn is_stream(self) -> bool {
+        !matches!(self, Self::Unary)
+    }
+}
+
+/// One method of one service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rpc {
+    /// Its place in [`RPCS`], so that what is kept for each method can stand in an array.
+    pub index: usize,
+    /// The service with its package, as in the path.
+    pub service: &'static str,
+    /// The method, as in the path.
+    pub method: &'static str,
+    /// How many messages it takes and gives.
+    pub kind: RpcKind,
+    /// Whether a learner serves it; KV.Range decides by itself.
+    pub on_learner: bool,
+}
+
+/// What the edge tells of the requests it sees; the metrics are behind it.
+///
+/// Called on the path of every request: an implementation counts and returns.
+pub trait RpcObserver: Send + Sync + 'static {
+    /// A request has begun.
+    fn started(&self, rpc: &'static Rpc);
+    /// A message of a request has come in.
+    fn received(&self, rpc: &'static Rpc);
+    /// A message of a response goes out.
+    fn sent(&self, rpc: &'static Rpc);
+    /// A request has ended, `Cancelled` where the client went away. Slow ones are known here.
+    fn handled(&self, rpc: &'static Rpc, code: Code, elapsed: Duration);
+    /// A client told which API version it speaks; `unknown` where it did not.
+    fn client_request(&self, kind: RpcKind, version: &str);
+}
+
+const KV: &str = "etcdserverpb.KV";
+const WATCH: &str = "etcdserverpb.Watch";
+const LEASE: &str = "etcdserverpb.Lease";
+const CLUSTER: &str = "etcdserverpb.Cluster";
+const MAINTENANCE: &str = "etcdserverpb.Maintenance";
+const AUTH: &str = "etcdserverpb.Auth";
+const HEALTH: &str = "grpc.health.v1.Health";
+
+/// Every method that is served, those of one service together.
+pub static RPCS: [Rpc; 45] = numbered([
+    on_learner(unary(KV, "Range")),
+    stream(KV, "RangeStream", RpcKind::ServerStream),
+    unary(KV, "Put"),
+    unary(KV, "DeleteRange"),
+    unary(KV, "Txn"),
+    unary(KV, "Compact"),
+    stream(WATCH, "Watch", RpcKind::BidiStream),
+    unary(LEASE, "LeaseGrant"),
+    unary(LEASE, "LeaseRevoke"),
+    stream(LEASE, "LeaseKeepAlive", RpcKind::BidiStream),
+    unary(LEASE, "LeaseTimeToLive"),
+    unary(LEASE, "LeaseLeases"),
+    unary(CLUSTER, "MemberAdd"),
+    unary(CLUSTER, "MemberRemove"),
+    unary(CLUSTER, "MemberUpdate"),
+    unary(CLUSTER, "MemberList"),
+    unary(CLUSTER, "MemberPromote"),
+    unary(MAINTENANCE, "Alarm"),
+    on_learner(unary(MAINTENANCE, "Status")),
+    unary(MAINTENANCE, "Defragment"),
+    unary(MAINTENANCE, "Hash"),
+    unary(MAINTENANCE, "HashKV"),
+    on_learner(stream(MAINTENANCE, "Snapshot", RpcKind::ServerStream)),
+    unary(MAINTENANCE, "MoveLeader"),
+    unary(MAINTENANCE, "Downgrade"),
+    unary(AUTH, "AuthEnable"),
+    unary(AUTH, "AuthDisable"),
+    unary(AUTH, "AuthStatus"),
+    unary(AUTH, "Authenticate"),
+    unary(AUTH, "UserAdd"),
+    unary(AUTH, "UserGet"),
+    unary(AUTH, "UserList"),
+    unary(AUTH, "UserDelete"),
+    unary(AUTH, "UserChangePassword"),
+    unary(AUTH, "UserGrantRole"),
+    unary(AUTH, "UserRevokeRole"),
+    unary(AUTH, "RoleAdd"),
+    unary(AUTH, "RoleGet"),
+    unary(AUTH, "RoleList"),
+    unary(AUTH, "RoleDelete"),
+    unary(AUTH, "RoleGrantPermission"),
+    unary(AUTH, "RoleRevokePermission"),
+    unary(HEALTH, "Check"),
+    unary(HEALTH, "List"),
+    stream(HEALTH, "Watch", RpcKind::ServerStream),
+]);
+
+/// The methods of a service; none where it is not served.
+pub(super) fn methods_of(service: &str) -> &'static [Rpc] {
+    let Some(first) = RPCS.iter().position(|rpc| rpc.service == service) else {
+        return &[];
+    };
+    let len = RPCS[first..].iter().take_while(|rpc| rpc.service == service).count();
+    &RPCS[first..first + len]
+}
+
+/// Splits the path of a request into service and method, as grpc-go does; `None` where it names none.
+pub(super) fn split(path: &str) -> Option<(&str, &str)> {
+    path.strip_prefix('/').unwrap_or(path).rsplit_once('/')
+}
+
+const fn unary(service: &'static str, method: &'static str) -> Rpc {
+    stream(service, method, RpcKind::Unary)
+}
+
+const fn stream(service: &'static str, method: &'static str, kind: RpcKind) -> Rpc {
+    Rpc { index: 0, service, method, kind, on_learner: false }
+}
+
+const fn on_learner(rpc: Rpc) -> Rpc {
+    Rpc { on_learner: true, ..rpc }
+}
+
+const fn numbered<const N: usize>(mut rpcs: [Rpc; N]) -> [Rpc; N] {
+    let mut index = 0;
+    while index < N {
+        rpcs[index].index = index;
+        index += 1;
+    }
+    rpcs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PROTOS: [&str; 2] =
+        [include_str!("../../../proto/etcd/rpc.proto"), include_str!("../../../proto/grpc/health.proto")];
+
+    /// The methods that the .proto files declare, in the form of the table.
+    fn declared() -> Vec<(String, String, RpcKind)> {
+        let mut methods = Vec::new();
+        for proto in PROTOS {
+            let mut package = "";
+            let mut service = String::new();
+            for line in proto.lines().map(str::trim) {
+                if let Some(rest) = line.strip_prefix("package ") {
+                    package = rest.trim_end_matches(';');
+                } else if let Some(rest) = line.strip_prefix("service ") {
+                    service = format!("{package}.{}", rest.trim_end_matches(" {"));
+                } else if let Some((method, rest)) = line.strip_prefix("rpc ").and_then(|rest| rest.split_once('(')) {
+                    let kind = match (rest.starts_with("stream "), rest.contains("returns (stream ")) {
+                        (false, false) => RpcKind::Unary,
+                        (false, true) => RpcKind::ServerStream,
+                        _ => RpcKind::BidiStream,
+                    };
+                    methods.push((service.clone(), method.to_owned(), kind));
+                }
+            }
+        }
+        methods
+    }
+
+    #[test]
+    fn the_table_is_what_the_protos_declare() {
+        let mut table: Vec<_> =
+            RPCS.iter().map(|rpc| (rpc.service.to_owned(), rpc.method.to_owned(), rpc.kind)).collect();
+        let mut declared = declared();
+        table.sort_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));
+        declared.sort_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));
+        assert_eq!(table, declared);
+    }
+
+    #[test]
+    fn methods_are_numbered_and_grouped() {
+        for (index, rpc) in RPCS.iter().enumerate() {
+            assert_eq!(rpc.index, index);
+            assert!(methods_of(rpc.service).contains(rpc), "{rpc:?} stands apart from its service");
+        }
+        assert_eq!(methods_of(LEASE).len(), 5);
+        assert!(methods_of("etcdserverpb.Nope").is_empty());
+    }
+
+    #[test]
+    fn paths_split_at_the_last_slash() {
+        assert_eq!(split("/etcdserverpb.KV/Range"), Some(("etcdserverpb.KV", "Range")));
+        assert_eq!(split("/etcdserverpb.KV/"), Some(("etcdserverpb.KV", "")));
+        assert_eq!(split("/a/b/c"), Some(("a/b", "c")));
+        assert_eq!(split("/a"), None);
+        assert_eq!(split("/"), None);
+    }
+}

@@ -1,0 +1,32 @@
+use std::sync::Arc;
+
+use super::{ApiLimits, LeaderLoss, Quota, RpcObserver};
+use crate::apply::AlarmView;
+use crate::lease::{LeaseView, Lessor};
+use crate::mvcc::Store;
+use crate::raft::Gateway;
+use crate::watch::Hub;
+
+/// What the services are made of; the generated services are implemented for it.
+pub struct Services {
+    /// The way to the replicated state.
+    pub gateway: Gateway,
+    /// Keys and values, to be read.
+    pub store: Store,
+    /// Leases, to be read.
+    pub leases: LeaseView,
+    /// The owner of the leases' deadlines, where this member leads.
+    pub lessor: Lessor,
+    /// The alarms that are raised.
+    pub alarms: AlarmView,
+    /// The owner of the watchers.
+    pub hub: Hub,
+    /// What requests are allowed.
+    pub limits: ApiLimits,
+    /// `--quota-backend-bytes`.
+    pub quota: Quota,
+    /// Ends streams that require a leader when there is none.
+    pub leader_loss: LeaderLoss,
+    /// Counts requests.
+    pub metrics: Arc<dyn RpcObserver>,
+}

@@ -1,0 +1,321 @@
+//! The composition root: opens, wires, starts and stops the rooms of one member, in order.
+//!
+//! It is the only file that knows every room. It knows no socket and no file: those come in as
+//! [`Storage`] and go out as routes, so that a simulation runs the same node.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use mainstay_proto::mainstay::{Identity, MemberAttributes};
+use mainstay_raft_log::{Disk, LogTask, Observer, Options as LogOptions, RaftLog};
+use prost::Message;
+use tokio::task::JoinHandle;
+
+use crate::api::{self, ApiLimits, LeaderLoss, Quota, RpcObserver, Services};
+use crate::apply::{State, StateOptions};
+use crate::command::command::Kind;
+use crate::config::{AutoCompaction, Config, Refusal, Url, identity};
+use crate::engine::layout::meta;
+use crate::engine::{Batch, Engine, EngineError, EngineHome, Family};
+use crate::leader::{auto_compaction, lease_expirer};
+use crate::lease::Lessor;
+use crate::limits;
+use crate::raft::{Consensus, ConsensusOptions, Gateway, PeerNode};
+use crate::watch::{Hub, HubOptions};
+
+/// Pause before a member tells again under which name clients reach it.
+const PUBLISH_PAUSE: Duration = Duration::from_millis(200);
+
+/// Where a member keeps what must survive it.
+pub struct Storage {
+    /// The state machine's.
+    pub home: Arc<dyn EngineHome>,
+    /// The raft log's.
+    pub disk: Arc<dyn Disk>,
+}
+
+/// What the surroundings add to a node: how its tasks run, how names resolve, who counts.
+pub struct Surroundings {
+    /// Starts the owner of the log: a thread of its own, or a simulated task.
+    pub run_log: Box<dyn FnOnce(LogTask) + Send>,
+    /// The addresses behind a URL's host, to compare two ways to write one.
+    pub resolve: Box<dyn Fn(&Url) -> std::collections::BTreeSet<String> + Send>,
+    /// Is told what the log's disk does.
+    pub log_observer: Option<Arc<dyn Observer>>,
+    /// Is told of every request.
+    pub rpc_observer: Arc<dyn RpcObserver>,
+}
+
+/// Why a member did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration does not fit the first start.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The raft log cannot be opened.
+    #[error("raft log: {0}")]
+    Log(#[from] mainstay_raft_log::OpenError),
+    /// The store cannot be opened.
+    #[error("store: {0}")]
+    Store(String),
+    /// The log holds entries, but the store does not know whose.
+    #[error("the data directory has a raft log but no identity: it is incomplete or belongs to something else")]
+    NoIdentity,
+    /// Consensus does not start.
+    #[error(transparent)]
+    Consensus(#[from] crate::raft::StartError),
+}
+
+impl From<EngineError> for StartError {
+    fn from(error: EngineError) -> Self {
+        Self::Store(error.to_string())
+    }
+}
+
+/// One member, running.
+pub struct Node {
+    services: Arc<Services>,
+    consensus: Consensus,
+    lessor: Lessor,
+    log: RaftLog,
+    tasks: Vec<JoinHandle<()>>,
+    attributes: MemberAttributes,
+}
+
+impl Node {
+    /// Opens what is stored, or founds a new member, and wires the rooms; nothing is sent yet.
+    ///
+    /// # Errors
+    /// When the configuration does not fit what is stored, or that cannot be read.
+    pub async fn open(config: &Config, storage: Storage, surroundings: Surroundings) -> Result<Self, StartError> {
+        let Storage { home, disk } = storage;
+        let engine = home.open()?;
+        let stored = stored_identity(&*engine)?;
+        let founded = match stored {
+            Some(identity) => identity,
+            None => {
+                config.check_first_start(&surroundings.resolve)?;
+                new_identity(config)
+            }
+        };
+        let options = LogOptions {
+            identity: founded.cluster_id ^ founded.member_id.rotate_left(32),
+            observer: surroundings.log_observer,
+            ..LogOptions::default()
+        };
+        let (log, task) = RaftLog::open(disk, options)?;
+        if stored.is_none() {
+            if log.last().is_some() || log.vote().is_some() {
+                return Err(StartError::NoIdentity);
+            }
+            store_identity(&*engine, &founded)?;
+        }
+        (surroundings.run_log)(task);
+        tracing::info!(
+            "local-member-id" = format!("{:x}", founded.member_id),
+            "cluster-id" = format!("{:x}", founded.cluster_id),
+            restarted = stored.is_some(),
+            "starting local member"
+        );
+
+        let state = State::open(engine, StateOptions { cache_bytes: config.value_cache_bytes })
+            .map_err(|error| StartError::Store(error.to_string()))?;
+        let (store, leases, alarms) = (state.store(), state.leases(), state.alarms());
+        let (hub, hub_task) = Hub::spawn(
+            store.clone(),
+            HubOptions {
+                progress_interval: config.watch_progress_notify_interval,
+                max_response_bytes: config.max_request_bytes + limits::GRPC_OVERHEAD_BYTES,
+            },
+        );
+        let (lessor, lessor_inbox) = Lessor::channel();
+        let consensus = Consensus::open(
+            consensus_options(config, &founded),
+            log.clone(),
+            state,
+            home,
+            hub.clone(),
+            lessor.clone(),
+        )
+        .await?;
+        let gateway = consensus.gateway();
+        let mut tasks = vec![hub_task];
+        tasks.push(spawn_expirer(config, &gateway, lessor_inbox, leases.clone()));
+        if let Some(mode) = &config.auto_compaction {
+            tasks.push(auto_compaction::spawn(compaction_mode(mode), gateway.clone(), store.clone()));
+        }
+        let (leader_loss, leader_loss_task) = LeaderLoss::spawn(gateway.clone(), config.election_timeout);
+        tasks.push(leader_loss_task);
+        let services = Services {
+            leader_loss,
+            gateway,
+            store,
+            leases,
+            lessor: lessor.clone(),
+            alarms,
+            hub,
+            limits: ApiLimits {
+                max_txn_ops: config.max_txn_ops,
+                max_request_bytes: config.max_request_bytes,
+                lease_ttl_min_seconds: ApiLimits::lease_ttl_min_seconds(config.election_timeout),
+            },
+            quota: Quota::new(config.quota_backend_bytes),
+            metrics: surroundings.rpc_observer,
+        };
+        let attributes = MemberAttributes {
+            id: founded.member_id,
+            name: config.name.clone(),
+            client_urls: config.advertise_client_urls.iter().map(|url| url.as_str().to_owned()).collect(),
+        };
+        Ok(Self { services: Arc::new(services), consensus, lessor, log, tasks, attributes })
+    }
+
+    /// What clients call.
+    pub fn client_routes(&self) -> tonic::service::Routes {
+        api::routes(self.services.clone())
+    }
+
+    /// What peers call.
+    pub fn peer_routes(&self) -> tonic::service::Routes {
+        self.consensus.routes()
+    }
+
+    /// The parts that health checks and metrics look at.
+    pub fn services(&self) -> Arc<Services> {
+        self.services.clone()
+    }
+
+    /// The raft log, to be looked at.
+    pub fn log(&self) -> &RaftLog {
+        &self.log
+    }
+
+    /// Begins to take part in the cluster. Peers can be answered from now on.
+    ///
+    /// # Errors
+    /// When consensus has failed meanwhile.
+    pub async fn start(&mut self) -> Result<(), StartError> {
+        self.consensus.start().await?;
+        self.tasks.push(tokio::task::spawn(publish(self.services.clone(), self.attributes.clone())));
+        Ok(())
+    }
+
+    /// Resolves with the reason when the member cannot go on.
+    pub fn failed(&self) -> impl Future<Output = String> + Send + 'static {
+        self.consensus.failed()
+    }
+
+    /// Stops in order: duties, consensus, log. The state is made durable on the way.
+    pub async fn stop(self) {
+        self.lessor.stop().await;
+        for task in &self.tasks {
+            task.abort();
+        }
+        self.consensus.stop().await;
+        self.log.close().await;
+    }
+}
+
+/// Reads who this member is; `None` before its first start.
+fn stored_identity(engine: &dyn Engine) -> Result<Option<Identity>, StartError> {
+    let Some(bytes) = engine.get(Family::Meta, meta::IDENTITY)? else {
+        return Ok(None);
+    };
+    Identity::decode(bytes).map(Some).map_err(|error| StartError::Store(format!("identity: {error}")))
+}
+
+/// Writes who this member is, durably, before it does anything else.
+fn store_identity(engine: &dyn Engine, identity: &Identity) -> Result<(), EngineError> {
+    let mut batch = Batch::default();
+    batch.put(Family::Meta, meta::IDENTITY, Bytes::from(identity.encode_to_vec()));
+    engine.write(batch)?;
+    engine.flush()
+}
+
+/// etcd's ids: every first member computes the same from the same flags.
+fn new_identity(config: &Config) -> Identity {
+    let ids = member_ids(config);
+    Identity {
+        cluster_id: identity::cluster_id(&ids.values().copied().collect::<Vec<_>>()),
+        member_id: ids.get(&config.name).copied().unwrap_or_default(),
+    }
+}
+
+fn member_ids(config: &Config) -> BTreeMap<String, u64> {
+    config
+        .initial_cluster
+        .iter()
+        .map(|(name, urls)| {
+            let urls: Vec<&str> = urls.iter().map(Url::as_str).collect();
+            (name.clone(), identity::member_id(&urls, &config.initial_cluster_token))
+        })
+        .collect()
+}
+
+fn consensus_options(config: &Config, identity: &Identity) -> ConsensusOptions {
+    let ids = member_ids(config);
+    let initial_members = config
+        .initial_cluster
+        .iter()
+        .filter_map(|(name, urls)| {
+            let peer_urls = urls.iter().map(|url| url.as_str().to_owned()).collect();
+            Some((*ids.get(name)?, PeerNode { name: name.clone(), peer_urls }))
+        })
+        .collect();
+    ConsensusOptions {
+        cluster_id: identity.cluster_id,
+        member_id: identity.member_id,
+        initial_members,
+        heartbeat_interval: config.heartbeat_interval,
+        election_timeout: config.election_timeout,
+        pre_vote: config.pre_vote,
+        snapshot_count: config.snapshot_count,
+        snapshot_catchup_entries: config.snapshot_catchup_entries,
+        request_bytes_max: config.max_request_bytes,
+    }
+}
+
+fn spawn_expirer(
+    config: &Config,
+    gateway: &Gateway,
+    inbox: tokio::sync::mpsc::Receiver<crate::lease::LessorMessage>,
+    leases: crate::lease::LeaseView,
+) -> JoinHandle<()> {
+    let gateway = gateway.clone();
+    let propose: lease_expirer::ProposeAsLeader = Arc::new(move |term, command| {
+        let gateway = gateway.clone();
+        Box::pin(async move { gateway.propose_as_leader(term, command).await })
+    });
+    lease_expirer::spawn(inbox, leases, propose, lease_expirer::ExpirerOptions::new(config.election_timeout))
+}
+
+fn compaction_mode(mode: &AutoCompaction) -> auto_compaction::Mode {
+    match mode {
+        AutoCompaction::Periodic(period) => auto_compaction::Mode::Periodic(*period),
+        AutoCompaction::Revision(kept) => {
+            auto_compaction::Mode::Revision(i64::try_from(*kept).unwrap_or(i64::MAX))
+        }
+    }
+}
+
+/// Tells the cluster this member's name and client URLs, until it is heard.
+async fn publish(services: Arc<Services>, attributes: MemberAttributes) {
+    loop {
+        match services.gateway.propose(Kind::MemberAttributes(attributes.clone())).await {
+            Ok(_) => {
+                tracing::info!(
+                    "local-member-id" = format!("{:x}", attributes.id),
+                    name = attributes.name,
+                    "published local member to cluster through raft"
+                );
+                return;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "failed to publish local member to cluster through raft");
+                tokio::time::sleep(PUBLISH_PAUSE).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! Between openraft's types and the messages that are stored and sent (pure).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use mainstay_proto::mainstay as wire;
+use openraft::EntryPayload;
+use openraft::impls::leader_id_std;
+use openraft::vote::RaftLeaderId;
+use prost::Message;
+
+use super::type_config::{EncodedCommand, Entry, LogId, Membership, PeerNode, StoredMembership, TypeConfig, Vote};
+
+/// Marks a membership among the payloads of the log; commands begin with their version, which never gets there.
+const MEMBERSHIP: u8 = 0xff;
+
+/// Bytes that are none of ours: written by something else, or damaged without the checksum noticing.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CodecError {
+    /// Not the message that has to stand here.
+    #[error("cannot be decoded: {0}")]
+    Malformed(#[from] prost::DecodeError),
+    /// A part that has to be there is not.
+    #[error("{0} is missing")]
+    Missing(&'static str),
+    /// The members contradict themselves.
+    #[error("membership: {0}")]
+    Membership(String),
+}
+
+impl From<CodecError> for std::io::Error {
+    fn from(error: CodecError) -> Self {
+        std::io::Error::new(std::io::ErrorKind::InvalidData, error)
+    }
+}
+
+pub(crate) fn log_id(term: u64, index: u64) -> LogId {
+    let leader = leader_id_std::LeaderId { term, voted_for: 0 };
+    LogId::new(leader.to_committed(), index)
+}
+
+/// The term of the leader that wrote an entry.
+pub(crate) fn term_of(log_id: &LogId) -> u64 {
+    log_id.leader_id.term
+}
+
+pub(crate) fn log_id_to_wire(log_id: &LogId) -> wire::LogId {
+    wire::LogId { term: term_of(log_id), index: log_id.index }
+}
+
+pub(crate) fn log_id_from_wire(log_id: &wire::LogId) -> LogId {
+    self::log_id(log_id.term, log_id.index)
+}
+
+pub(crate) fn vote_to_wire(vote: &Vote) -> wire::Vote {
+    wire::Vote { term: vote.leader_id.term, node_id: vote.leader_id.voted_for, committed: vote.committed }
+}
+
+pub(crate) fn vote_from_wire(vote: &wire::Vote) -> Vote {
+    Vote {
+        leader_id: leader_id_std::LeaderId { term: vote.term, voted_for: vote.node_id },
+        committed: vote.committed,
+    }
+}
+
+pub(crate) fn membership_to_wire(membership: &Membership) -> wire::Membership {
+    let configs = membership
+        .get_joint_config()
+        .iter()
+        .map(|voters| wire::membership::Config { voters: voters.iter().copied().collect() })
+        .collect();
+    let nodes = membership
+        .nodes()
+        .map(|(id, node)| (*id, wire::Node { name: node.name.clone(), peer_urls: node.peer_urls.clone() }))
+        .collect();
+    wire::Membership { configs, nodes }
+}
+
+pub(crate) fn membership_from_wire(membership: wire::Membership) -> Result<Membership, CodecError> {
+    let configs: Vec<BTreeSet<u64>> =
+        membership.configs.into_iter().map(|config| config.voters.into_iter().collect()).collect();
+    let nodes: BTreeMap<u64, PeerNode> = membership
+        .nodes
+        .into_iter()
+        .map(|(id, node)| (id, PeerNode { name: node.name, peer_urls: node.peer_urls }))
+        .collect();
+    Membership::new(configs, nodes).map_err(|error| CodecError::Membership(error.to_string()))
+}
+
+pub(crate) fn stored_membership_to_wire(stored: &StoredMembership) -> wire::StoredMembership {
+    wire::StoredMembership {
+        log_id: stored.log_id().as_ref().map(log_id_to_wire),
+        membership: Some(membership_to_wire(stored.membership())),
+    }
+}
+
+pub(crate) fn stored_membership_from_wire(stored: wire::StoredMembership) -> Result<StoredMembership, CodecError> {
+    let membership = stored.membership.unwrap_or_default();
+    let membership =
+        if membership.configs.is_empty() { Membership::default() } else { membership_from_wire(membership)? };
+    Ok(StoredMembership::new(stored.log_id.as_ref().map(log_id_from_wire), membership))
+}
+
+/// The payload of an entry as it stands in the log and on the wire; a command's bytes are shared.
+pub(crate) fn payload_to_bytes(entry: &Entry) -> Bytes {
+    match &entry.payload {
+        EntryPayload::Blank => Bytes::new(),
+        EntryPayload::Normal(EncodedCommand(bytes)) => bytes.clone(),
+        EntryPayload::Membership(membership) => {
+            let message = membership_to_wire(membership);
+            let mut bytes = BytesMut::with_capacity(1 + message.encoded_len());
+            bytes.put_u8(MEMBERSHIP);
+            message.encode_raw(&mut bytes);
+            bytes.freeze()
+        }
+    }
+}
+
+pub(crate) fn entry_from_bytes(log_id: LogId, payload: Bytes) -> Result<Entry, CodecError> {
+    let payload = match payload.first() {
+        None => EntryPayload::Blank,
+        Some(&MEMBERSHIP) => EntryPayload::Membership(membership_from_wire(Message::decode(payload.slice(1..))?)?),
+        Some(_) => EntryPayload::Normal(EncodedCommand(payload)),
+    };
+    Ok(Entry { log_id, payload })
+}
+
+pub(crate) fn entry_to_wire(entry: &Entry) -> wire::Entry {
+    wire::Entry { log_id: Some(log_id_to_wire(&entry.log_id)), payload: payload_to_bytes(entry) }
+}
+
+pub(crate) fn entry_from_wire(entry: wire::Entry) -> Result<Entry, CodecError> {
+    let log_id = entry.log_id.ok_or(CodecError::Missing("log id of an entry"))?;
+    entry_from_bytes(log_id_from_wire(&log_id), entry.payload)
+}
+
+/// How far the state machine has got, as it is stored beside the state.
+pub(crate) fn applied_to_bytes(log_id: Option<&LogId>, membership: &StoredMembership) -> Bytes {
+    let message = wire::AppliedState {
+        log_id: log_id.map(log_id_to_wire),
+        membership: Some(stored_membership_to_wire(membership)),
+    };
+    message.encode_to_vec().into()
+}
+
+pub(crate) fn applied_from_bytes(bytes: Bytes) -> Result<(Option<LogId>, StoredMembership), CodecError> {
+    if bytes.is_empty() {
+        return Ok((None, StoredMembership::default()));
+    }
+    let message = wire::AppliedState::decode(bytes)?;
+    let membership = stored_membership_from_wire(message.membership.unwrap_or_default())?;
+    Ok((message.log_id.as_ref().map(log_id_from_wire), membership))
+}
+
+/// A request of openraft's that replicates entries, as a message.
+pub(crate) fn append_to_wire(
+    cluster_id: u64,
+    request: openraft::raft::AppendEntriesRequest<TypeConfig>,
+) -> wire::AppendRequest {
+    wire::AppendRequest {
+        cluster_id,
+        vote: Some(vote_to_wire(&request.vote)),
+        prev_log_id: request.prev_log_id.as_ref().map(log_id_to_wire),
+        entries: request.entries.iter().map(entry_to_wire).collect(),
+        leader_commit: request.leader_commit.as_ref().map(log_id_to_wire),
+    }
+}
+
+pub(crate) fn append_from_wire(
+    request: wire::AppendRequest,
+) -> Result<openraft::raft::AppendEntriesRequest<TypeConfig>, CodecError> {
+    Ok(openraft::raft::AppendEntriesRequest {
+        vote: vote_from_wire(&request.vote.ok_or(CodecError::Missing("vote"))?),
+        prev_log_id: request.prev_log_id.as_ref().map(log_id_from_wire),
+        entries: request.entries.into_iter().map(entry_from_wire).collect::<Result<_, _>>()?,
+        leader_commit: request.leader_commit.as_ref().map(log_id_from_wire),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn membership() -> Membership {
+        let nodes = BTreeMap::from([
+            (1, PeerNode { name: "a".into(), peer_urls: vec!["http://127.0.0.1:2380".into()] }),
+            (2, PeerNode::default()),
+            (3, PeerNode::default()),
+        ]);
+        Membership::new(vec![BTreeSet::from([1, 2]), BTreeSet::from([1])], nodes).unwrap()
+    }
+
+    #[test]
+    fn every_payload_survives_the_log() {
+        for payload in [
+            EntryPayload::Blank,
+            EntryPayload::Normal(EncodedCommand(Bytes::from_static(b"\x01abc"))),
+            EntryPayload::Membership(membership()),
+        ] {
+            let entry = Entry { log_id: log_id(7, 9), payload };
+            let back = entry_from_bytes(entry.log_id, payload_to_bytes(&entry)).unwrap();
+            assert_eq!(back, entry);
+            assert_eq!(entry_from_wire(entry_to_wire(&entry)).unwrap(), entry);
+        }
+    }
+
+    #[test]
+    fn votes_and_positions_survive() {
+        let vote = vote_from_wire(&wire::Vote { term: 3, node_id: 4, committed: true });
+        assert_eq!(vote_from_wire(&vote_to_wire(&vote)), vote);
+        let stored = StoredMembership::new(Some(log_id(2, 5)), membership());
+        let (applied, back) = applied_from_bytes(applied_to_bytes(Some(&log_id(2, 8)), &stored)).unwrap();
+        assert_eq!((applied, back), (Some(log_id(2, 8)), stored));
+        assert_eq!(applied_from_bytes(Bytes::new()).unwrap(), (None, StoredMembership::default()));
+        let nothing = applied_from_bytes(applied_to_bytes(None, &StoredMembership::default())).unwrap();
+        assert_eq!(nothing, (None, StoredMembership::default()));
+    }
+
+    #[test]
+    fn foreign_bytes_are_refused() {
+        assert!(entry_from_bytes(log_id(1, 1), Bytes::from_static(b"\xff\xff\xff")).is_err());
+        assert!(append_from_wire(wire::AppendRequest::default()).is_err());
+    }
+}

@@ -1,0 +1,260 @@
+//! Opens openraft on the log and the state, starts it, and stops it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use mainstay_raft_log::RaftLog;
+use openraft::async_runtime::WatchReceiver;
+use openraft::error::{InitializeError, RaftError};
+use openraft::{ReadPolicy, ServerState, SnapshotPolicy};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+
+use super::gateway::{Gateway, GatewayOptions};
+use super::log_store::LogStore;
+use super::network::Network;
+use super::peer::PeerService;
+use super::state_machine::{Audience, StateMachine};
+use super::type_config::{PeerNode, Raft};
+use crate::apply::State;
+use crate::engine::EngineHome;
+use crate::lease::Lessor;
+use crate::watch::Hub;
+
+/// Pause between two slices of background compaction, so that commands are not held up.
+const COMPACTION_PAUSE: Duration = Duration::from_millis(10);
+
+/// Pause before a new leader asks again whether it has a quorum.
+const LEADERSHIP_PAUSE: Duration = Duration::from_millis(50);
+
+/// What consensus has to know of this member and its cluster.
+#[derive(Clone, Debug)]
+pub struct ConsensusOptions {
+    /// The cluster; messages of another one are refused.
+    pub cluster_id: u64,
+    /// This member.
+    pub member_id: u64,
+    /// The first members, for a cluster that is new; ignored where the log has some.
+    pub initial_members: BTreeMap<u64, PeerNode>,
+    /// Time between two heartbeats of the leader.
+    pub heartbeat_interval: Duration,
+    /// Shortest silence of the leader after which a member stands for election.
+    pub election_timeout: Duration,
+    /// Whether a member asks before it disturbs a leader.
+    pub pre_vote: bool,
+    /// Entries after which the durable state is looked at for what may be purged of the log.
+    pub snapshot_count: u64,
+    /// Entries that stay in the log for slow followers.
+    pub snapshot_catchup_entries: u64,
+    /// Largest command.
+    pub request_bytes_max: usize,
+}
+
+/// Why consensus did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The timing does not fit together.
+    #[error("consensus configuration: {0}")]
+    Config(#[from] openraft::ConfigError),
+    /// What is stored cannot be read.
+    #[error("stored state: {0}")]
+    Stored(String),
+    /// openraft refused to start.
+    #[error("consensus: {0}")]
+    Raft(String),
+}
+
+/// A member's consensus, opened.
+pub struct Consensus {
+    raft: Raft,
+    gateway: Gateway,
+    home: Arc<dyn EngineHome>,
+    options: ConsensusOptions,
+    lessor: Lessor,
+    compaction: Arc<Notify>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Consensus {
+    /// Reads what is stored and prepares everything; nothing is sent before [`Self::start`].
+    ///
+    /// # Errors
+    /// When the stored log or state cannot be taken up.
+    pub async fn open(
+        options: ConsensusOptions,
+        log: RaftLog,
+        state: State,
+        home: Arc<dyn EngineHome>,
+        hub: Hub,
+        lessor: Lessor,
+    ) -> Result<Self, StartError> {
+        let config = Arc::new(raft_config(&options).validate()?);
+        let (applied, applied_rx) = watch::channel(0);
+        let compaction = Arc::new(Notify::new());
+        let started = Arc::new(AtomicBool::new(false));
+        let members = state.members();
+        let audience = Audience { hub, lessor: lessor.clone(), applied, compaction: compaction.clone() };
+        let machine = StateMachine::new(state, audience, started.clone())
+            .map_err(|error| StartError::Stored(error.to_string()))?;
+        let network = Network { cluster_id: options.cluster_id, rpc_timeout: options.election_timeout };
+        let raft = Raft::build(options.member_id, config, network, LogStore::new(log), machine)
+            .await
+            .map_err(|error| StartError::Stored(error.to_string()))?;
+        started.store(true, Ordering::Release);
+        let gateway_options = GatewayOptions {
+            cluster_id: options.cluster_id,
+            member_id: options.member_id,
+            election_timeout: options.election_timeout,
+            request_bytes_max: options.request_bytes_max,
+        };
+        let (gateway, rounds) = Gateway::new(gateway_options, raft.clone(), members, lessor.clone(), applied_rx);
+        Ok(Self { raft, gateway, home, options, lessor, compaction, tasks: vec![rounds] })
+    }
+
+    /// The way in for everything else.
+    pub fn gateway(&self) -> Gateway {
+        self.gateway.clone()
+    }
+
+    /// What peers call.
+    pub fn routes(&self) -> tonic::service::Routes {
+        tonic::service::Routes::new(PeerService::server(self.raft.clone(), self.gateway(), self.home.clone()))
+    }
+
+    /// Starts to take part; with the initial members where this is the first start of all.
+    ///
+    /// # Errors
+    /// When openraft has failed meanwhile.
+    pub async fn start(&mut self) -> Result<(), StartError> {
+        self.raft.run();
+        self.tasks.push(tokio::task::spawn(tell_lessor(self.raft.clone(), self.lessor.clone())));
+        self.tasks.push(tokio::task::spawn(compact(self.raft.clone(), self.compaction.clone())));
+        self.compaction.notify_one(); // takes up what an earlier run left
+        match self.raft.initialize(self.options.initial_members.clone()).await {
+            // Every first member writes the same first entry; whoever is past it goes on from its log.
+            Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {}
+            Err(error) => return Err(StartError::Raft(error.to_string())),
+        }
+        let voters = self.raft.metrics().borrow_watched().membership_config.voter_ids().count();
+        if voters == 1 {
+            // Nobody else could win: there is no reason to sit out the election timeout.
+            self.raft.trigger().elect(false).await.map_err(|error| StartError::Raft(error.to_string()))?;
+        }
+        Ok(())
+    }
+
+    /// Resolves with the reason when consensus cannot go on: a failed disk, a command that cannot be applied.
+    pub fn failed(&self) -> impl Future<Output = String> + Send + 'static {
+        let mut metrics = self.raft.metrics();
+        async move {
+            loop {
+                if let Err(fatal) = &metrics.borrow_watched().running_state {
+                    return fatal.to_string();
+                }
+                if metrics.changed().await.is_err() {
+                    return "consensus ended".to_owned();
+                }
+            }
+        }
+    }
+
+    /// Stops taking part and makes the state durable, so that the next start replays nothing.
+    pub async fn stop(self) {
+        let flushed = self.raft.with_state_machine(|machine| Box::pin(async move { machine.flush() })).await;
+        if let Ok(Err(error)) = flushed {
+            tracing::warn!(%error, "failed to flush the state; the next start replays the log");
+        }
+        for task in &self.tasks {
+            task.abort();
+        }
+        if let Err(error) = self.raft.shutdown().await {
+            tracing::warn!(%error, "consensus did not stop in order");
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn raft_config(options: &ConsensusOptions) -> openraft::Config {
+    openraft::Config {
+        cluster_name: format!("{:x}", options.cluster_id),
+        heartbeat_interval: millis(options.heartbeat_interval),
+        election_timeout_min: millis(options.election_timeout),
+        election_timeout_max: 2 * millis(options.election_timeout),
+        enable_pre_vote: Some(options.pre_vote),
+        // A leader that comes back resumes its term without a new entry, and ReadIndex would then
+        // answer from before the restart: it has to be elected anew.
+        enable_leader_restore: Some(false),
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(options.snapshot_count),
+        max_in_snapshot_log_to_keep: options.snapshot_catchup_entries,
+        // A follower is sent the log for as long as the log is there.
+        replication_lag_threshold: u64::MAX,
+        purge_batch_size: 256,
+        max_payload_entries: 1024,
+        install_snapshot_timeout: 60 * 60 * 1000,
+        backoff: "50ms 100ms 200ms ..1s".to_owned(),
+        ..openraft::Config::default()
+    }
+}
+
+/// Tells the lessor when this member gains and loses the leadership.
+///
+/// It gains it, as far as leases go, once its state covers everything that was committed before its
+/// term: earlier, a revocation by its predecessor may be ahead of what is applied here.
+async fn tell_lessor(raft: Raft, lessor: Lessor) {
+    let mut metrics = raft.server_metrics();
+    let mut told = None;
+    loop {
+        let leading = {
+            let metrics = metrics.borrow_and_update();
+            (metrics.state == ServerState::Leader).then_some(metrics.vote.leader_id.term)
+        };
+        if let Some(term) = told
+            && leading != told
+        {
+            tracing::info!(term, "lost the leadership");
+            lessor.leadership(false, term).await;
+            told = None;
+        }
+        if let Some(term) = leading
+            && told.is_none()
+        {
+            if raft.ensure_linearizable(ReadPolicy::ReadIndex).await.is_err() {
+                tokio::time::sleep(LEADERSHIP_PAUSE).await;
+                continue; // no quorum yet, or deposed meanwhile: look again
+            }
+            if metrics.borrow_watched().vote.leader_id.term == term {
+                tracing::info!(term, "became leader");
+                lessor.leadership(true, term).await;
+                told = leading;
+            }
+            continue;
+        }
+        if metrics.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Removes compacted history between runs, slice by slice, whenever there is some.
+async fn compact(raft: Raft, wake: Arc<Notify>) {
+    loop {
+        wake.notified().await;
+        loop {
+            let slice = raft.with_state_machine(|machine| Box::pin(async move { machine.compact_slice() })).await;
+            match slice {
+                Ok(Ok(true)) => tokio::time::sleep(COMPACTION_PAUSE).await,
+                Ok(Ok(false)) => break,
+                Ok(Err(error)) => {
+                    tracing::error!(%error, "compaction failed; it is taken up again at the next one");
+                    break;
+                }
+                Err(_) => return, // consensus has ended
+            }
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! openraft's messages to one peer, as calls of its `Peer` service.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::time::Duration;
+
+use futures_util::stream::BoxStream;
+use futures_util::{FutureExt, Stream, StreamExt};
+use mainstay_proto::mainstay as wire;
+use mainstay_proto::mainstay::peer_client::PeerClient;
+use openraft::OptionalSend;
+use openraft::error::{RPCError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError, StreamAppendResult,
+    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+
+use super::codec;
+use super::snapshot::{Snapshot, SnapshotData};
+use super::type_config::{PeerNode, TypeConfig, Vote};
+use crate::env::transport::{self, PeerChannel};
+use crate::limits;
+
+type RpcError = RPCError<TypeConfig>;
+
+/// Makes the connections of one member to its peers.
+#[derive(Clone)]
+pub(crate) struct Network {
+    pub(crate) cluster_id: u64,
+    /// A peer that does not answer for this long is taken for unreachable.
+    pub(crate) rpc_timeout: Duration,
+}
+
+impl Network {
+    fn connection(&self, target: u64, node: &PeerNode) -> Connection {
+        Connection { network: self.clone(), target, node: node.clone(), client: None, url: 0 }
+    }
+}
+
+impl RaftNetworkFactory<TypeConfig> for Network {
+    type Network = Connection;
+
+    // One connection for each purpose: a snapshot or a large batch must not hold up a heartbeat.
+    async fn new_client(&mut self, target: u64, node: &PeerNode) -> Connection {
+        self.connection(target, node)
+    }
+}
+
+/// The way to one peer, for one purpose.
+pub(crate) struct Connection {
+    network: Network,
+    target: u64,
+    node: PeerNode,
+    client: Option<PeerClient<PeerChannel>>,
+    /// Which of the peer's URLs is in use.
+    url: usize,
+}
+
+impl Connection {
+    /// The client, connected to the peer's present URL.
+    fn client(&mut self) -> Result<PeerClient<PeerChannel>, RpcError> {
+        if let Some(client) = &self.client {
+            return Ok(client.clone());
+        }
+        let urls = &self.node.peer_urls;
+        let Some(url) = urls.get(self.url % urls.len().max(1)) else {
+            return Err(unreachable(format!("member {:x} has no peer URL", self.target)));
+        };
+        let channel = transport::connect(url, self.network.rpc_timeout).map_err(unreachable)?;
+        let client = peer_client(channel);
+        self.client = Some(client.clone());
+        Ok(client)
+    }
+
+    /// After a failure the next attempt goes to the peer's next URL, where it has several.
+    fn failed(&mut self, status: &Status) -> RpcError {
+        if self.node.peer_urls.len() > 1 {
+            self.client = None;
+            self.url += 1;
+        }
+        unreachable(status)
+    }
+
+    async fn call<T, F>(&mut self, call: impl FnOnce(PeerClient<PeerChannel>) -> F, limit: Duration) -> Result<T, RpcError>
+    where
+        F: Future<Output = Result<tonic::Response<T>, Status>>,
+    {
+        let client = self.client()?;
+        match tokio::time::timeout(limit, call(client)).await {
+            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Err(status)) => Err(self.failed(&status)),
+            Err(_) => Err(self.failed(&Status::deadline_exceeded("no answer in time"))),
+        }
+    }
+
+    fn vote_message(&self, request: &VoteRequest<TypeConfig>) -> wire::VoteRequest {
+        wire::VoteRequest {
+            cluster_id: self.network.cluster_id,
+            vote: Some(codec::vote_to_wire(&request.vote)),
+            last_log_id: request.last_log_id.as_ref().map(codec::log_id_to_wire),
+            leadership_transfer: request.leadership_transfer,
+        }
+    }
+}
+
+/// A client of the peer service with the limits that members agree on.
+pub(crate) fn peer_client(channel: PeerChannel) -> PeerClient<PeerChannel> {
+    PeerClient::new(channel)
+        .max_decoding_message_size(limits::PEER_MESSAGE_BYTES)
+        .max_encoding_message_size(limits::PEER_MESSAGE_BYTES)
+}
+
+fn unreachable(reason: impl ToString) -> RpcError {
+    RPCError::Unreachable(Unreachable::from_string(reason))
+}
+
+fn vote_response(response: wire::VoteResponse) -> Result<VoteResponse<TypeConfig>, RpcError> {
+    let vote = response.vote.ok_or_else(|| unreachable("vote response without a vote"))?;
+    let last_log_id = response.last_log_id.as_ref().map(codec::log_id_from_wire);
+    Ok(VoteResponse::new(codec::vote_from_wire(&vote), last_log_id, response.granted))
+}
+
+fn append_result(response: wire::AppendResponse) -> Result<StreamAppendResult<TypeConfig>, RpcError> {
+    let log_id = response.log_id.as_ref().map(codec::log_id_from_wire);
+    Ok(match response.result() {
+        wire::append_response::Result::Success => Ok(log_id),
+        wire::append_response::Result::Conflict => {
+            Err(StreamAppendError::Conflict(log_id.ok_or_else(|| unreachable("conflict without an entry"))?))
+        }
+        wire::append_response::Result::HigherVote => {
+            let vote = response.vote.ok_or_else(|| unreachable("higher vote without a vote"))?;
+            Err(StreamAppendError::HigherVote(codec::vote_from_wire(&vote)))
+        }
+    })
+}
+
+impl RaftNetworkV2<TypeConfig> for Connection {
+    type SnapshotData = SnapshotData;
+
+    async fn append_entries(
+        &mut self,
+        request: AppendEntriesRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<TypeConfig>, RpcError> {
+        let input = futures_util::stream::iter([request]);
+        let mut output = RaftNetworkV2::stream_append(self, input, option).await?;
+        match output.next().await {
+            Some(result) => Ok(result?.into()),
+            None => Err(unreachable("append stream ended without an answer")),
+        }
+    }
+
+    /// Sends requests as they come and returns answers as they come: many are under way at once.
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        _option: RPCOption,
+    ) -> futures_util::future::BoxFuture<
+        's,
+        Result<BoxStream<'s, Result<StreamAppendResult<TypeConfig>, RpcError>>, RpcError>,
+    >
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
+    {
+        async move {
+            let cluster_id = self.network.cluster_id;
+            let limit = self.network.rpc_timeout;
+            // The times at which requests were handed over and not answered yet, oldest first.
+            let (sent_tx, sent_rx) = mpsc::unbounded_channel();
+            let requests = input.map(move |request| {
+                // Received for as long as the answers are read; after that nobody asks.
+                sent_tx.send(Instant::now()).ok();
+                codec::append_to_wire(cluster_id, request)
+            });
+            let responses = self.call(|mut client| async move { client.append(requests).await }, limit).await?;
+            let state = Answers { responses, sent: sent_rx, waiting: VecDeque::new(), limit };
+            Ok(futures_util::stream::unfold(Some(state), Answers::next).boxed())
+        }
+        .boxed()
+    }
+
+    async fn vote(
+        &mut self,
+        request: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RpcError> {
+        let message = self.vote_message(&request);
+        vote_response(self.call(|mut client| async move { client.vote(message).await }, option.soft_ttl()).await?)
+    }
+
+    async fn pre_vote(
+        &mut self,
+        request: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RpcError> {
+        let message = self.vote_message(&request);
+        vote_response(self.call(|mut client| async move { client.pre_vote(message).await }, option.soft_ttl()).await?)
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: Snapshot,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        let (parts_tx, parts_rx) = mpsc::channel(4);
+        let read = send_parts(self.network.cluster_id, vote, snapshot, parts_tx);
+        let mut client = self.client()?;
+        let send = client.install_snapshot(ReceiverStream::new(parts_rx));
+        let transfer = futures_util::future::join(send, read);
+        match futures_util::future::select(std::pin::pin!(transfer), std::pin::pin!(cancel)).await {
+            futures_util::future::Either::Left(((response, read), _)) => {
+                let response = response.map_err(|status| self.failed(&status))?.into_inner();
+                read.map_err(unreachable)?;
+                let vote = response.vote.ok_or_else(|| unreachable("snapshot response without a vote"))?;
+                Ok(SnapshotResponse::new(codec::vote_from_wire(&vote)))
+            }
+            futures_util::future::Either::Right((closed, _)) => Err(StreamingError::Closed(closed)),
+        }
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<TypeConfig>, RpcError> {
+        let message = wire::TransferLeaderRequest {
+            cluster_id: self.network.cluster_id,
+            from: Some(codec::vote_to_wire(request.from_leader())),
+            to: *request.to_node_id(),
+            last_log_id: request.last_log_id().map(codec::log_id_to_wire),
+        };
+        self.call(|mut client| async move { client.transfer_leader(message).await }, option.soft_ttl()).await?;
+        Ok(Ok(()))
+    }
+}
+
+/// The answers of one append stream, with a watch over how long the peer has been silent.
+struct Answers {
+    responses: tonic::Streaming<wire::AppendResponse>,
+    sent: mpsc::UnboundedReceiver<Instant>,
+    waiting: VecDeque<Instant>,
+    limit: Duration,
+}
+
+type Answer = Result<StreamAppendResult<TypeConfig>, RpcError>;
+
+impl Answers {
+    async fn next(state: Option<Self>) -> Option<(Answer, Option<Self>)> {
+        let mut state = state?;
+        loop {
+            while let Ok(sent) = state.sent.try_recv() {
+                state.waiting.push_back(sent);
+            }
+            // With nothing sent there is nothing to wait for; look again when there may be.
+            let since = state.waiting.front().copied().unwrap_or_else(Instant::now);
+            let left = state.limit.saturating_sub(since.elapsed());
+            match tokio::time::timeout(left, state.responses.next()).await {
+                Ok(Some(Ok(response))) => {
+                    state.waiting.pop_front();
+                    let answer = append_result(response);
+                    // A conflict or a higher vote ends the stream: openraft starts another one.
+                    let goes_on = matches!(answer, Ok(Ok(_)));
+                    return Some((answer, goes_on.then_some(state)));
+                }
+                Ok(Some(Err(status))) => return Some((Err(unreachable(status)), None)),
+                Ok(None) => return None,
+                Err(_) => {
+                    while let Ok(sent) = state.sent.try_recv() {
+                        state.waiting.push_back(sent);
+                    }
+                    if state.waiting.front().is_some_and(|sent| sent.elapsed() >= state.limit) {
+                        return Some((Err(unreachable("the peer does not answer")), None));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Reads a checkpoint and hands it over part by part; the channel's bound is the back-pressure.
+async fn send_parts(
+    cluster_id: u64,
+    vote: Vote,
+    snapshot: Snapshot,
+    parts: mpsc::Sender<wire::SnapshotPart>,
+) -> Result<(), String> {
+    use wire::snapshot_part::{Chunk, Part};
+
+    let SnapshotData::Checkpoint(checkpoint) = snapshot.snapshot else {
+        return Err("the snapshot has no content".to_owned());
+    };
+    let files = checkpoint.files();
+    let head = wire::SnapshotHead {
+        cluster_id,
+        vote: Some(codec::vote_to_wire(&vote)),
+        last_log_id: snapshot.meta.last_log_id.as_ref().map(codec::log_id_to_wire),
+        membership: Some(codec::stored_membership_to_wire(&snapshot.meta.last_membership)),
+        files: files.iter().map(|(name, size)| wire::SnapshotFile { name: name.clone(), size: *size }).collect(),
+    };
+    let gone = |_| "the peer gave up".to_owned();
+    parts.send(wire::SnapshotPart { part: Some(Part::Head(head)) }).await.map_err(gone)?;
+    for (file, (name, size)) in (0u32..).zip(files) {
+        let mut offset = 0;
+        while offset < size {
+            let source = checkpoint.clone();
+            let name = name.clone();
+            let data =
+                crate::env::blocking(move || source.read(&name, offset, limits::SNAPSHOT_CHUNK_BYTES)).await
+                    .map_err(|error| error.to_string())?;
+            if data.is_empty() {
+                return Err("a file of the checkpoint is shorter than announced".to_owned());
+            }
+            let chunk = Chunk { file, offset, crc32: crc32fast::hash(&data), data };
+            offset += chunk.data.len() as u64;
+            parts.send(wire::SnapshotPart { part: Some(Part::Chunk(chunk)) }).await.map_err(gone)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,281 @@
+//! What this member answers its peers: the `Peer` service.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures_util::{Stream, StreamExt};
+use mainstay_proto::mainstay as wire;
+use mainstay_proto::mainstay::peer_server::{Peer, PeerServer};
+use openraft::SnapshotMeta;
+use openraft::raft::{StreamAppendError, StreamAppendResult, TransferLeaderRequest, VoteRequest};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::codec::{self, CodecError};
+use super::gateway::{Gateway, Unavailable};
+use super::snapshot::{Snapshot, SnapshotData};
+use super::type_config::{Raft, TypeConfig};
+use crate::command;
+use crate::engine::{EngineHome, Staging};
+use crate::limits;
+
+/// The service of one member.
+pub(crate) struct PeerService {
+    raft: Raft,
+    gateway: Gateway,
+    home: Arc<dyn EngineHome>,
+    /// Whether a snapshot is being received: one at a time.
+    receiving: AtomicBool,
+}
+
+impl PeerService {
+    /// Wraps the service for a router.
+    pub(crate) fn server(raft: Raft, gateway: Gateway, home: Arc<dyn EngineHome>) -> PeerServer<Self> {
+        PeerServer::new(Self { raft, gateway, home, receiving: AtomicBool::new(false) })
+            .max_decoding_message_size(limits::PEER_MESSAGE_BYTES)
+            .max_encoding_message_size(limits::PEER_MESSAGE_BYTES)
+    }
+
+    /// Refuses members of another cluster: their log must never meet ours.
+    fn same_cluster(&self, cluster_id: u64) -> Result<(), Status> {
+        let ours = self.gateway.status().cluster_id;
+        if cluster_id == ours {
+            return Ok(());
+        }
+        tracing::warn!(
+            local_cluster_id = format!("{ours:x}"),
+            remote_cluster_id = format!("{cluster_id:x}"),
+            "request cluster ID mismatch"
+        );
+        Err(Status::failed_precondition("etcdserver: cluster ID mismatch"))
+    }
+}
+
+fn malformed(error: CodecError) -> Status {
+    Status::invalid_argument(error.to_string())
+}
+
+fn stopped(error: impl std::fmt::Display) -> Status {
+    Status::unavailable(error.to_string())
+}
+
+/// Why a forwarded call failed, in a form that the forwarding member can take apart again.
+pub(crate) fn unavailable_to_status(error: Unavailable) -> Status {
+    Status::new(
+        match error {
+            Unavailable::NotLeader | Unavailable::NotPrimaryLessor => tonic::Code::FailedPrecondition,
+            Unavailable::TooManyRequests | Unavailable::TooLarge => tonic::Code::ResourceExhausted,
+            _ => tonic::Code::Unavailable,
+        },
+        error.to_string(),
+    )
+}
+
+fn append_response(result: StreamAppendResult<TypeConfig>) -> wire::AppendResponse {
+    use wire::append_response::Result;
+    let (result, log_id, vote) = match result {
+        Ok(log_id) => (Result::Success, log_id, None),
+        Err(StreamAppendError::Conflict(log_id)) => (Result::Conflict, Some(log_id), None),
+        Err(StreamAppendError::HigherVote(vote)) => (Result::HigherVote, None, Some(vote)),
+    };
+    wire::AppendResponse {
+        result: result.into(),
+        log_id: log_id.as_ref().map(codec::log_id_to_wire),
+        vote: vote.as_ref().map(codec::vote_to_wire),
+    }
+}
+
+fn vote_request(request: &wire::VoteRequest) -> Result<VoteRequest<TypeConfig>, Status> {
+    let vote = request.vote.ok_or_else(|| malformed(CodecError::Missing("vote")))?;
+    let last_log_id = request.last_log_id.as_ref().map(codec::log_id_from_wire);
+    let mut message = VoteRequest::new(codec::vote_from_wire(&vote), last_log_id);
+    message.leadership_transfer = request.leadership_transfer;
+    Ok(message)
+}
+
+fn vote_response(response: &openraft::raft::VoteResponse<TypeConfig>) -> Response<wire::VoteResponse> {
+    Response::new(wire::VoteResponse {
+        vote: Some(codec::vote_to_wire(&response.vote)),
+        granted: response.vote_granted,
+        last_log_id: response.last_log_id.as_ref().map(codec::log_id_to_wire),
+    })
+}
+
+#[tonic::async_trait]
+impl Peer for PeerService {
+    type AppendStream = Pin<Box<dyn Stream<Item = Result<wire::AppendResponse, Status>> + Send>>;
+
+    async fn append(
+        &self,
+        request: Request<Streaming<wire::AppendRequest>>,
+    ) -> Result<Response<Self::AppendStream>, Status> {
+        let gateway = self.gateway.clone();
+        let ours = gateway.status().cluster_id;
+        // The stream ends at the first message that is not ours or not well-formed; the sender
+        // learns it from the missing answer and starts anew.
+        let requests = tokio_stream::StreamExt::map_while(request.into_inner(), move |message| {
+            let message = message.ok()?;
+            if message.cluster_id != ours {
+                tracing::warn!(
+                    remote_cluster_id = format!("{:x}", message.cluster_id),
+                    "request cluster ID mismatch"
+                );
+                return None;
+            }
+            let request = codec::append_from_wire(message)
+                .inspect_err(|error| tracing::warn!(%error, "malformed entries from a peer"))
+                .ok()?;
+            gateway.heard_from(&request.vote);
+            Some(request)
+        });
+        let responses = self.raft.stream_append(Box::pin(requests));
+        let responses = responses.map(|result| result.map(append_response).map_err(stopped));
+        Ok(Response::new(Box::pin(responses)))
+    }
+
+    async fn vote(&self, request: Request<wire::VoteRequest>) -> Result<Response<wire::VoteResponse>, Status> {
+        let request = request.into_inner();
+        self.same_cluster(request.cluster_id)?;
+        let response = self.raft.vote(vote_request(&request)?).await.map_err(stopped)?;
+        Ok(vote_response(&response))
+    }
+
+    async fn pre_vote(&self, request: Request<wire::VoteRequest>) -> Result<Response<wire::VoteResponse>, Status> {
+        let request = request.into_inner();
+        self.same_cluster(request.cluster_id)?;
+        let response = self.raft.pre_vote(vote_request(&request)?).await.map_err(stopped)?;
+        Ok(vote_response(&response))
+    }
+
+    async fn transfer_leader(
+        &self,
+        request: Request<wire::TransferLeaderRequest>,
+    ) -> Result<Response<wire::TransferLeaderResponse>, Status> {
+        let request = request.into_inner();
+        self.same_cluster(request.cluster_id)?;
+        let from = request.from.ok_or_else(|| malformed(CodecError::Missing("vote")))?;
+        let last_log_id = request.last_log_id.as_ref().map(codec::log_id_from_wire);
+        let message = TransferLeaderRequest::new(codec::vote_from_wire(&from), request.to, last_log_id);
+        let answer = self.raft.handle_transfer_leader(message).await.map_err(stopped)?;
+        answer.map_err(|error| Status::failed_precondition(error.to_string()))?;
+        Ok(Response::new(wire::TransferLeaderResponse {}))
+    }
+
+    async fn install_snapshot(
+        &self,
+        request: Request<Streaming<wire::SnapshotPart>>,
+    ) -> Result<Response<wire::SnapshotResponse>, Status> {
+        if self.receiving.swap(true, Ordering::AcqRel) {
+            return Err(Status::unavailable("another snapshot is being received"));
+        }
+        let _release = Release(&self.receiving);
+        let mut parts = request.into_inner();
+        let head = match parts.message().await?.and_then(|part| part.part) {
+            Some(wire::snapshot_part::Part::Head(head)) => head,
+            _ => return Err(Status::invalid_argument("a snapshot begins with its head")),
+        };
+        self.same_cluster(head.cluster_id)?;
+        let vote = codec::vote_from_wire(&head.vote.ok_or_else(|| malformed(CodecError::Missing("vote")))?);
+        let meta = SnapshotMeta {
+            last_log_id: head.last_log_id.as_ref().map(codec::log_id_from_wire),
+            last_membership: codec::stored_membership_from_wire(head.membership.unwrap_or_default())
+                .map_err(malformed)?,
+        };
+        let staging = self.home.stage().map_err(stopped)?;
+        let staging = receive(parts, &head.files, staging).await?;
+        let snapshot = Snapshot { meta, snapshot: SnapshotData::Received(staging) };
+        let response = self.raft.install_full_snapshot(vote, snapshot).await.map_err(stopped)?;
+        Ok(Response::new(wire::SnapshotResponse { vote: Some(codec::vote_to_wire(&response.vote)) }))
+    }
+
+    async fn forward(&self, request: Request<wire::ForwardRequest>) -> Result<Response<wire::ForwardResponse>, Status> {
+        let request = request.into_inner();
+        self.same_cluster(request.cluster_id)?;
+        // Decoded before it is replicated: a command that cannot be applied must never be committed.
+        command::decode(request.command.clone()).map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let (index, outcome) =
+            self.gateway.propose_here(request.command, None).await.map_err(unavailable_to_status)?;
+        Ok(Response::new(wire::ForwardResponse { index, outcome: Some(outcome) }))
+    }
+
+    async fn read_index(
+        &self,
+        request: Request<wire::ReadIndexRequest>,
+    ) -> Result<Response<wire::ReadIndexResponse>, Status> {
+        self.same_cluster(request.into_inner().cluster_id)?;
+        let index = self.gateway.read_index_here().await.map_err(unavailable_to_status)?;
+        Ok(Response::new(wire::ReadIndexResponse { index }))
+    }
+
+    async fn lease_renew(
+        &self,
+        request: Request<wire::LeaseRenewRequest>,
+    ) -> Result<Response<wire::LeaseRenewResponse>, Status> {
+        let request = request.into_inner();
+        self.same_cluster(request.cluster_id)?;
+        let ttl = self.gateway.lease_renew_here(request.id).await.map_err(unavailable_to_status)?;
+        Ok(Response::new(wire::LeaseRenewResponse { ttl }))
+    }
+
+    async fn lease_remaining(
+        &self,
+        request: Request<wire::LeaseRemainingRequest>,
+    ) -> Result<Response<wire::LeaseRemainingResponse>, Status> {
+        let request = request.into_inner();
+        self.same_cluster(request.cluster_id)?;
+        let remaining = self.gateway.lease_remaining_here(request.id).await.map_err(unavailable_to_status)?;
+        Ok(Response::new(match remaining {
+            Some(remaining) => {
+                wire::LeaseRemainingResponse { ttl: remaining.ttl, granted_ttl: remaining.granted_ttl }
+            }
+            None => wire::LeaseRemainingResponse { ttl: -1, granted_ttl: 0 },
+        }))
+    }
+}
+
+/// Writes the parts of a snapshot as they come; every byte is checked, and every file must be whole.
+async fn receive(
+    mut parts: Streaming<wire::SnapshotPart>,
+    files: &[wire::SnapshotFile],
+    mut staging: Box<dyn Staging>,
+) -> Result<Box<dyn Staging>, Status> {
+    let mut received = vec![0u64; files.len()];
+    while let Some(part) = parts.message().await? {
+        let Some(wire::snapshot_part::Part::Chunk(chunk)) = part.part else {
+            return Err(Status::invalid_argument("a snapshot has one head"));
+        };
+        let file = chunk.file as usize;
+        let (Some(announced), Some(offset)) = (files.get(file), received.get_mut(file)) else {
+            return Err(Status::invalid_argument("chunk of a file that was not announced"));
+        };
+        if chunk.offset != *offset {
+            return Err(Status::data_loss(format!("file {:?}: a gap at {offset}", announced.name)));
+        }
+        if crc32fast::hash(&chunk.data) != chunk.crc32 {
+            return Err(Status::data_loss(format!("file {:?}: checksum mismatch at {offset}", announced.name)));
+        }
+        staging.write(&announced.name, *offset, &chunk.data).map_err(stopped)?;
+        *offset += chunk.data.len() as u64;
+    }
+    for (announced, received) in files.iter().zip(received) {
+        if announced.size != received {
+            return Err(Status::data_loss(format!(
+                "file {:?}: {received} of {} bytes arrived",
+                announced.name, announced.size
+            )));
+        }
+        if announced.size == 0 {
+            staging.write(&announced.name, 0, &[]).map_err(stopped)?;
+        }
+    }
+    Ok(staging)
+}
+
+/// Lets the next snapshot in when this one is done with, however it ended.
+struct Release<'a>(&'a AtomicBool);
+
+impl Drop for Release<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}

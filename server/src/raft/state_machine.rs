@@ -1,0 +1,205 @@
+//! Committed entries, run by run, into the state: one engine write a run, then readers, watchers
+//! and callers learn of it, in that order.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures_util::{FutureExt, Stream, StreamExt};
+use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine};
+use openraft::{EntryPayload, OptionalSend};
+use tokio::sync::watch;
+
+use super::codec;
+use super::snapshot::{Position, Snapshot, SnapshotBuilder, SnapshotData};
+use super::type_config::{Entry, EncodedCommand, LogId, StoredMembership, TypeConfig};
+use crate::apply::{self, State};
+use crate::command::{self, Outcome};
+use crate::lease::Lessor;
+use crate::limits;
+use crate::watch::Hub;
+
+type SnapshotMeta = openraft::alias::SnapshotMetaOf<TypeConfig>;
+
+/// Whom the state machine tells what it did.
+pub(crate) struct Audience {
+    /// Gets the events of every revision, after readers can see them.
+    pub(crate) hub: Hub,
+    /// Learns which leases came and went.
+    pub(crate) lessor: Lessor,
+    /// Carries the index of the last entry that readers can see.
+    pub(crate) applied: watch::Sender<u64>,
+    /// Wakes the background compaction.
+    pub(crate) compaction: Arc<tokio::sync::Notify>,
+}
+
+/// The owner of the replicated state.
+pub struct StateMachine {
+    state: State,
+    audience: Audience,
+    applied: Position,
+    flushed: Position,
+    /// The position of the last snapshot that openraft was told of.
+    reported: Option<LogId>,
+    /// Set once openraft has read the initial state; before that no snapshot is offered, or it
+    /// would be installed over the state that it was taken of.
+    started: Arc<AtomicBool>,
+}
+
+/// An answer that is held back until the run is readable.
+type Pending = (ApplyResponder<TypeConfig>, Outcome);
+
+impl StateMachine {
+    /// Takes over an opened state.
+    pub(crate) fn new(
+        state: State,
+        audience: Audience,
+        started: Arc<AtomicBool>,
+    ) -> Result<Self, codec::CodecError> {
+        let (log_id, membership) = codec::applied_from_bytes(state.applied())?;
+        let applied = Position { log_id, membership };
+        audience.applied.send_replace(applied.log_id.map_or(0, |log_id| log_id.index));
+        Ok(Self { state, audience, flushed: applied.clone(), applied, reported: None, started })
+    }
+
+    /// Removes a slice of what was compacted; whether there is more to do.
+    pub(crate) fn compact_slice(&mut self) -> io::Result<bool> {
+        self.state.store.compact_slice().map_err(io::Error::other)
+    }
+
+    /// Makes the state durable, so that the next start has nothing to replay.
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
+        self.flush_if_due(true)
+    }
+
+    /// Takes an entry into the run that is being gathered.
+    fn take(&mut self, entry: &Entry) -> io::Result<Outcome> {
+        self.applied.log_id = Some(entry.log_id);
+        match &entry.payload {
+            EntryPayload::Blank => Ok(Outcome::default()),
+            EntryPayload::Normal(EncodedCommand(bytes)) => {
+                let command = command::decode(bytes.clone()).map_err(|error| {
+                    io::Error::new(io::ErrorKind::InvalidData, format!("entry {}: {error}", entry.log_id))
+                })?;
+                if matches!(command, command::command::Kind::Compaction(_)) {
+                    self.audience.compaction.notify_one();
+                }
+                apply::apply(&mut self.state, &command).map_err(io::Error::other)
+            }
+            EntryPayload::Membership(membership) => {
+                self.applied.membership = StoredMembership::new(Some(entry.log_id), membership.clone());
+                Ok(Outcome::default())
+            }
+        }
+    }
+
+    /// Ends a run: engine, then readers, then watchers and the lessor, then the callers.
+    async fn finish(&mut self, answers: &mut Vec<Pending>) -> io::Result<()> {
+        let position = codec::applied_to_bytes(self.applied.log_id.as_ref(), &self.applied.membership);
+        let committed = self.state.commit(position).map_err(io::Error::other)?;
+        if !committed.events.is_empty() {
+            self.audience.hub.publish(committed.events).await;
+        }
+        if !committed.lease_changes.is_empty() {
+            self.audience.lessor.changed(committed.lease_changes).await;
+        }
+        if let Some(log_id) = self.applied.log_id {
+            self.audience.applied.send_replace(log_id.index);
+        }
+        for (responder, outcome) in answers.drain(..) {
+            responder.send(outcome);
+        }
+        self.flush_if_due(false)
+    }
+
+    fn flush_if_due(&mut self, force: bool) -> io::Result<()> {
+        if self.state.store.maybe_flush(force).map_err(io::Error::other)? {
+            self.flushed = self.applied.clone();
+        }
+        Ok(())
+    }
+}
+
+impl RaftStateMachine<TypeConfig> for StateMachine {
+    type SnapshotData = SnapshotData;
+    type SnapshotBuilder = SnapshotBuilder;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
+        Ok((self.applied.log_id, self.applied.membership.clone()))
+    }
+
+    async fn apply<Strm>(&mut self, mut entries: Strm) -> Result<(), io::Error>
+    where
+        Strm: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
+    {
+        let mut answers = Vec::new();
+        let mut run = 0;
+        while let Some(item) = entries.next().await {
+            let mut item = Some(item);
+            while let Some(next) = item.take() {
+                let (entry, responder) = next?;
+                let outcome = self.take(&entry)?;
+                run += 1;
+                if let Some(responder) = responder {
+                    answers.push((responder, outcome));
+                }
+                if run < limits::APPLY_RUN_ENTRIES {
+                    item = entries.next().now_or_never().flatten();
+                }
+            }
+            self.finish(&mut answers).await?;
+            run = 0;
+        }
+        Ok(())
+    }
+
+    async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<SnapshotBuilder> {
+        if !force && (self.flushed.log_id.is_none() || self.flushed.log_id == self.reported) {
+            return None; // nothing became durable since: purging could not go further
+        }
+        self.reported = self.flushed.log_id;
+        Some(SnapshotBuilder { flushed: self.flushed.clone() })
+    }
+
+    async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
+        SnapshotBuilder { flushed: self.flushed.clone() }
+    }
+
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotData) -> Result<(), io::Error> {
+        let staging = match snapshot {
+            SnapshotData::Received(staging) => staging,
+            SnapshotData::Position | SnapshotData::Checkpoint(_) => {
+                return Err(io::Error::other("a snapshot of this member's own cannot be installed"));
+            }
+        };
+        self.state.release();
+        let engine = staging.commit().map_err(io::Error::other)?;
+        self.state.reopen(engine).map_err(io::Error::other)?;
+        let (log_id, membership) = codec::applied_from_bytes(self.state.applied())?;
+        if log_id != meta.last_log_id {
+            return Err(io::Error::other(format!(
+                "the snapshot holds the state at {log_id:?}, announced was {:?}",
+                meta.last_log_id
+            )));
+        }
+        self.applied = Position { log_id, membership };
+        self.flushed = self.applied.clone();
+        self.reported = log_id;
+        self.audience.hub.restored().await;
+        if let Some(log_id) = log_id {
+            self.audience.applied.send_replace(log_id.index);
+        }
+        tracing::info!(index = log_id.map(|log_id| log_id.index), "applied snapshot");
+        self.audience.compaction.notify_one();
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
+        if !self.started.load(Ordering::Acquire) || self.applied.log_id.is_none() {
+            return Ok(None);
+        }
+        self.flush_if_due(true)?;
+        let checkpoint = self.state.store.engine().checkpoint().map_err(io::Error::other)?;
+        Ok(Some(self.applied.snapshot(SnapshotData::Checkpoint(checkpoint))))
+    }
+}

@@ -1,0 +1,42 @@
+use crate::limits;
+
+/// How much waits where, and how much is done at once.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// See [`limits::WATCH_MAILBOX`].
+    pub(super) mailbox_messages: usize,
+    /// See [`limits::WATCH_MAILBOX_BYTES`].
+    pub(super) mailbox_bytes: usize,
+    /// See [`limits::WATCH_MESSAGE_BYTES`].
+    pub(super) message_bytes: usize,
+    /// See [`limits::HUB_RECENT_REVISIONS`].
+    pub(super) recent_revisions: usize,
+    /// See [`limits::HUB_RECENT_BYTES`].
+    pub(super) recent_bytes: usize,
+    /// See [`limits::CATCH_UP_BYTES`].
+    pub(super) catch_up_bytes: usize,
+    /// See [`limits::CATCH_UP_SLICE_BYTES_MIN`].
+    pub(super) slice_bytes_min: usize,
+    /// See [`limits::CATCH_UP_SLICE_BYTES_MAX`].
+    pub(super) slice_bytes_max: usize,
+    /// See [`limits::CATCH_UP_STEP_EVENTS`].
+    pub(super) step_events: usize,
+    /// See [`limits::CATCH_UP_STEP_HITS`].
+    pub(super) step_hits: usize,
+}
+
+impl Bounds {
+    /// What holds outside of tests.
+    pub(super) const STANDARD: Self = Self {
+        mailbox_messages: limits::WATCH_MAILBOX,
+        mailbox_bytes: limits::WATCH_MAILBOX_BYTES,
+        message_bytes: limits::WATCH_MESSAGE_BYTES,
+        recent_revisions: limits::HUB_RECENT_REVISIONS,
+        recent_bytes: limits::HUB_RECENT_BYTES,
+        catch_up_bytes: limits::CATCH_UP_BYTES,
+        slice_bytes_min: limits::CATCH_UP_SLICE_BYTES_MIN,
+        slice_bytes_max: limits::CATCH_UP_SLICE_BYTES_MAX,
+        step_events: limits::CATCH_UP_STEP_EVENTS,
+        step_hits: limits::CATCH_UP_STEP_HITS,
+    };
+}

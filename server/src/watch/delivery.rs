@@ -1,0 +1,98 @@
+//! What travels from the hub to a stream.
+
+use std::sync::{Arc, OnceLock};
+
+use mainstay_proto::etcdserverpb::{ResponseHeader, WatchResponse};
+
+use crate::mvcc::{Event, KeyValue, RevisionEvents};
+
+/// A message for a stream.
+pub(super) enum Delivery {
+    /// An answer or a notice, complete but for the rest of its header.
+    Notice(WatchResponse),
+    /// Events of one watcher.
+    Events(Events),
+}
+
+/// Events of one watcher, of one or more whole revisions in rising order.
+pub(super) struct Events {
+    /// The watcher's id on its stream.
+    pub(super) id: i64,
+    /// The revision for the header.
+    pub(super) revision: i64,
+    /// Whether the watcher wants the records before the events.
+    pub(super) prev_kv: bool,
+    /// Whether a large response may be split.
+    pub(super) fragment: bool,
+    /// The events, shared with other watchers.
+    pub(super) parts: Vec<Part>,
+    /// How many events there are.
+    pub(super) count: usize,
+    /// About their bytes.
+    pub(super) bytes: usize,
+}
+
+/// What concerns one watcher of one revision.
+pub(super) struct Part {
+    pub(super) recorded: Arc<Recorded>,
+    pub(super) chosen: Chosen,
+}
+
+/// Which events of a revision are meant.
+pub(super) enum Chosen {
+    /// Every one.
+    All,
+    /// Those at these places, rising.
+    Some(Box<[u32]>),
+}
+
+impl Part {
+    /// The events with their places in the revision.
+    pub(super) fn events(&self) -> impl Iterator<Item = (usize, &Event)> {
+        let events = &self.recorded.revision_events.events;
+        let (all, some) = match &self.chosen {
+            Chosen::All => (events.len(), &[][..]),
+            Chosen::Some(places) => (0, &places[..]),
+        };
+        (0..all).chain(some.iter().map(|place| *place as usize)).map(|place| (place, &events[place]))
+    }
+}
+
+/// The events of a revision, and the records before them as far as anybody asked for those.
+pub(super) struct Recorded {
+    pub(super) revision_events: Arc<RevisionEvents>,
+    /// One for each event, made when the first one is asked for.
+    previous: OnceLock<Box<[OnceLock<Option<KeyValue>>]>>,
+}
+
+impl Recorded {
+    pub(super) fn new(revision_events: Arc<RevisionEvents>) -> Arc<Self> {
+        Arc::new(Self { revision_events, previous: OnceLock::new() })
+    }
+
+    pub(super) fn revision(&self) -> i64 {
+        self.revision_events.revision
+    }
+
+    /// About the bytes of all events.
+    pub(super) fn bytes(&self) -> usize {
+        self.revision_events.events.iter().map(event_bytes).sum()
+    }
+
+    /// The place of the record before an event, which every watcher of the event shares.
+    pub(super) fn previous(&self, place: usize) -> &OnceLock<Option<KeyValue>> {
+        let count = self.revision_events.events.len();
+        &self.previous.get_or_init(|| (0..count).map(|_| OnceLock::new()).collect())[place]
+    }
+}
+
+/// About what an event takes in memory and on the wire.
+pub(super) fn event_bytes(event: &Event) -> usize {
+    const FIXED: usize = 32;
+    FIXED + event.kv.as_ref().map_or(0, |kv| kv.key.len() + kv.value.len())
+}
+
+/// A header that tells a revision; `api` knows the rest of it.
+pub(super) fn header(revision: i64) -> Option<ResponseHeader> {
+    Some(ResponseHeader { revision, ..ResponseHeader::default() })
+}

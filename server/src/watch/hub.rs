@@ -1,0 +1,200 @@
+//! The task that owns the watchers, and the handle to it.
+
+use std::future::{self, Future};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use mainstay_proto::etcdserverpb::WatchCreateRequest;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::bounds::Bounds;
+use super::catch_up::Plan;
+use super::mailbox::{Mailbox, Signal, mailbox};
+use super::stats::WatchStats;
+use super::stream::WatchStream;
+use super::watchers::Watchers;
+use super::StreamKey;
+use crate::env;
+use crate::limits;
+use crate::mvcc::{EventSlice, ReadError, RevisionEvents, Store};
+
+/// A handle to the owner of all watchers.
+#[derive(Clone)]
+pub struct Hub {
+    inbox: mpsc::Sender<HubMessage>,
+    signals: mpsc::UnboundedSender<Signal>,
+    next_stream: Arc<AtomicU64>,
+    store: Store,
+    options: HubOptions,
+    bounds: Bounds,
+    stats: Arc<WatchStats>,
+}
+
+/// What the configuration says of watching.
+#[derive(Clone, Copy, Debug)]
+pub struct HubOptions {
+    /// `--watch-progress-notify-interval`; not zero.
+    pub progress_interval: Duration,
+    /// Bytes from which a response is split for a watcher that wants fragments:
+    /// `--max-request-bytes` and [`limits::GRPC_OVERHEAD_BYTES`].
+    pub max_response_bytes: usize,
+}
+
+/// What the hub is told; it waits in one queue, so that answers fit what was published before.
+pub(super) enum HubMessage {
+    Publish(Vec<Arc<RevisionEvents>>),
+    Restored,
+    Open { stream: StreamKey, mailbox: Mailbox },
+    Create { stream: StreamKey, request: WatchCreateRequest },
+    Refuse { stream: StreamKey, reason: String },
+    Cancel { stream: StreamKey, id: i64 },
+    Progress { stream: StreamKey },
+    Stop,
+}
+
+impl Hub {
+    /// Starts the owner task. It ends when [`Hub::stop`] is called or no handle and no stream is left.
+    ///
+    /// # Panics
+    /// If the interval of progress notices is zero.
+    pub fn spawn(store: Store, options: HubOptions) -> (Self, JoinHandle<()>) {
+        Self::spawn_within(store, options, Bounds::STANDARD)
+    }
+
+    pub(super) fn spawn_within(store: Store, options: HubOptions, bounds: Bounds) -> (Self, JoinHandle<()>) {
+        assert!(!options.progress_interval.is_zero(), "progress notices need an interval");
+        let (inbox, messages) = mpsc::channel(limits::HUB_INBOX);
+        let (signals, signalled) = mpsc::unbounded_channel();
+        let stats = Arc::new(WatchStats::default());
+        let watchers = Watchers::new(store.clone(), options.progress_interval, bounds, Arc::clone(&stats));
+        let task = tokio::spawn(run(watchers, store.clone(), messages, signalled));
+        (Self { inbox, signals, next_stream: Arc::default(), store, options, bounds, stats }, task)
+    }
+
+    /// Tells the events of the next revisions, in order, after they can be read. Waits while too much
+    /// waits to be told already.
+    pub async fn publish(&self, events: Vec<Arc<RevisionEvents>>) {
+        if !events.is_empty() {
+            self.send(HubMessage::Publish(events)).await;
+        }
+    }
+
+    /// Tells that a snapshot has replaced the store: what watchers missed is read from it.
+    pub async fn restored(&self) {
+        self.send(HubMessage::Restored).await;
+    }
+
+    /// Opens a stream. It ends when it is dropped.
+    pub async fn open_stream(&self) -> WatchStream {
+        let stream = StreamKey(self.next_stream.fetch_add(1, Ordering::Relaxed));
+        let (mailbox, reader) = mailbox(stream, self.signals.clone(), self.bounds, Arc::clone(&self.stats));
+        self.send(HubMessage::Open { stream, mailbox }).await;
+        WatchStream::new(stream, self.clone(), reader)
+    }
+
+    /// Ends the task and with it every stream.
+    pub async fn stop(&self) {
+        self.send(HubMessage::Stop).await;
+    }
+
+    /// What the metrics tell.
+    pub fn stats(&self) -> &Arc<WatchStats> {
+        &self.stats
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub(super) fn max_response_bytes(&self) -> usize {
+        self.options.max_response_bytes
+    }
+
+    pub(super) async fn send(&self, message: HubMessage) {
+        if self.inbox.send(message).await.is_err() {
+            // Streams learn it from their mailboxes, the node from the task's handle.
+            tracing::debug!("the watch hub has ended");
+        }
+    }
+}
+
+/// A read of the store that is under way.
+type Reading = Pin<Box<dyn Future<Output = (Plan, Result<EventSlice, ReadError>)> + Send>>;
+
+async fn run(
+    mut watchers: Watchers,
+    store: Store,
+    mut messages: mpsc::Receiver<HubMessage>,
+    mut signals: mpsc::UnboundedReceiver<Signal>,
+) {
+    let mut reading: Option<Reading> = None;
+    loop {
+        if reading.is_none() {
+            reading = watchers.plan(Instant::now()).map(|plan| read(store.clone(), plan));
+        }
+        let is_busy = watchers.is_busy();
+        let due = watchers.due();
+        tokio::select! {
+            // Messages come last because there may always be another one; the others are few. History
+            // has its turn after each of them.
+            biased;
+            Some(signal) = signals.recv() => match signal {
+                Signal::Drained(stream) => watchers.drained(stream),
+                Signal::Closed(stream) => watchers.close(stream),
+            },
+            (plan, slice) = finished(&mut reading) => {
+                reading = None;
+                watchers.read(plan, slice, Instant::now());
+            }
+            () = until(due) => watchers.tick(Instant::now()),
+            message = messages.recv() => match message {
+                Some(HubMessage::Stop) | None => return,
+                Some(message) => handle(&mut watchers, message),
+            },
+            () = tokio::task::yield_now(), if is_busy => {}
+        }
+        if watchers.is_busy() {
+            watchers.step();
+        }
+    }
+}
+
+fn handle(watchers: &mut Watchers, message: HubMessage) {
+    match message {
+        HubMessage::Publish(events) => watchers.publish(events),
+        HubMessage::Restored => watchers.restored(),
+        HubMessage::Open { stream, mailbox } => watchers.open(stream, mailbox),
+        HubMessage::Create { stream, request } => watchers.create(stream, request, Instant::now()),
+        HubMessage::Refuse { stream, reason } => watchers.refuse(stream, &reason),
+        HubMessage::Cancel { stream, id } => watchers.cancel(stream, id),
+        HubMessage::Progress { stream } => watchers.progress(stream),
+        HubMessage::Stop => {}
+    }
+}
+
+fn read(store: Store, plan: Plan) -> Reading {
+    Box::pin(async move {
+        let slice = env::blocking(move || store.events(plan.from, plan.to, plan.max_bytes)).await;
+        (plan, slice)
+    })
+}
+
+/// Waits for a read to finish; for ever where there is none.
+async fn finished(reading: &mut Option<Reading>) -> (Plan, Result<EventSlice, ReadError>) {
+    match reading {
+        Some(reading) => reading.await,
+        None => future::pending().await,
+    }
+}
+
+/// Waits until a time; for ever where there is none.
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep(due.saturating_duration_since(Instant::now())).await,
+        None => future::pending().await,
+    }
+}

@@ -1,0 +1,177 @@
+//! What waits for one stream.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use mainstay_proto::etcdserverpb::WatchResponse;
+use tokio::sync::mpsc;
+
+use super::bounds::Bounds;
+use super::delivery::{Delivery, Events};
+use super::stats::{self, WatchStats};
+use super::StreamKey;
+use crate::limits;
+
+/// The hub's end of a stream's mailbox.
+///
+/// Events are taken while there is room. Answers are always taken: a stream stops reading requests
+/// while too many answers wait ([`MailboxReader::takes_requests`]), so they are bounded too.
+pub(super) struct Mailbox {
+    sender: mpsc::UnboundedSender<Delivery>,
+    level: Arc<Level>,
+}
+
+/// The stream's end of its mailbox. Dropping it closes the stream.
+pub(super) struct MailboxReader {
+    receiver: mpsc::UnboundedReceiver<Delivery>,
+    level: Arc<Level>,
+    stream: StreamKey,
+    signals: mpsc::UnboundedSender<Signal>,
+}
+
+/// What a stream tells the hub besides its requests. At most two of them are under way for each
+/// stream, so their queue is bounded by the number of streams and telling never waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Signal {
+    /// There is room again in a mailbox in which something did not fit.
+    Drained(StreamKey),
+    /// The stream has ended.
+    Closed(StreamKey),
+}
+
+/// There was no room; the stream will tell when there is.
+#[derive(Debug)]
+pub(super) struct Full;
+
+/// How full a mailbox is.
+struct Level {
+    bounds: Bounds,
+    /// Messages with events.
+    messages: AtomicUsize,
+    bytes: AtomicUsize,
+    notices: AtomicUsize,
+    /// Something did not fit since the stream last told of room.
+    starved: AtomicBool,
+    stats: Arc<WatchStats>,
+}
+
+/// Makes the mailbox of a stream.
+pub(super) fn mailbox(
+    stream: StreamKey,
+    signals: mpsc::UnboundedSender<Signal>,
+    bounds: Bounds,
+    stats: Arc<WatchStats>,
+) -> (Mailbox, MailboxReader) {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let level = Arc::new(Level {
+        bounds,
+        messages: AtomicUsize::new(0),
+        bytes: AtomicUsize::new(0),
+        notices: AtomicUsize::new(0),
+        starved: AtomicBool::new(false),
+        stats,
+    });
+    (Mailbox { sender, level: Arc::clone(&level) }, MailboxReader { receiver, level, stream, signals })
+}
+
+impl Mailbox {
+    /// Adds an answer or a notice.
+    pub(super) fn post(&self, response: WatchResponse) {
+        self.level.notices.fetch_add(1, Ordering::SeqCst);
+        self.send(Delivery::Notice(response));
+    }
+
+    /// Adds events if there is room. Whatever their size they fit where no others wait.
+    pub(super) fn offer(&self, events: Events) -> Result<(), Full> {
+        if !self.level.has_room(events.bytes) {
+            self.level.starved.store(true, Ordering::SeqCst);
+            // The stream may have taken the last message just before it could see the mark.
+            if !self.level.has_room(events.bytes) {
+                return Err(Full);
+            }
+        }
+        self.level.messages.fetch_add(1, Ordering::SeqCst);
+        self.level.bytes.fetch_add(events.bytes, Ordering::SeqCst);
+        stats::add(&self.level.stats.pending_events, events.count);
+        stats::add(&self.level.stats.events_total, events.count);
+        self.send(Delivery::Events(events));
+        Ok(())
+    }
+
+    /// Whether a message without bytes would fit.
+    pub(super) fn has_room(&self) -> bool {
+        self.level.has_room(0)
+    }
+
+    /// Whether the stream has ended.
+    pub(super) fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+
+    fn send(&self, delivery: Delivery) {
+        if let Err(mpsc::error::SendError(delivery)) = self.sender.send(delivery) {
+            // The stream has just ended; its signal is on its way.
+            self.level.taken(&delivery);
+        }
+    }
+}
+
+impl Level {
+    fn has_room(&self, bytes: usize) -> bool {
+        let messages = self.messages.load(Ordering::SeqCst);
+        let waiting = self.bytes.load(Ordering::SeqCst);
+        messages == 0 || (messages < self.bounds.mailbox_messages && waiting + bytes <= self.bounds.mailbox_bytes)
+    }
+
+    fn is_half_empty(&self) -> bool {
+        self.messages.load(Ordering::SeqCst) <= self.bounds.mailbox_messages / 2
+            && self.bytes.load(Ordering::SeqCst) <= self.bounds.mailbox_bytes / 2
+    }
+
+    fn taken(&self, delivery: &Delivery) {
+        match delivery {
+            Delivery::Notice(_) => {
+                self.notices.fetch_sub(1, Ordering::SeqCst);
+            }
+            Delivery::Events(events) => {
+                // The bytes go first: `messages == 0` then means that none are left.
+                self.bytes.fetch_sub(events.bytes, Ordering::SeqCst);
+                self.messages.fetch_sub(1, Ordering::SeqCst);
+                stats::subtract(&self.stats.pending_events, events.count);
+            }
+        }
+    }
+}
+
+impl MailboxReader {
+    /// Takes the next message; `None` once the hub has ended. Loses nothing when dropped.
+    pub(super) async fn recv(&mut self) -> Option<Delivery> {
+        let delivery = self.receiver.recv().await?;
+        self.level.taken(&delivery);
+        if self.level.is_half_empty() && self.level.starved.swap(false, Ordering::SeqCst) {
+            self.signal(Signal::Drained(self.stream));
+        }
+        Some(delivery)
+    }
+
+    /// Whether few enough answers wait to ask for more of them.
+    pub(super) fn takes_requests(&self) -> bool {
+        self.level.notices.load(Ordering::SeqCst) < limits::WATCH_ANSWERS
+    }
+
+    fn signal(&self, signal: Signal) {
+        if self.signals.send(signal).is_err() {
+            tracing::debug!(stream = self.stream.0, "the watch hub has ended");
+        }
+    }
+}
+
+impl Drop for MailboxReader {
+    fn drop(&mut self) {
+        self.receiver.close();
+        while let Ok(delivery) = self.receiver.try_recv() {
+            self.level.taken(&delivery);
+        }
+        self.signal(Signal::Closed(self.stream));
+    }
+}

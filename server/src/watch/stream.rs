@@ -1,0 +1,155 @@
+//! One client's stream of watches.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use mainstay_proto::etcdserverpb::watch_request::RequestUnion;
+use mainstay_proto::etcdserverpb::{WatchCreateRequest, WatchRequest, WatchResponse};
+use mainstay_proto::mvccpb::event::EventType;
+
+use super::delivery::{Delivery, Events, Recorded, header};
+use super::fragment;
+use super::hub::{Hub, HubMessage};
+use super::mailbox::MailboxReader;
+use super::StreamKey;
+use crate::limits;
+use crate::mvcc::{Event, KeyValue, ReadError};
+
+/// A stream: takes requests, gives responses. Their headers tell the revision only.
+pub struct WatchStream {
+    key: StreamKey,
+    hub: Hub,
+    reader: MailboxReader,
+    /// Came out of the mailbox, and is not a response yet.
+    arrived: Option<Delivery>,
+    /// Responses to be taken.
+    ready: VecDeque<WatchResponse>,
+}
+
+/// Why a stream gives no more responses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WatchStreamEnd {
+    /// The hub has ended.
+    #[error("server stopped")]
+    Stopped,
+    /// The store could not be read for too long.
+    #[error("the store cannot be read")]
+    Unreadable,
+}
+
+impl WatchStream {
+    pub(super) fn new(key: StreamKey, hub: Hub, reader: MailboxReader) -> Self {
+        Self { key, hub, reader, arrived: None, ready: VecDeque::new() }
+    }
+
+    /// Hands a request on. One that is empty is ignored, as in etcd.
+    pub async fn request(&self, request: WatchRequest) {
+        match request.request_union {
+            Some(RequestUnion::CreateRequest(request)) => self.create(request).await,
+            Some(RequestUnion::CancelRequest(request)) => self.cancel(request.watch_id).await,
+            Some(RequestUnion::ProgressRequest(_)) => self.request_progress().await,
+            None => {}
+        }
+    }
+
+    /// Asks for a watcher. The answer comes as a response.
+    pub async fn create(&self, request: WatchCreateRequest) {
+        self.hub.send(HubMessage::Create { stream: self.key, request }).await;
+    }
+
+    /// Answers a request for a watcher that must not be created.
+    pub async fn refuse(&self, reason: String) {
+        self.hub.send(HubMessage::Refuse { stream: self.key, reason }).await;
+    }
+
+    /// Ends a watcher. Answered by a response if it exists.
+    pub async fn cancel(&self, id: i64) {
+        self.hub.send(HubMessage::Cancel { stream: self.key, id }).await;
+    }
+
+    /// Asks up to which revision the stream knows everything. Answered by a response if all of its
+    /// watchers are up to date.
+    pub async fn request_progress(&self) {
+        self.hub.send(HubMessage::Progress { stream: self.key }).await;
+    }
+
+    /// Whether further requests should be handed on now; otherwise responses are to be taken first.
+    pub fn takes_requests(&self) -> bool {
+        self.reader.takes_requests()
+    }
+
+    /// Waits until there is a response to be taken. Loses nothing when dropped.
+    pub async fn arrival(&mut self) -> Result<(), WatchStreamEnd> {
+        if self.arrived.is_none() && self.ready.is_empty() {
+            self.arrived = Some(self.reader.recv().await.ok_or(WatchStreamEnd::Stopped)?);
+        }
+        Ok(())
+    }
+
+    /// Takes the next response that has arrived.
+    pub async fn take(&mut self) -> Result<Option<WatchResponse>, WatchStreamEnd> {
+        match self.arrived.take() {
+            None => {}
+            Some(Delivery::Notice(response)) => self.ready.push_back(response),
+            Some(Delivery::Events(events)) => self.ready.extend(self.responses(events).await?),
+        }
+        Ok(self.ready.pop_front())
+    }
+
+    async fn responses(&self, delivered: Events) -> Result<Vec<WatchResponse>, WatchStreamEnd> {
+        let mut events = Vec::with_capacity(delivered.count);
+        let mut looked_up = 0;
+        for part in &delivered.parts {
+            for (place, event) in part.events() {
+                let mut event = event.clone();
+                if delivered.prev_kv && !is_create(&event) {
+                    looked_up += 1;
+                    if looked_up % limits::PREVIOUS_LOOKUPS == 0 {
+                        tokio::task::yield_now().await;
+                    }
+                    event.prev_kv = self.previous(&part.recorded, place).await?;
+                }
+                events.push(event);
+            }
+        }
+        let response = WatchResponse {
+            header: header(delivered.revision),
+            watch_id: delivered.id,
+            events,
+            ..WatchResponse::default()
+        };
+        if delivered.fragment {
+            return Ok(fragment::split(response, self.hub.max_response_bytes()));
+        }
+        Ok(vec![response])
+    }
+
+    /// The record before an event; `None` where it is compacted.
+    async fn previous(&self, recorded: &Arc<Recorded>, place: usize) -> Result<Option<KeyValue>, WatchStreamEnd> {
+        let previous = recorded.previous(place);
+        let Some(kv) = &recorded.revision_events.events[place].kv else { return Ok(None) };
+        for _ in 0..limits::PREVIOUS_ATTEMPTS {
+            if let Some(found) = previous.get() {
+                return Ok(found.clone());
+            }
+            let found = match self.hub.store().get_at(&kv.key, kv.mod_revision - 1) {
+                Ok(found) => found,
+                Err(ReadError::Compacted) => None,
+                Err(error) => {
+                    // While a snapshot takes its place the store cannot be read.
+                    tracing::debug!(%error, "the record before an event cannot be read now");
+                    tokio::time::sleep(limits::CATCH_UP_RETRY).await;
+                    continue;
+                }
+            };
+            return Ok(previous.get_or_init(|| found).clone());
+        }
+        Err(WatchStreamEnd::Unreadable)
+    }
+}
+
+/// Whether an event made its key, so that there is nothing before it.
+fn is_create(event: &Event) -> bool {
+    event.r#type == EventType::Put as i32
+        && event.kv.as_ref().is_some_and(|kv| kv.create_revision == kv.mod_revision)
+}

@@ -1,0 +1,226 @@
+//! Slow streams, long histories, many watchers, and a store that goes away.
+
+use std::ops::Bound;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use mainstay_proto::etcdserverpb::{WatchCreateRequest, WatchResponse};
+
+use super::world::{World, drain, run};
+use crate::engine::mem::MemHome;
+use crate::engine::{Batch, Checkpoint, Engine, EngineError, EngineHome, Family, Size, Visit};
+use crate::limits;
+use crate::mvcc::Writer;
+use crate::watch::bounds::Bounds;
+
+/// With few revisions in memory, so that history is read from the store.
+const FORGETFUL: Bounds = Bounds { recent_revisions: 1, ..Bounds::STANDARD };
+
+fn everything(start_revision: i64) -> WatchCreateRequest {
+    let key = Bytes::from_static(b"\0");
+    WatchCreateRequest { range_end: key.clone(), key, start_revision, ..WatchCreateRequest::default() }
+}
+
+fn revisions(responses: &[WatchResponse]) -> Vec<i64> {
+    let events = responses.iter().flat_map(|response| &response.events);
+    events.map(|event| event.kv.as_ref().unwrap().mod_revision).collect()
+}
+
+#[test]
+fn a_slow_stream_stalls_nobody() {
+    run(async {
+        const WRITES: i64 = 3_000;
+        let mut world = World::new(Bounds::STANDARD);
+        let (mut slow, mut fast) = (world.hub.open_stream().await, world.hub.open_stream().await);
+        slow.create(everything(0)).await;
+        fast.create(everything(0)).await;
+        drain(&mut fast, 1).await;
+        for revision in 2..2 + WRITES {
+            world.put("k", vec![b'v'; 10_000]);
+            world.commit().await;
+            let (responses, _) = drain(&mut fast, 1).await;
+            assert_eq!(revisions(&responses), [revision]);
+        }
+        let stats = world.hub.stats();
+        assert_eq!(stats.slow_watchers.load(Ordering::Relaxed), 1);
+        assert_eq!(stats.pending_events.load(Ordering::Relaxed), limits::WATCH_MAILBOX as u64);
+        let (responses, _) = drain(&mut slow, usize::MAX).await;
+        assert_eq!(revisions(&responses), (2..2 + WRITES).collect::<Vec<_>>());
+        assert_eq!(stats.slow_watchers.load(Ordering::Relaxed), 0);
+    });
+}
+
+#[test]
+fn what_waits_for_a_stream_is_bounded_in_bytes() {
+    run(async {
+        let mut world = World::new(Bounds::STANDARD);
+        let mut slow = world.hub.open_stream().await;
+        slow.create(everything(0)).await;
+        for _ in 0..20 {
+            world.put("k", vec![b'v'; 1 << 20]);
+            world.commit().await;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let fitting = (limits::WATCH_MAILBOX_BYTES >> 20) - 1; // the fourth is a little above
+        assert_eq!(world.hub.stats().pending_events.load(Ordering::Relaxed), fitting as u64);
+        let (responses, _) = drain(&mut slow, usize::MAX).await;
+        assert_eq!(revisions(&responses), (2..22).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn requests_wait_while_answers_wait() {
+    run(async {
+        let world = World::new(Bounds::STANDARD);
+        let mut stream = world.hub.open_stream().await;
+        for _ in 0..limits::WATCH_ANSWERS {
+            assert!(stream.takes_requests());
+            stream.create(everything(0)).await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert!(!stream.takes_requests());
+        drain(&mut stream, 1).await;
+        assert!(stream.takes_requests());
+    });
+}
+
+#[test]
+fn a_long_journey_stalls_nobody() {
+    run(async {
+        let mut world = World::new(Bounds { step_events: 1, ..FORGETFUL });
+        let (mut far, mut synced) = (world.hub.open_stream().await, world.hub.open_stream().await);
+        for _ in 0..5_000 {
+            world.put("k", "v");
+        }
+        world.commit().await;
+        synced.create(everything(0)).await;
+        drain(&mut synced, 1).await;
+        far.create(everything(2)).await;
+        drain(&mut far, 1).await;
+        world.put("k", "v");
+        world.commit().await;
+        synced.arrival().await.unwrap();
+        let told = synced.take().await.unwrap().unwrap();
+        assert_eq!(revisions(&[told]), [5_002]);
+        assert_eq!(world.hub.stats().slow_watchers.load(Ordering::Relaxed), 1, "the other is still on its way");
+        let (responses, _) = drain(&mut far, usize::MAX).await;
+        assert_eq!(revisions(&responses), (2..=5_002).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn history_is_read_once_for_all_who_lag() {
+    run(async {
+        const WATCHERS: usize = 1_000;
+        const WRITES: i64 = 2_000;
+        let engine = Arc::new(Counting { engine: MemHome::new().open().unwrap(), scans: AtomicUsize::new(0) });
+        let slices = Bounds { slice_bytes_min: 10_000, slice_bytes_max: 10_000, ..FORGETFUL };
+        let mut world = World::on(Writer::open(engine.clone(), 1 << 20).unwrap(), slices);
+        for _ in 0..WRITES {
+            world.put("k", vec![b'v'; 100]);
+        }
+        world.commit().await;
+        let mut streams = Vec::new();
+        for place in 0..WATCHERS {
+            let stream = world.hub.open_stream().await;
+            stream.create(everything(2 + place as i64)).await;
+            streams.push(stream);
+        }
+        let before = engine.scans.load(Ordering::Relaxed);
+        for (place, stream) in streams.iter_mut().enumerate() {
+            let (responses, _) = drain(stream, usize::MAX).await;
+            assert_eq!(revisions(&responses), (2 + place as i64..2 + WRITES).collect::<Vec<_>>());
+        }
+        // Each slice has about 70 revisions. Whoever came too late for the first journey shares the second.
+        let scans = engine.scans.load(Ordering::Relaxed) - before;
+        assert!(scans <= 2 * WRITES as usize / 50, "{scans} scans");
+    });
+}
+
+#[test]
+fn while_the_store_is_away_watchers_wait() {
+    run(async {
+        let home = MemHome::new();
+        let mut world = World::on(Writer::open(home.open().unwrap(), 1 << 20).unwrap(), FORGETFUL);
+        let (mut live, mut past) = (world.hub.open_stream().await, world.hub.open_stream().await);
+        live.create(WatchCreateRequest { prev_kv: true, ..everything(0) }).await;
+        for _ in 0..3 {
+            world.put("k", "v");
+            world.commit().await;
+        }
+        drain(&mut live, 3).await;
+        world.writer.maybe_flush(true).unwrap();
+        world.writer.release();
+        past.create(everything(2)).await;
+        drain(&mut past, 1).await;
+
+        let mut away = Duration::ZERO;
+        while world.hub.stats().slow_watchers.load(Ordering::Relaxed) == 1 && away < Duration::from_secs(5) {
+            away += limits::CATCH_UP_RETRY;
+            tokio::time::sleep(limits::CATCH_UP_RETRY).await;
+        }
+        assert_eq!(away, Duration::from_secs(5), "it still lags");
+        let writer = &mut world.writer;
+        let (told, ()) = tokio::join!(drain_patiently(&mut live), async {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            writer.reopen(home.open().unwrap()).unwrap();
+        });
+        assert_eq!(revisions(&[told.clone()]), [4]);
+        assert_eq!(told.events[0].prev_kv.as_ref().unwrap().mod_revision, 3);
+        world.hub.restored().await;
+        let (responses, _) = drain(&mut past, usize::MAX).await;
+        assert_eq!(revisions(&responses), [2, 3, 4]);
+    });
+}
+
+async fn drain_patiently(stream: &mut crate::watch::WatchStream) -> WatchResponse {
+    stream.arrival().await.unwrap();
+    stream.take().await.unwrap().unwrap()
+}
+
+/// An engine that counts how often history is read.
+struct Counting {
+    engine: Arc<dyn Engine>,
+    scans: AtomicUsize,
+}
+
+impl Engine for Counting {
+    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+        self.engine.get(family, key)
+    }
+
+    fn multi_get(&self, family: Family, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>, EngineError> {
+        self.engine.multi_get(family, keys)
+    }
+
+    fn scan(&self, family: Family, from: Bound<&[u8]>, to: Bound<&[u8]>, visit: Visit<'_>) -> Result<(), EngineError> {
+        self.scans.fetch_add(1, Ordering::Relaxed);
+        self.engine.scan(family, from, to, visit)
+    }
+
+    fn write(&self, batch: Batch) -> Result<(), EngineError> {
+        self.engine.write(batch)
+    }
+
+    fn flush(&self) -> Result<(), EngineError> {
+        self.engine.flush()
+    }
+
+    fn unflushed_bytes(&self) -> u64 {
+        self.engine.unflushed_bytes()
+    }
+
+    fn checkpoint(&self) -> Result<Arc<dyn Checkpoint>, EngineError> {
+        self.engine.checkpoint()
+    }
+
+    fn reclaim(&self) -> Result<(), EngineError> {
+        self.engine.reclaim()
+    }
+
+    fn size(&self) -> Size {
+        self.engine.size()
+    }
+}

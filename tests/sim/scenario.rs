@@ -1,0 +1,211 @@
+//! One run: three members, clients, faults from the seed, then quiet, then the checks.
+
+use std::fmt;
+use std::time::Duration;
+
+use madsim::net::NetSim;
+use madsim::rand::{Rng, thread_rng};
+use madsim::runtime::{Handle, NodeHandle, Runtime};
+use mainstay_client::{Client, ClientOptions, Range};
+use mainstay_proto::mvccpb::KeyValue;
+use tokio::time::Instant;
+
+use crate::history::Recorder;
+use crate::member::{Member, SimConnector};
+use crate::{checks, workload};
+
+const MEMBERS: usize = 3;
+const CLIENTS: usize = 4;
+/// Simulated time with faults.
+const STORMY: Duration = Duration::from_secs(30);
+/// Simulated time within which the cluster must serve again once faults have stopped.
+const RECOVERY: Duration = Duration::from_secs(20);
+
+/// What a run did, in numbers that a reader can judge it by.
+pub(crate) struct Report {
+    seed: u64,
+    writes: usize,
+    acknowledged: usize,
+    reads: usize,
+    events: usize,
+    faults: Faults,
+    revision: i64,
+    checksum: u32,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Faults {
+    kills: u32,
+    partitions: u32,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "seed {}: {} writes, {} acknowledged, {} reads, {} events, {} kills, {} partitions, revision {}, state {:08x}",
+            self.seed,
+            self.writes,
+            self.acknowledged,
+            self.reads,
+            self.events,
+            self.faults.kills,
+            self.faults.partitions,
+            self.revision,
+            self.checksum
+        )
+    }
+}
+
+/// Runs a seed; a violation panics and names it.
+pub(crate) fn run(seed: u64) -> Report {
+    let mut config = madsim::Config::default();
+    config.net.send_latency = Duration::from_millis(1)..Duration::from_millis(8);
+    let mut runtime = Runtime::with_seed_and_config(seed, config);
+    runtime.set_time_limit(Duration::from_secs(300));
+    runtime.block_on(simulate(seed))
+}
+
+async fn simulate(seed: u64) -> Report {
+    let handle = Handle::current();
+    let members: Vec<Member> = (0..MEMBERS).map(|index| Member::new(index, MEMBERS, seed)).collect();
+    let nodes: Vec<NodeHandle> = members.iter().map(|member| start(&handle, member)).collect();
+    let endpoints: Vec<String> = members.iter().map(Member::endpoint).collect();
+
+    let recorder = Recorder::default();
+    let until = Instant::now() + STORMY;
+    let mut work = Vec::new();
+    for id in 0..CLIENTS {
+        let node = client_node(&handle, id);
+        let (endpoints, recorder) = (endpoints.clone(), recorder.clone());
+        work.push(node.spawn(async move {
+            let client = client(&endpoints);
+            workload::run(id, CLIENTS, client, recorder, until).await;
+        }));
+    }
+    let watcher = client_node(&handle, CLIENTS);
+    let (watch_endpoints, watch_recorder) = (endpoints.clone(), recorder.clone());
+    drop(watcher.spawn(async move { workload::watch(client(&watch_endpoints), watch_recorder).await }));
+
+    let faults = storm(&handle, &members, &nodes, until).await;
+    for client in work {
+        client.await.expect("a client does not panic");
+    }
+
+    let judge = client_node(&handle, CLIENTS + 1);
+    let judged = judge.spawn(async move { settle(&endpoints).await }).await.expect("the judge does not panic");
+    let (state, revision, checksum) = match judged {
+        Ok(judged) => judged,
+        Err(reason) => panic!("seed {seed}: {reason}"),
+    };
+    wait_for_watcher(&recorder, &state).await;
+    recorder.with(|history| {
+        if let Err(violation) = checks::check(history, &state) {
+            panic!("seed {seed}: {violation}");
+        }
+        Report {
+            seed,
+            writes: history.writes.len(),
+            acknowledged: history.writes.iter().filter(|write| write.acknowledged.is_some()).count(),
+            reads: history.reads.len(),
+            events: history.seen.len(),
+            faults,
+            revision,
+            checksum,
+        }
+    })
+}
+
+fn start(handle: &Handle, member: &Member) -> NodeHandle {
+    let run = member.clone();
+    handle.create_node().name(member.name()).ip(member.address()).init(move || run.clone().run()).build()
+}
+
+fn client_node(handle: &Handle, id: usize) -> NodeHandle {
+    let address = format!("10.0.1.{}", id + 1).parse().expect("a client's address is made from its number");
+    handle.create_node().name(format!("c{id}")).ip(address).build()
+}
+
+fn client(endpoints: &[String]) -> Client {
+    Client::with_connector(&SimConnector, endpoints, ClientOptions::default())
+        .expect("the endpoints of simulated members are well-formed")
+}
+
+/// Kills and cuts off members, one at a time, until the given moment; all are back when it returns.
+async fn storm(handle: &Handle, members: &[Member], nodes: &[NodeHandle], until: Instant) -> Faults {
+    let mut faults = Faults::default();
+    while Instant::now() < until {
+        pause(500, 4000).await;
+        let victim = thread_rng().gen_range(0..members.len());
+        if thread_rng().gen_bool(0.5) {
+            faults.kills += 1;
+            handle.kill(nodes[victim].id());
+            members[victim].lose_unsynced();
+            pause(100, 4000).await;
+            handle.restart(nodes[victim].id());
+        } else {
+            faults.partitions += 1;
+            let net = NetSim::current();
+            let others = nodes.iter().enumerate().filter(|(index, _)| *index != victim).map(|(_, node)| node.id());
+            let others: Vec<_> = others.collect();
+            for other in &others {
+                net.disconnect2(nodes[victim].id(), *other);
+            }
+            pause(500, 6000).await;
+            for other in &others {
+                net.connect2(nodes[victim].id(), *other);
+            }
+        }
+    }
+    faults
+}
+
+async fn pause(from_ms: u64, to_ms: u64) {
+    let millis = thread_rng().gen_range(from_ms..to_ms);
+    tokio::time::sleep(Duration::from_millis(millis)).await;
+}
+
+/// Waits until every member serves and all have one state; returns it.
+async fn settle(endpoints: &[String]) -> Result<(Vec<KeyValue>, i64, u32), String> {
+    let deadline = Instant::now() + RECOVERY;
+    let mut last = String::new();
+    while Instant::now() < deadline {
+        match look(endpoints).await {
+            Ok(found) => return Ok(found),
+            Err(reason) => last = reason,
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    Err(format!("the cluster did not heal within {RECOVERY:?}: {last}"))
+}
+
+async fn look(endpoints: &[String]) -> Result<(Vec<KeyValue>, i64, u32), String> {
+    let all = client(endpoints);
+    // A write proves that the cluster takes writes, and all that is counted comes before it.
+    all.put("settled", "yes").await.map_err(|error| error.to_string())?;
+    let response = all.range(Range::all()).await.map_err(|error| error.to_string())?;
+    let revision = mainstay_client::revision(&response.header);
+    let mut hashes = Vec::new();
+    for endpoint in endpoints {
+        let one = client(std::slice::from_ref(endpoint));
+        one.get("settled").await.map_err(|error| format!("{endpoint}: {error}"))?;
+        let hash = one.hash_kv(revision).await.map_err(|error| format!("{endpoint}: {error}"))?;
+        hashes.push(hash.hash);
+    }
+    if hashes.iter().any(|hash| *hash != hashes[0]) {
+        return Err(format!("the members differ at revision {revision}: {hashes:08x?}"));
+    }
+    Ok((response.kvs, revision, hashes[0]))
+}
+
+/// The watcher may be a moment behind the state.
+async fn wait_for_watcher(recorder: &Recorder, state: &[KeyValue]) {
+    let last = state.iter().filter(|kv| kv.key.starts_with(b"r/")).map(|kv| kv.mod_revision).max().unwrap_or(0);
+    let deadline = Instant::now() + RECOVERY;
+    while Instant::now() < deadline {
+        if recorder.with(|history| history.seen.last().is_some_and(|seen| seen.revision >= last)) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}

@@ -1,0 +1,178 @@
+//! Rules of the tree that neither the compiler nor a lint knows, each with its reason.
+
+#![cfg(not(madsim))] // they read files
+#![allow(clippy::unwrap_used)] // a test fails by panicking
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The root of the workspace.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// Every file below `folder` with this extension, as its path from the root and its text.
+fn files(folder: &str, extension: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut folders = vec![root().join(folder)];
+    while let Some(folder) = folders.pop() {
+        let Ok(entries) = fs::read_dir(&folder) else { continue };
+        for entry in entries {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|actual| actual == extension) {
+                let name = path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
+                found.push((name, fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+fn rust_files() -> Vec<(String, String)> {
+    ["proto", "raft-log", "server", "client", "tests", "benches"]
+        .iter()
+        .flat_map(|folder| files(folder, "rs"))
+        .collect()
+}
+
+/// Fails with all that was found, not just the first.
+#[track_caller]
+fn expect_none(rule: &str, found: &[String]) {
+    let mut text = String::new();
+    for line in found {
+        writeln!(text, "  {line}").unwrap();
+    }
+    assert!(found.is_empty(), "{rule}\n{text}");
+}
+
+/// The lines of a file that are code, with their numbers.
+fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    text.lines()
+        .enumerate()
+        .map(|(number, line)| (number + 1, line))
+        .filter(|(_, line)| !line.trim_start().starts_with("//"))
+}
+
+/// Where each room of the server stands; a room may use those of a higher number only.
+const ROOMS: [(&str, u8); 11] = [
+    ("api", 0),
+    ("http", 0),
+    ("leader", 0),
+    ("backup", 0),
+    ("raft", 1),
+    ("watch", 2),
+    ("apply", 2),
+    ("lease", 3),
+    ("auth", 3),
+    ("mvcc", 3),
+    ("engine", 4),
+];
+
+/// The rooms named right after `crate::`: one, or a group in braces.
+fn first_segments(path: &str) -> impl Iterator<Item = &str> {
+    let (list, entries) = path.strip_prefix('{').map_or((path, 1), |group| (group, usize::MAX));
+    list.split(',')
+        .take(entries)
+        .filter_map(|entry| entry.trim().split(|c: char| !c.is_alphanumeric() && c != '_').next())
+}
+
+/// Replies and events flow back through channels that were handed down, so a room needs to know
+/// only what stands to its right; that is what makes each testable without the ones to its left.
+#[test]
+fn rooms_import_to_the_right() {
+    let place = |room: &str| ROOMS.iter().find(|(name, _)| *name == room).map(|(_, place)| *place);
+    let mut found = Vec::new();
+    for (path, text) in files("server/src", "rs") {
+        let room = path.trim_start_matches("server/src/").split(['/', '.']).next().unwrap().to_owned();
+        let Some(here) = place(&room) else { continue };
+        for (number, line) in code(&text) {
+            for (at, _) in line.match_indices("crate::") {
+                for other in first_segments(&line[at + 7..]) {
+                    if other != room && place(other).is_some_and(|there| there <= here) {
+                        found.push(format!("{path}:{number}: {room} uses {other}"));
+                    }
+                }
+            }
+        }
+    }
+    expect_none(
+        "rooms import in one direction: api, http, leader → raft → watch, apply → lease, auth, mvcc → engine",
+        &found,
+    );
+}
+
+/// What differs in a simulation is behind a few doors; everywhere else it is the same code.
+#[test]
+fn only_the_doors_know_the_simulation() {
+    let doors =
+        ["raft-log/src/disk/", "server/src/env/", "server/src/engine/", "server/src/lib.rs", "tests/", "benches/"];
+    let mut found = Vec::new();
+    for (path, text) in rust_files() {
+        if doors.iter().any(|door| path.starts_with(door)) {
+            continue;
+        }
+        for (number, line) in code(&text) {
+            if line.contains("madsim") && line.contains("cfg") {
+                found.push(format!("{path}:{number}"));
+            }
+        }
+    }
+    expect_none("cfg(madsim) belongs into raft-log/src/disk, server/src/env, server/src/engine and tests", &found);
+}
+
+/// Without `biased` a select takes its branches in random order, which no simulation repeats.
+#[test]
+fn selects_are_biased() {
+    let mut found = Vec::new();
+    for (path, text) in rust_files() {
+        let lines: Vec<(usize, &str)> = code(&text).collect();
+        for (place, (number, line)) in lines.iter().enumerate() {
+            let Some((_, rest)) = line.split_once("select! {") else { continue };
+            if path.starts_with("tests/tidy") {
+                continue;
+            }
+            let next = lines.get(place + 1).map_or("", |(_, next)| next.trim());
+            if !rest.trim().starts_with("biased;") && !next.starts_with("biased;") {
+                found.push(format!("{path}:{number}"));
+            }
+        }
+    }
+    expect_none("select! begins with `biased;`, and a comment explains the order of its branches", &found);
+}
+
+/// A name that says nothing collects everything.
+#[test]
+fn modules_are_named_by_what_they_own() {
+    let mut found = Vec::new();
+    for (path, _) in rust_files() {
+        for part in path.trim_end_matches(".rs").split('/') {
+            if ["common", "util", "utils", "helper", "helpers", "misc", "types", "manager"].contains(&part) {
+                found.push(path.clone());
+            }
+        }
+    }
+    expect_none("no module is named common, utils, helpers, types or manager", &found);
+}
+
+/// A map that shows roads which do not exist is worse than none.
+#[test]
+fn documents_name_files_that_exist() {
+    let mut found = Vec::new();
+    for document in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "tests/KNOWN_BUGS.md"] {
+        let Ok(text) = fs::read_to_string(root().join(document)) else { continue };
+        for (number, line) in text.lines().enumerate() {
+            for quoted in line.split('`').skip(1).step_by(2) {
+                let is_path = quoted.contains('/') && quoted.ends_with(".rs")
+                    || quoted.ends_with('/') && !quoted.starts_with('/');
+                if is_path && !root().join(quoted).exists() && !root().join("server/src").join(quoted).exists() {
+                    found.push(format!("{document}:{}: {quoted}", number + 1));
+                }
+            }
+        }
+    }
+    expect_none("documents name files that exist", &found);
+}
