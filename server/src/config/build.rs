@@ -220,8 +220,10 @@ fn progress_notify_interval(s: &Settings, notices: &mut Vec<Notice>) -> Duration
 }
 
 fn log_level(s: &Settings) -> Result<LogLevel, Refusal> {
-    if s.text("logger") != "zap" {
-        return Err(Refusal::Invalid(format!("unknown logger option {:?}", s.text("logger"))));
+    match s.text("logger") {
+        "zap" => {}
+        "capnslog" => return Err(Refusal::Invalid("--logger=capnslog is removed in v3.5".to_owned())),
+        other => return Err(Refusal::Invalid(format!("unknown logger option {other:?}"))),
     }
     Ok(match s.text("log-level").to_ascii_lowercase().as_str() {
         "debug" => LogLevel::Debug,
@@ -520,7 +522,7 @@ pub(super) fn unavailable(flag: &str, feature: &str, value: &str) -> Refusal {
 
 fn note(config: &Config, s: &Settings, notices: &mut Vec<Notice>) {
     for (flag, _) in s.changed() {
-        if let Effect::NoEffect(why) = flag.effect {
+        if let Effect::Nothing(why) = flag.effect {
             notices.push(Notice::NoEffect { flag: flag.name, why });
         }
     }

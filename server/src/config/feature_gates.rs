@@ -124,9 +124,11 @@ impl FeatureGates {
         GATES.iter().zip(self.enabled).any(|(row, enabled)| row.gate == gate && enabled)
     }
 
-    /// Every gate's name, stage and state, for the metric that shows them.
+    /// Every gate's name, stage and state, for the metric that shows them; those of whole stages
+    /// are shown as etcd shows them, off.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, &'static str, bool)> {
-        GATES.iter().zip(self.enabled).map(|(row, enabled)| (row.name, row.stage, enabled))
+        let stages = [("AllAlpha", ALPHA, false), ("AllBeta", BETA, false)];
+        GATES.iter().zip(self.enabled).map(|(row, enabled)| (row.name, row.stage, enabled)).chain(stages)
     }
 
     /// The gates that were switched although that does nothing here, and why.

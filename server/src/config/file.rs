@@ -59,7 +59,9 @@ fn as_text(kind: Kind, value: &Value) -> Result<String, &'static str> {
         Kind::Uint | Kind::Uint32 => "an unsigned integer",
         Kind::Int => "an integer",
         Kind::Duration => "an integer of nanoseconds",
-        Kind::Text | Kind::Urls | Kind::Origins | Kind::OneOf(_) | Kind::Gates | Kind::Ignored => "a text",
+        Kind::Text | Kind::Urls | Kind::Origins | Kind::OneOf(_) | Kind::SomeOf(_) | Kind::Gates | Kind::Ignored => {
+            "a text"
+        }
         Kind::Texts => "a list of texts",
     };
     match (kind, value) {

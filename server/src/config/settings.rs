@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::feature_gates::FeatureGates;
-use super::go::{self, Token};
+use super::go::{self, Token, ValueError};
 use super::notice::Notice;
 use super::refusal::Refusal;
 use super::table::{self, Flag, Kind};
@@ -269,7 +269,7 @@ fn canonical(kind: Kind, text: &str) -> Result<String, String> {
     let checked = match kind {
         Kind::Bool => go::parse_bool(text).map(|value| value.to_string()).map_err(|e| e.to_string())?,
         Kind::Uint => go::parse_uint(text, 64).map(|value| value.to_string()).map_err(|e| e.to_string())?,
-        Kind::Uint32 => go::parse_uint(text, 32).map(|value| value.to_string()).map_err(|e| e.to_string())?,
+        Kind::Uint32 => go::parse_uint(text, 32).map(|value| value.to_string()).map_err(|e| strconv(text, e))?,
         Kind::Int => go::parse_int(text).map(|value| value.to_string()).map_err(|e| e.to_string())?,
         Kind::Duration => go::parse_duration(text).map(go::format_duration).map_err(|e| e.to_string())?,
         Kind::Urls if text.is_empty() => String::new(),
@@ -277,6 +277,10 @@ fn canonical(kind: Kind, text: &str) -> Result<String, String> {
         Kind::Origins if text.is_empty() || text == "*" => text.to_owned(),
         Kind::Origins => super::url::join(&Url::parse_list(text).map_err(|e| e.to_string())?),
         Kind::OneOf(words) if !words.contains(&text) => return Err("invalid value".to_owned()),
+        Kind::SomeOf(words) => match text.split(',').find(|word| !words.contains(word)) {
+            Some(word) => return Err(format!("invalid value {word:?}")),
+            None => text.to_owned(),
+        },
         Kind::Gates => {
             FeatureGates::parse(text).map_err(|e| e.to_string())?;
             text.to_owned()
@@ -284,4 +288,13 @@ fn canonical(kind: Kind, text: &str) -> Result<String, String> {
         Kind::OneOf(_) | Kind::Text | Kind::Texts | Kind::Ignored => text.to_owned(),
     };
     Ok(checked)
+}
+
+/// What etcd's own kind of flag says, which does not shorten the error of `strconv`.
+fn strconv(text: &str, error: ValueError) -> String {
+    let why = match error {
+        ValueError::Syntax => "invalid syntax",
+        ValueError::Range => "value out of range",
+    };
+    format!("strconv.ParseUint: parsing {text:?}: {why}")
 }

@@ -1,8 +1,8 @@
 //! Every flag, once: its name, what it takes, its default, its key in the file, and what it does here.
 
-use Effect::{NoEffect, Unavailable, Used};
+use Effect::{Nothing, Unavailable, Used};
 use InFile::{Absent, At, SameName};
-use Kind::{Bool, Duration, Gates, Ignored, Int, OneOf, Origins, Text, Texts, Uint, Uint32, Urls};
+use Kind::{Bool, Duration, Gates, Ignored, Int, OneOf, Origins, SomeOf, Text, Texts, Uint, Uint32, Urls};
 
 /// What a flag takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub(crate) enum Kind {
     Texts,
     /// One of these words.
     OneOf(&'static [&'static str]),
+    /// Some of these words, comma-separated.
+    SomeOf(&'static [&'static str]),
     /// `Gate=true,Other=false`; repeated ones add up.
     Gates,
     /// A flag of etcd's past: accepted and without any effect, as in etcd.
@@ -50,7 +52,7 @@ pub(crate) enum Effect {
     /// What it does in etcd.
     Used,
     /// Nothing, for this reason: accepted with a warning.
-    NoEffect(&'static str),
+    Nothing(&'static str),
     /// Refused, unless it is its default: the server cannot do this yet.
     Unavailable(&'static str),
 }
@@ -113,12 +115,12 @@ const fn ignored(name: &'static str) -> Flag {
 }
 
 const TLS: Effect = Unavailable("TLS");
-const TLS_DETAIL: Effect = NoEffect("TLS is not available in this release");
+const TLS_DETAIL: Effect = Nothing("TLS is not available in this release");
 const DISCOVERY: Effect = Unavailable("discovery");
 const TRACING: Effect = Unavailable("distributed tracing");
-const NO_BBOLT: Effect = NoEffect("there is no bbolt file here");
-const OWN_PACE: Effect = NoEffect("compaction sets its own pace here");
-const NO_AUTH: Effect = NoEffect("authentication is not available in this release");
+const NO_BBOLT: Effect = Nothing("there is no bbolt file here");
+const OWN_PACE: Effect = Nothing("compaction sets its own pace here");
+const NO_AUTH: Effect = Nothing("authentication is not available in this release");
 
 /// etcd's flags in etcd's order, then our own.
 pub(crate) const SECTIONS: &[Section] = &[
@@ -145,7 +147,7 @@ const MEMBER: &[Flag] = &[
         "initial-election-tick-advance",
         Bool,
         "true",
-        NoEffect("elections do not count ticks here"),
+        Nothing("elections do not count ticks here"),
         "Whether the first election may come early.",
     ),
     flag("listen-peer-urls", Urls, "http://localhost:2380", Used, "Where to listen for peers."),
@@ -157,9 +159,9 @@ const MEMBER: &[Flag] = &[
         Used,
         "Where to listen for HTTP only; the other port then speaks gRPC only.",
     ),
-    flag("max-snapshots", Uint, "5", NoEffect("one snapshot is kept here"), "Snapshot files to keep."),
-    flag("max-wals", Uint, "5", NoEffect("the log recycles its own files here"), "Log files to keep."),
-    flag("memory-mlock", Bool, "false", NoEffect("memory is not locked here"), "Whether to lock memory."),
+    flag("max-snapshots", Uint, "5", Nothing("one snapshot is kept here"), "Snapshot files to keep."),
+    flag("max-wals", Uint, "5", Nothing("the log recycles its own files here"), "Log files to keep."),
+    flag("memory-mlock", Bool, "false", Nothing("memory is not locked here"), "Whether to lock memory."),
     flag(
         "quota-backend-bytes",
         Int,
@@ -174,7 +176,7 @@ const MEMBER: &[Flag] = &[
         "bootstrap-defrag-threshold-megabytes",
         Uint,
         "0",
-        NoEffect("space is given back without a defragmentation here"),
+        Nothing("space is given back without a defragmentation here"),
         "Megabytes that a defragmentation at start must free.",
     ),
     flag("max-txn-ops", Uint, "128", Used, "Most operations of a transaction."),
@@ -184,7 +186,7 @@ const MEMBER: &[Flag] = &[
         "grpc-keepalive-min-time",
         Duration,
         "5s",
-        NoEffect("clients are not cut off for their pings here"),
+        Nothing("clients are not cut off for their pings here"),
         "Shortest time between two pings of a client.",
     ),
     flag("grpc-keepalive-interval", Duration, "2h0m0s", Used, "Time between two pings of the server; 0 is never."),
@@ -282,9 +284,9 @@ const CLUSTERING: &[Flag] = &[
     flag("auto-compaction-mode", Text, "periodic", Used, "What the retention counts: periodic or revision."),
     flag(
         "v2-deprecation",
-        OneOf(&["write-only", "write-only-skip-check", "write-only-drop-data", "gone"]),
+        SomeOf(&["write-only", "write-only-skip-check", "write-only-drop-data", "gone"]),
         "write-only",
-        NoEffect("there is no v2 store here"),
+        Nothing("there is no v2 store here"),
         "Phase of the v2 store's removal.",
     ),
     flag("max-learners", Int, "1", Used, "Most learners in the cluster."),
@@ -379,7 +381,7 @@ const MONITORING: &[Flag] = &[
         "enable-pprof",
         Bool,
         "false",
-        NoEffect("there is no Go runtime to profile here"),
+        Nothing("there is no Go runtime to profile here"),
         "Whether to serve profiles.",
     ),
     flag("metrics", Text, "basic", Used, "basic, or extensive to add the duration of gRPC calls."),
@@ -393,7 +395,7 @@ const MONITORING: &[Flag] = &[
         "log-rotation-config-json",
         Text,
         r#"{"maxsize": 100, "maxage": 0, "maxbackups": 0, "localtime": false, "compress": false}"#,
-        NoEffect("log rotation is not available in this release"),
+        Nothing("log rotation is not available in this release"),
         "How to rotate it.",
     ),
     flag("warning-unary-request-duration", Duration, "300ms", Used, "Time after which a request is logged as slow."),
@@ -410,14 +412,14 @@ const BEHAVIOUR: &[Flag] = &[
         "corrupt-check-time",
         Duration,
         "0s",
-        NoEffect("members do not compare their data in this release"),
+        Nothing("members do not compare their data in this release"),
         "Time between two comparisons of the members' data.",
     ),
     flag(
         "compact-hash-check-time",
         Duration,
         "1m0s",
-        NoEffect("members do not compare their data in this release"),
+        Nothing("members do not compare their data in this release"),
         "Time between two comparisons of compaction hashes.",
     ),
     flag("compaction-batch-limit", Int, "0", OWN_PACE, "Most revisions removed at once."),
@@ -433,7 +435,7 @@ const BEHAVIOUR: &[Flag] = &[
         "downgrade-check-time",
         Duration,
         "5s",
-        NoEffect("downgrades are not available in this release"),
+        Nothing("downgrades are not available in this release"),
         "Time between two checks of a downgrade.",
     ),
     flag("unsafe-no-fsync", Bool, "false", Used, "Whether to never fsync; loses data at a crash."),

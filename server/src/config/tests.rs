@@ -157,12 +157,12 @@ fn mistakes_are_told_in_gos_words() {
         (&["--snapshot-count", "-1"], r#"invalid value "-1" for flag -snapshot-count: parse error"#),
         (
             &["--max-concurrent-streams=4294967296"],
-            r#"invalid value "4294967296" for flag -max-concurrent-streams: value out of range"#,
+            r#"invalid value "4294967296" for flag -max-concurrent-streams: strconv.ParseUint: parsing "4294967296": value out of range"#,
         ),
         (&["--pre-vote=yes"], r#"invalid boolean value "yes" for -pre-vote: parse error"#),
         (&["--corrupt-check-time=5"], r#"invalid value "5" for flag -corrupt-check-time: parse error"#),
         (&["--initial-cluster-state=old"], r#"invalid value "old" for flag -initial-cluster-state: invalid value"#),
-        (&["--v2-deprecation=not-yet"], r#"invalid value "not-yet" for flag -v2-deprecation: invalid value"#),
+        (&["--v2-deprecation=not-yet"], r#"invalid value "not-yet" for flag -v2-deprecation: invalid value "not-yet""#),
         (
             &["--listen-peer-urls=localhost:2380"],
             r#"invalid value "localhost:2380" for flag -listen-peer-urls: URL scheme must be http, https, unix, or unixs: localhost:2380"#,
@@ -470,7 +470,8 @@ fn broken_rules_are_refused_in_etcds_words() {
             "multiple discovery or bootstrap flags are set. Choose one of \"initial-cluster\", \
              \"discovery-endpoints\" or \"discovery-srv\"",
         ),
-        (&["--logger=capnslog"], r#"unknown logger option "capnslog""#),
+        (&["--logger=capnslog"], "--logger=capnslog is removed in v3.5"),
+        (&["--logger=other"], r#"unknown logger option "other""#),
         (&["--log-format=xml"], "unknown log format: xml, supported values json, console"),
         (
             &["--log-level=loud"],
@@ -594,7 +595,7 @@ fn what_has_no_meaning_here_is_accepted_with_a_remark() {
         "--downgrade-check-time=1h",
         "--bcrypt-cost=4",
         "--auth-token-ttl=4",
-        "--v2-deprecation=gone",
+        "--v2-deprecation=write-only,gone",
     ] {
         let name = argument.trim_start_matches('-').split('=').next().unwrap();
         let (_, notices) = serve(&[argument], &[], "");

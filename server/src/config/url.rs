@@ -9,6 +9,9 @@ pub enum UrlError {
     /// It cannot be taken apart at all.
     #[error("parse {0:?}: {1}")]
     Malformed(String, &'static str),
+    /// The port is no number.
+    #[error("parse {0:?}: invalid port {1:?} after host")]
+    Port(String, String),
     /// The scheme is another one, or missing.
     #[error("URL scheme must be http, https, unix, or unixs: {0}")]
     Scheme(String),
@@ -99,7 +102,7 @@ impl Url {
             return Err(UrlError::HostPort(text.to_owned()));
         }
         if !port.bytes().all(|b| b.is_ascii_digit()) || port.parse::<u16>().is_err() {
-            return malformed("invalid port after host");
+            return Err(UrlError::Port(text.to_owned(), format!(":{port}")));
         }
         Ok(url)
     }
@@ -233,8 +236,8 @@ mod tests {
             ("http://::1:80", r#"URL address does not have the form "host:port": http://::1:80"#),
             ("http://h:1/", "URL must not contain a path: http://h:1/"),
             ("http://h:1/path", "URL must not contain a path: http://h:1/path"),
-            ("http://h:port", r#"parse "http://h:port": invalid port after host"#),
-            ("http://h:65536", r#"parse "http://h:65536": invalid port after host"#),
+            ("http://h:port", r#"parse "http://h:port": invalid port ":port" after host"#),
+            ("http://h:65536", r#"parse "http://h:65536": invalid port ":65536" after host"#),
             ("http://a b:1", r#"parse "http://a b:1": invalid character in host name"#),
         ] {
             assert_eq!(Url::parse(text).unwrap_err().to_string(), message);

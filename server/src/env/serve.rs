@@ -338,7 +338,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 fn connection_builder(options: &ServeOptions) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new());
+    // Scripts look for headers as Go writes them.
+    builder.http1().timer(TokioTimer::new()).title_case_headers(true);
     builder
         .http2()
         .timer(TokioTimer::new())

@@ -49,7 +49,10 @@ struct Variables<'a> {
     version: &'static str,
 }
 
-pub(super) async fn variables(State(site): State<Arc<Site>>) -> Response<Body> {
+pub(super) async fn variables(State(site): State<Arc<Site>>, method: Method) -> Response<Body> {
+    if method != Method::GET {
+        return only_get();
+    }
     let variables = Variables { cmdline: &site.command_line, memstats: serde_json::Map::new(), version: ETCD_VERSION };
     let body = serde_json::to_string(&variables).expect("texts can be written as JSON");
     answer(StatusCode::OK, HeaderValue::from_static("application/json; charset=utf-8"), body)

@@ -132,7 +132,9 @@ async fn health_is_plain_text_and_counted() {
 
 #[tokio::test]
 async fn only_get_is_allowed_where_etcd_says_so() {
-    for path in ["/health", "/livez", "/readyz", "/livez/serializable_read", "/readyz/non_learner", "/version"] {
+    for path in
+        ["/health", "/livez", "/readyz", "/livez/serializable_read", "/readyz/non_learner", "/version", "/debug/vars"]
+    {
         for method in [Method::POST, Method::PUT, Method::HEAD, Method::DELETE] {
             let answer = ask(client_router(site(HEALTHY), open()), method.clone(), path).await;
             assert_eq!((answer.status, answer.header("allow")), (405, "GET"), "{method} {path}");
@@ -204,7 +206,7 @@ async fn versions_are_etcds() {
 async fn metrics_are_brought_up_to_date_and_printed() {
     let answer = ask(client_router(site(HEALTHY), open()), Method::GET, "/metrics").await;
     assert_eq!(answer.status, 200);
-    assert!(answer.header("content-type").starts_with("text/plain; version=0.0.4"));
+    assert!(answer.header("content-type").starts_with("text/plain; version=0.0.4; charset=utf-8"));
     assert!(answer.body.lines().any(|line| line == "etcd_server_quota_backend_bytes 7"));
     assert!(answer.body.lines().any(|line| line == "promhttp_metric_handler_requests_in_flight 1"));
 }

@@ -44,7 +44,7 @@ pub(super) struct ProcessCollector {
     sent: Counter,
     start_time: Gauge,
     virtual_max: Gauge,
-    gauges: Vec<(IntGauge, fn(&ProcessNumbers) -> u64)>,
+    gauges: Vec<(IntGauge, Number)>,
     go_info: IntGaugeVec,
 }
 
@@ -96,7 +96,10 @@ impl Collector for ProcessCollector {
     }
 }
 
-type GaugeRow = (&'static str, &'static str, fn(&ProcessNumbers) -> u64);
+type Number = fn(&ProcessNumbers) -> u64;
+
+/// Name, help and number.
+type GaugeRow = (&'static str, &'static str, Number);
 
 /// The memory of a Go program is its heap; here it is the memory of the process.
 const GAUGES: &[GaugeRow] = &[

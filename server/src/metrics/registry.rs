@@ -98,7 +98,7 @@ impl Metrics {
     }
 
     /// The content type of [`Metrics::text`].
-    pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
+    pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 }
 
 /// Makes metrics of the table's rows. Each row is taken once; what nobody takes is made at the end.

@@ -130,6 +130,7 @@ fn lines_that_tests_of_etcd_look_for() {
     has_line(&metrics, r#"etcd_server_go_version{server_go_version="go1.26.8"} 1"#);
     has_line(&metrics, r#"etcd_server_feature_enabled{name="FastLeaseKeepAlive",stage="BETA"} 1"#);
     has_line(&metrics, r#"etcd_server_feature_enabled{name="LeaseCheckpoint",stage="ALPHA"} 0"#);
+    has_line(&metrics, r#"etcd_server_feature_enabled{name="AllBeta",stage="BETA"} 0"#);
     has_line(&metrics, "etcd_server_is_learner 0");
     has_line(&metrics, "etcd_mvcc_put_total 0");
     metrics.mvcc.put_total.inc_by(2);
