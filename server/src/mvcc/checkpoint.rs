@@ -6,7 +6,7 @@
 //! start applies `revisions` from `indexed_revision` on to it, and an entry ignores what it has.
 
 use super::Writer;
-use super::index::{Fate, encode_entry};
+use super::index::{Fate, Interest, encode_entry};
 use super::store::released;
 use crate::engine::layout::{self, meta};
 use crate::engine::{Batch, Engine, EngineError, Family};
@@ -107,7 +107,7 @@ impl Writer {
             return Ok(false);
         }
         let mut batch = Batch::default();
-        let next = self.shared.state.write().tree.sweep(cursor, limits::CHECKPOINT_SLICE_KEYS, &mut |key, entry| {
+        let next = self.shared.state.write().tree.sweep(cursor, Interest::Dirty, limits::CHECKPOINT_SLICE_KEYS, &mut |key, entry| {
             if entry.is_dirty() {
                 batch.put(Family::Index, key.to_vec(), encode_entry(entry));
                 entry.set_dirty(false);

@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::hash::HashWalk;
-use super::index::{Fate, Tree};
+use super::index::{Fate, Interest, Tree};
 use super::read::ReadError;
 use super::store::released;
 use super::{Revision, Writer};
@@ -106,7 +106,7 @@ impl Compaction {
 
     /// Takes what a compaction at `at` drops out of a slice of the index. Returns where to go on.
     fn sweep(&mut self, tree: &mut Tree, from: &[u8], at: i64, dead: &mut Vec<Revision>) -> Option<Vec<u8>> {
-        tree.sweep(from, limits::COMPACTION_SLICE_KEYS, &mut |key, entry| {
+        tree.sweep(from, Interest::History, limits::COMPACTION_SLICE_KEYS, &mut |key, entry| {
             let is_gone = entry.has_history() && entry.compact(at, dead);
             self.graves.extend(dead.drain(..).map(Grave::Revision));
             if is_gone {

@@ -102,8 +102,7 @@ pub(super) fn range(
 /// The number of published keys.
 pub(super) fn key_count(shared: &Shared) -> u64 {
     let state = shared.state.read();
-    let everything = Interval { from: b"", to: None };
-    let growth = state.changes.growth_since(state.published, everything, usize::MAX).unwrap_or(0);
+    let growth = state.changes.growth_since(state.published, Interval::ALL, usize::MAX).unwrap_or(0);
     state.tree.live().saturating_add_signed(-growth)
 }
 
@@ -179,7 +178,7 @@ fn attempt(
 
 /// The number of keys at a revision, where it is found without a walk.
 fn count_at(state: &State, interval: Interval<'_>, at: i64) -> Option<i64> {
-    if interval.to.is_some_and(|to| to <= interval.from) {
+    if interval.is_empty() {
         return Some(0);
     }
     let now = state.tree.count(interval) as i64;

@@ -155,7 +155,7 @@ impl Writer {
     /// Visits the live keys that have a lease.
     pub fn for_each_leased(&self, visit: &mut dyn FnMut(&[u8], i64)) {
         let state = self.shared.state.read();
-        state.tree.scan(Interval { from: b"", to: None }, &mut |key, entry| {
+        state.tree.scan(Interval::ALL, &mut |key, entry| {
             if let Some(head) = entry.head().filter(|head| head.lease != 0) {
                 visit(&key.to_vec(), head.lease);
             }
