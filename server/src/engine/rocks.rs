@@ -179,9 +179,10 @@ impl EngineHome for RocksHome {
 fn create_directory(path: &Path) -> io::Result<()> {
     let missing: Vec<&Path> = path.ancestors().take_while(|path| !path.exists()).collect();
     fs::create_dir_all(path)?;
-    missing.iter().filter_map(|created| created.parent()).try_for_each(|parent| {
-        sync_directory(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
-    })
+    missing
+        .iter()
+        .filter_map(|created| created.parent())
+        .try_for_each(|parent| sync_directory(if parent.as_os_str().is_empty() { Path::new(".") } else { parent }))
 }
 
 /// Makes the names in a folder durable.
@@ -700,7 +701,8 @@ mod tests {
         let engine = RocksHome::new(root.path()).open().unwrap();
         let mut batch = Batch::default();
         for i in 0..2000u32 {
-            let noise: Vec<u8> = (0..1000u32).map(|j| (i.wrapping_mul(2654435761) >> (j % 24)) as u8 ^ j as u8).collect();
+            let noise: Vec<u8> =
+                (0..1000u32).map(|j| (i.wrapping_mul(2654435761) >> (j % 24)) as u8 ^ j as u8).collect();
             batch.put(Family::Revisions, i.to_be_bytes().to_vec(), noise);
         }
         engine.write(batch).unwrap();

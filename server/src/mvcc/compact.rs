@@ -23,6 +23,16 @@ use crate::engine::layout::{self, meta};
 use crate::engine::{Batch, Engine, EngineError, Family};
 use crate::limits;
 
+/// Revisions that one slice removes. Small in tests, like the other slices, so that much can come
+/// between two of them.
+const SLICE_REVISIONS: usize = if cfg!(test) { 3 } else { limits::COMPACTION_SLICE_REVISIONS };
+
+/// Keys that one slice looks at.
+const SLICE_KEYS: usize = if cfg!(test) { 7 } else { limits::COMPACTION_SLICE_KEYS };
+
+/// Bytes of history that one slice hashes.
+const SLICE_BYTES: usize = if cfg!(test) { 100 } else { limits::HASH_SLICE_BYTES };
+
 /// What is left to do of compactions.
 #[derive(Default)]
 pub(super) struct Compaction {
@@ -93,7 +103,7 @@ impl Compaction {
     /// Removes from the engine a slice of what is out of the index.
     pub(super) fn bury(&mut self, engine: &dyn Engine) -> Result<(), EngineError> {
         let mut batch = Batch::default();
-        for grave in self.graves.drain(..self.graves.len().min(limits::COMPACTION_SLICE_REVISIONS)) {
+        for grave in self.graves.drain(..self.graves.len().min(SLICE_REVISIONS)) {
             match grave {
                 Grave::Revision(revision) => {
                     batch.delete(Family::Revisions, Bytes::copy_from_slice(&revision.to_bytes()));
@@ -106,7 +116,7 @@ impl Compaction {
 
     /// Takes what a compaction at `at` drops out of a slice of the index. Returns where to go on.
     fn sweep(&mut self, tree: &mut Tree, from: &[u8], at: i64, dead: &mut Vec<Revision>) -> Option<Vec<u8>> {
-        tree.sweep(from, Interest::History, limits::COMPACTION_SLICE_KEYS, &mut |key, entry| {
+        tree.sweep(from, Interest::History, SLICE_KEYS, &mut |key, entry| {
             let is_gone = entry.has_history() && entry.compact(at, dead);
             self.graves.extend(dead.drain(..).map(Grave::Revision));
             if is_gone {
@@ -140,7 +150,7 @@ impl Writer {
                 }
             }
             Phase::Hashing(walk) => {
-                if walk.step(&shared, &*engine, limits::HASH_SLICE_BYTES)?
+                if walk.step(&shared, &*engine, SLICE_BYTES)?
                     && let Phase::Hashing(walk) = std::mem::replace(&mut compaction.phase, Phase::Sweeping(Vec::new()))
                 {
                     let mut hashes = shared.hashes.lock();

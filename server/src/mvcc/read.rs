@@ -17,6 +17,9 @@ use super::{KeyValue, Revision, record};
 use crate::engine::{Engine, EngineError, Family};
 use crate::limits;
 
+/// Keys of one section under the lock. Few in tests, so that short ranges go on from slice to slice.
+const SLICE_KEYS: usize = if cfg!(test) { 7 } else { limits::INDEX_SLICE_KEYS };
+
 /// How to read a range.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RangeOptions {
@@ -141,7 +144,7 @@ fn attempt(
         let mut slice = Slice::default();
         let rest = Interval { from: &from, to: interval.to };
         if wants_records && kvs.len() < limit {
-            let max = (limit - kvs.len()).min(limits::INDEX_SLICE_KEYS);
+            let max = (limit - kvs.len()).min(SLICE_KEYS);
             slice.take(&state, rest, is_single, at, max, options.keys_only, run);
         } else {
             counted = count_at(&state, interval, at);
@@ -160,7 +163,7 @@ fn attempt(
             }
         }
         if wants_records {
-            let is_small = kvs.len() + slice.found.len() <= limits::INDEX_SLICE_KEYS;
+            let is_small = kvs.len() + slice.found.len() <= SLICE_KEYS;
             slice.resolve(shared, engine, options.keys_only, is_small, &mut kvs)?;
         }
         match slice.next {
@@ -182,7 +185,7 @@ fn count_at(state: &State, interval: Interval<'_>, at: i64) -> Option<i64> {
         return Some(0);
     }
     let now = state.tree.count(interval) as i64;
-    let steps_max = usize::try_from(now).unwrap_or(0).saturating_add(limits::INDEX_SLICE_KEYS);
+    let steps_max = usize::try_from(now).unwrap_or(0).saturating_add(SLICE_KEYS);
     Some(now - state.changes.growth_since(at, interval, steps_max)?)
 }
 
@@ -243,7 +246,7 @@ impl Slice {
         let mut next = None;
         let mut taken = 0;
         state.tree.scan(interval, &mut |key, entry| {
-            if looked_at == limits::INDEX_SLICE_KEYS || taken == max {
+            if looked_at == SLICE_KEYS || taken == max {
                 next = Some(key.to_vec());
                 return ControlFlow::Break(());
             }
@@ -269,7 +272,7 @@ impl Slice {
     fn count(&mut self, state: &State, interval: Interval<'_>, at: i64) -> i64 {
         let (mut looked_at, mut count) = (0, 0);
         state.tree.scan(interval, &mut |key, entry| {
-            if looked_at == limits::INDEX_SLICE_KEYS {
+            if looked_at == SLICE_KEYS {
                 self.next = Some(key.to_vec());
                 return ControlFlow::Break(());
             }

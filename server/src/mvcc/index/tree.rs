@@ -173,7 +173,8 @@ impl Tree {
     pub(crate) fn scan(&self, interval: Interval<'_>, visit: &mut dyn FnMut(KeyRef<'_>, &Entry) -> ControlFlow<()>) {
         if !interval.is_empty() {
             // Broken off or at the end, there is nothing more to do.
-            let (ControlFlow::Continue(()) | ControlFlow::Break(())) = self.root.scan(Some(interval.from), interval.to, visit);
+            let (ControlFlow::Continue(()) | ControlFlow::Break(())) =
+                self.root.scan(Some(interval.from), interval.to, visit);
         }
     }
 
