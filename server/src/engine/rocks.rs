@@ -19,15 +19,13 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rocksdb::{
-    BlockBasedOptions, BoundColumnFamily, Cache, ColumnFamilyDescriptor, CompactOptions, DBCompressionType,
-    DBWithThreadMode, FlushOptions, LogLevel, MultiThreaded, Options, ReadOptions, WriteBatch, WriteOptions,
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, CompactOptions, DB, DBCompressionType,
+    FlushOptions, LogLevel, Options, ReadOptions, WriteBatch, WriteOptions,
 };
 
 use super::{
     Batch, BatchOperation, Checkpoint, Engine, EngineError, EngineHome, FAMILIES, Family, Size, Staging, Visit,
 };
-
-type Db = DBWithThreadMode<MultiThreaded>;
 
 /// Memory of one memtable. Flushes are asked for well before it is full, see `mvcc`.
 const WRITE_BUFFER_BYTES: usize = 256 * 1024 * 1024;
@@ -251,7 +249,7 @@ impl Drop for RocksStaging {
 
 /// An open RocksDB.
 struct RocksEngine {
-    db: Arc<Db>,
+    db: DB,
     directory: PathBuf,
     checkpoints: PathBuf,
     checkpoint_count: AtomicU64,
@@ -277,7 +275,7 @@ fn database_options() -> Options {
 fn family_options(cache: &Cache) -> Options {
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(cache);
-    table.set_block_size(16 * 1024);
+    table.set_block_size(4 * 1024);
     table.set_format_version(5);
     let mut options = Options::default();
     options.set_block_based_table_factory(&table);
@@ -295,9 +293,9 @@ impl RocksEngine {
     fn open(directory: PathBuf, checkpoints: PathBuf) -> Result<Self, EngineError> {
         let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
         let families = FAMILIES.map(|family| ColumnFamilyDescriptor::new(family_name(family), family_options(&cache)));
-        let db = Db::open_cf_descriptors(&database_options(), &directory, families)?;
+        let db = DB::open_cf_descriptors(&database_options(), &directory, families)?;
         Ok(Self {
-            db: Arc::new(db),
+            db,
             directory,
             checkpoints,
             checkpoint_count: AtomicU64::new(0),
@@ -306,7 +304,7 @@ impl RocksEngine {
         })
     }
 
-    fn family(&self, family: Family) -> Result<Arc<BoundColumnFamily<'_>>, EngineError> {
+    fn family(&self, family: Family) -> Result<&ColumnFamily, EngineError> {
         let name = family_name(family);
         self.db.cf_handle(name).ok_or_else(|| EngineError(format!("no family {name:?}")))
     }
@@ -314,10 +312,9 @@ impl RocksEngine {
     fn flush_with(&self, wait: bool) -> Result<(), EngineError> {
         let mut options = FlushOptions::default();
         options.set_wait(wait);
-        let families = FAMILIES.map(|family| self.family(family));
-        let families: Vec<_> = families.into_iter().collect::<Result<_, _>>()?;
+        let families = FAMILIES.iter().map(|family| self.family(*family)).collect::<Result<Vec<_>, _>>()?;
         self.unflushed.store(0, Ordering::Relaxed);
-        self.db.flush_cfs_opt(&families.iter().collect::<Vec<_>>(), &options)?;
+        self.db.flush_cfs_opt(&families, &options)?;
         Ok(())
     }
 
@@ -328,17 +325,17 @@ impl RocksEngine {
     }
 
     fn property(&self, family: Family, name: &str) -> Result<u64, EngineError> {
-        Ok(self.db.property_int_value_cf(&self.family(family)?, name)?.unwrap_or(0))
+        Ok(self.db.property_int_value_cf(self.family(family)?, name)?.unwrap_or(0))
     }
 }
 
 impl Engine for RocksEngine {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
-        Ok(self.db.get_pinned_cf(&self.family(family)?, key)?.map(|value| Bytes::copy_from_slice(&value)))
+        Ok(self.db.get_pinned_cf(self.family(family)?, key)?.map(|value| Bytes::copy_from_slice(&value)))
     }
 
     fn multi_get(&self, family: Family, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>, EngineError> {
-        let values = self.db.batched_multi_get_cf(&self.family(family)?, keys, false);
+        let values = self.db.batched_multi_get_cf(self.family(family)?, keys, false);
         values.into_iter().map(|value| Ok(value?.map(|value| Bytes::copy_from_slice(&value)))).collect()
     }
 
@@ -355,7 +352,7 @@ impl Engine for RocksEngine {
             Bound::Excluded(key) => [key, b"\0"].concat(),
             Bound::Unbounded => Vec::new(),
         };
-        let mut iterator = self.db.raw_iterator_cf_opt(&self.family(family)?, options);
+        let mut iterator = self.db.raw_iterator_cf_opt(self.family(family)?, options);
         iterator.seek(&start);
         while let Some((key, value)) = iterator.item() {
             if let ControlFlow::Break(()) = visit(key, value) {
@@ -369,13 +366,18 @@ impl Engine for RocksEngine {
 
     fn write(&self, batch: Batch) -> Result<(), EngineError> {
         let mut writes = WriteBatch::default();
+        let mut families = [None; FAMILIES.len()];
+        let mut handle = |family: Family| -> Result<&ColumnFamily, EngineError> {
+            match families[family as usize] {
+                Some(known) => Ok(known),
+                None => Ok(*families[family as usize].insert(self.family(family)?)),
+            }
+        };
         for operation in &batch.operations {
             match operation {
-                BatchOperation::Put(family, key, value) => writes.put_cf(&self.family(*family)?, key, value),
-                BatchOperation::Delete(family, key) => writes.delete_cf(&self.family(*family)?, key),
-                BatchOperation::DeleteRange(family, from, to) => {
-                    writes.delete_range_cf(&self.family(*family)?, from, to);
-                }
+                BatchOperation::Put(family, key, value) => writes.put_cf(handle(*family)?, key, value),
+                BatchOperation::Delete(family, key) => writes.delete_cf(handle(*family)?, key),
+                BatchOperation::DeleteRange(family, from, to) => writes.delete_range_cf(handle(*family)?, from, to),
             }
         }
         let bytes = writes.size_in_bytes() as u64;
@@ -435,7 +437,7 @@ impl Engine for RocksEngine {
         options.set_exclusive_manual_compaction(false);
         options.set_bottommost_level_compaction(rocksdb::BottommostLevelCompaction::Force);
         for family in FAMILIES {
-            self.db.compact_range_cf_opt(&self.family(family)?, None::<&[u8]>, None::<&[u8]>, &options);
+            self.db.compact_range_cf_opt(self.family(family)?, None::<&[u8]>, None::<&[u8]>, &options);
         }
         *self.size_of_files.lock() = None;
         Ok(())

@@ -16,7 +16,6 @@ use bytes::Bytes;
 
 use super::hash::HashWalk;
 use super::index::{Fate, Interest, Tree};
-use super::read::ReadError;
 use super::store::released;
 use super::{Revision, Writer};
 use crate::engine::layout::{self, meta};
@@ -57,6 +56,8 @@ enum Phase {
     Hashing(HashWalk),
     /// Walking the index from this key on.
     Sweeping(Vec<u8>),
+    /// The index is swept; what was found is being buried.
+    Ending,
 }
 
 enum Grave {
@@ -144,7 +145,7 @@ impl Writer {
             Phase::Waiting => {
                 if shared.pins.allow_compaction(at) {
                     compaction.phase = match round.before {
-                        Some(before) => Phase::Hashing(HashWalk::new(&shared, at, before).map_err(into_engine_error)?),
+                        Some(before) => Phase::Hashing(HashWalk::new(&shared, at, before)),
                         None => Phase::Sweeping(Vec::new()),
                     };
                 }
@@ -165,17 +166,15 @@ impl Writer {
                 let next = compaction.sweep(&mut shared.state.write().tree, &from, at, &mut Vec::new());
                 match next {
                     Some(next) => compaction.phase = Phase::Sweeping(next),
-                    None => self.end_round(&*engine, at)?,
+                    None => compaction.phase = Phase::Ending,
                 }
             }
+            Phase::Ending => self.end_round(&*engine, at)?,
         }
         Ok(!self.compaction.rounds.is_empty() || !self.compaction.is_buried())
     }
 
     fn end_round(&mut self, engine: &dyn Engine, at: i64) -> Result<(), EngineError> {
-        while !self.compaction.is_buried() {
-            self.compaction.bury(engine)?;
-        }
         let mut batch = Batch::default();
         batch.put(Family::Meta, meta::COMPACTION_FINISHED, layout::meta_i64(at));
         engine.write(batch)?;
@@ -183,12 +182,5 @@ impl Writer {
         self.compaction.rounds.pop_front();
         self.shared.finished.send_replace(at);
         Ok(())
-    }
-}
-
-fn into_engine_error(error: ReadError) -> EngineError {
-    match error {
-        ReadError::Engine(error) => error,
-        error @ (ReadError::Compacted | ReadError::FutureRevision) => EngineError(format!("hashing: {error}")),
     }
 }

@@ -4,6 +4,7 @@
 mod cache;
 mod changes;
 mod entry;
+mod keys;
 mod leaf;
 mod stored;
 mod tree;

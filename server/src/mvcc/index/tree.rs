@@ -7,7 +7,8 @@
 use std::ops::ControlFlow;
 
 use super::entry::Entry;
-use super::leaf::{Leaf, common};
+use super::keys::{Keys, common};
+use super::leaf::Leaf;
 
 /// Children of a node before it is split. Small in tests, so that little trees are deep.
 const CHILDREN_MAX: usize = if cfg!(test) { 4 } else { 64 };
@@ -31,7 +32,7 @@ enum Node {
 
 struct Inner {
     /// `separators[i]` is above every key of child `i` and not above any key of child `i + 1`.
-    separators: Vec<Box<[u8]>>,
+    separators: Keys,
     children: Vec<Child>,
 }
 
@@ -137,7 +138,9 @@ impl Tree {
         if let Some(Split { separator, right }) = split {
             let left = std::mem::replace(&mut self.root, Node::Leaf(Box::default()));
             let left = Child { node: left, live: self.live - right.live };
-            self.root = Node::Inner(Box::new(Inner { separators: vec![separator], children: vec![left, right] }));
+            let mut separators = Keys::default();
+            separators.insert(0, &separator);
+            self.root = Node::Inner(Box::new(Inner { separators, children: vec![left, right] }));
         }
         result
     }
@@ -232,7 +235,7 @@ impl Node {
                 child.live = child.live.saturating_add_signed(growth);
                 let Some(split) = split else { return (result, growth, None) };
                 child.live -= split.right.live;
-                inner.separators.insert(i, split.separator);
+                inner.separators.insert(i, &split.separator);
                 inner.children.insert(i + 1, split.right);
                 (result, growth, inner.split(i + 1))
             }
@@ -295,7 +298,8 @@ impl Node {
 impl Inner {
     /// The child that a key belongs to.
     fn child_of(&self, key: &[u8]) -> usize {
-        self.separators.partition_point(|separator| **separator <= *key)
+        // A key that equals a separator belongs behind it.
+        self.separators.find(key).map_or_else(|i| i, |i| i + 1)
     }
 
     /// Splits the right part off if the node is too big; `inserted` is the place of the new child.
@@ -307,7 +311,8 @@ impl Inner {
         let at = if is_last { inserted } else { self.children.len() / 2 };
         let children = self.children.split_off(at);
         let separators = self.separators.split_off(at);
-        let separator = self.separators.pop()?;
+        let separator = self.separators.get(at - 1).to_vec().into();
+        self.separators.remove(&[at - 1]);
         let live = children.iter().map(|child| child.live).sum();
         let right = Child { node: Node::Inner(Box::new(Self { separators, children })), live };
         Some(Split { separator, right })
@@ -331,9 +336,9 @@ impl Inner {
 
     fn remove_child(&mut self, i: usize) {
         self.children.remove(i);
-        if !self.separators.is_empty() {
+        if self.separators.len() > 0 {
             // The gap goes to the left neighbour, or for the first child to the right one.
-            self.separators.remove(i.saturating_sub(1));
+            self.separators.remove(&[i.saturating_sub(1)]);
         }
     }
 
@@ -349,14 +354,15 @@ impl Inner {
             return false;
         }
         let right = self.children.remove(i);
-        let separator = self.separators.remove(left);
+        let separator = self.separators.get(left).to_vec();
+        self.separators.remove(&[left]);
         let left = &mut self.children[left];
         left.live += right.live;
         match (&mut left.node, right.node) {
             (Node::Leaf(a), Node::Leaf(b)) => a.append(*b),
             (Node::Inner(a), Node::Inner(b)) => {
-                a.separators.push(separator);
-                a.separators.extend(b.separators);
+                a.separators.insert(a.separators.len(), &separator);
+                a.separators.append(b.separators);
                 a.children.extend(b.children);
             }
             (Node::Leaf(_), Node::Inner(_)) | (Node::Inner(_), Node::Leaf(_)) => {
@@ -408,7 +414,7 @@ impl Builder {
     fn end_leaf(&mut self) {
         let mut entries = std::mem::take(&mut self.entries);
         entries.shrink_to_fit();
-        let leaf = Leaf::from_sorted(&self.keys, &self.ends, entries);
+        let leaf = Leaf::new(Keys::from_sorted(&self.keys, &self.ends), entries);
         self.keys.clear();
         self.ends.clear();
         self.entries.reserve_exact(BUILT_ENTRIES);
@@ -425,11 +431,11 @@ impl Builder {
             let mut above = Vec::with_capacity(level.len().div_ceil(CHILDREN_MAX));
             let mut nodes = level.into_iter().peekable();
             while let Some((before, child)) = nodes.next() {
-                let mut inner = Inner { separators: Vec::new(), children: vec![child] };
+                let mut inner = Inner { separators: Keys::default(), children: vec![child] };
                 while inner.children.len() < CHILDREN_MAX
                     && let Some((separator, child)) = nodes.next()
                 {
-                    inner.separators.push(separator);
+                    inner.separators.insert(inner.separators.len(), &separator);
                     inner.children.push(child);
                 }
                 let live = inner.children.iter().map(|child| child.live).sum();
@@ -562,13 +568,16 @@ mod tests {
                 (0, u64::from(leaf.live()))
             }
             Node::Inner(inner) => {
+                inner.separators.check();
                 assert_eq!(inner.children.len(), inner.separators.len() + 1);
                 assert!(inner.children.len() <= CHILDREN_MAX);
                 let mut total = 0;
                 let mut depths = Vec::new();
                 for (i, child) in inner.children.iter().enumerate() {
-                    let from = if i == 0 { from } else { Bound::Included(&*inner.separators[i - 1]) };
-                    let to = inner.separators.get(i).map_or(to, |separator| Bound::Excluded(&**separator));
+                    let separators: Vec<_> =
+                        (0..inner.separators.len()).map(|i| inner.separators.get(i).to_vec()).collect();
+                    let from = if i == 0 { from } else { Bound::Included(&*separators[i - 1]) };
+                    let to = separators.get(i).map_or(to, |separator| Bound::Excluded(&**separator));
                     let (depth, live) = check_node(&child.node, from, to);
                     assert_eq!(live, child.live);
                     assert!(!child.node.is_empty());
