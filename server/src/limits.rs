@@ -101,16 +101,16 @@ pub const REQUEST_TIMEOUT_BASE: Duration = Duration::from_secs(5);
 pub const FLUSH_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Keys that one slice of an index checkpoint writes.
-pub const CHECKPOINT_SLICE_KEYS: usize = 2_000;
+pub const CHECKPOINT_SLICE_KEYS: usize = 500;
 
 /// Revisions that one slice of a compaction removes.
-pub const COMPACTION_SLICE_REVISIONS: usize = 1_000;
+pub const COMPACTION_SLICE_REVISIONS: usize = 500;
 
 /// Keys that one slice of a compaction looks at.
-pub const COMPACTION_SLICE_KEYS: usize = 4_000;
+pub const COMPACTION_SLICE_KEYS: usize = 2_000;
 
 /// Bytes of history that one slice of a compaction reads for its hash.
-pub const HASH_SLICE_BYTES: usize = 512 * 1024;
+pub const HASH_SLICE_BYTES: usize = 256 * 1024;
 
 /// Creations and deletions of keys that the index remembers, to count at a recent revision.
 pub const INDEX_CHANGES_MAX: usize = 16_384;

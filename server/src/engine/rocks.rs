@@ -4,8 +4,9 @@
 //! are flushed together, so that what a crash leaves is the state at one applied index.
 //!
 //! On disk, `<home>` holds numbered generations (`000001/`, …) and the file `CURRENT` with the number of
-//! the one that is in use. A received checkpoint is written into the next number and becomes current by
-//! one atomic rename of `CURRENT`; whatever `CURRENT` does not name is a leftover and removed at open.
+//! the one that is in use. A received checkpoint is written into the next number, tried, and becomes
+//! current by one atomic rename of `CURRENT`; whatever `CURRENT` does not name is a leftover and removed
+//! at open. Generations without a `CURRENT` are refused: which of them counts is not ours to guess.
 
 use std::fs;
 use std::io;
@@ -13,18 +14,18 @@ use std::ops::{Bound, ControlFlow};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use rocksdb::{
-    BlockBasedOptions, BoundColumnFamily, Cache, ColumnFamilyDescriptor, CompactOptions, DBCompressionType,
-    DBWithThreadMode, FlushOptions, MultiThreaded, Options, ReadOptions, WriteBatch, WriteOptions,
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, CompactOptions, DB, DBCompressionType,
+    FlushOptions, LogLevel, Options, ReadOptions, WriteBatch, WriteOptions,
 };
 
 use super::{
     Batch, BatchOperation, Checkpoint, Engine, EngineError, EngineHome, FAMILIES, Family, Size, Staging, Visit,
 };
-
-type Db = DBWithThreadMode<MultiThreaded>;
 
 /// Memory of one memtable. Flushes are asked for well before it is full, see `mvcc`.
 const WRITE_BUFFER_BYTES: usize = 256 * 1024 * 1024;
@@ -34,6 +35,12 @@ const BLOCK_CACHE_BYTES: usize = 64 * 1024 * 1024;
 
 /// What background work may write a second: it must not take the disk from the raft log.
 const BACKGROUND_BYTES_PER_SECOND: i64 = 128 * 1024 * 1024;
+
+/// How many neighbouring keys are looked at to tell whether a file is worth compacting.
+const DELETION_WINDOW: usize = 4096;
+
+/// For how long the sizes of the files are taken as they were last found: finding them lists a folder.
+const SIZE_LIFETIME: Duration = Duration::from_secs(1);
 
 /// Names the generation in use.
 const CURRENT: &str = "CURRENT";
@@ -75,17 +82,44 @@ impl RocksHome {
         self.root.join(format!("{number:06}"))
     }
 
-    /// The generation in use, or 1 where nothing is yet.
-    fn current(&self) -> Result<u64, EngineError> {
+    /// The generation in use; `None` where nothing is yet.
+    fn current(&self) -> Result<Option<u64>, EngineError> {
         let path = self.root.join(CURRENT);
         match fs::read_to_string(&path) {
-            Ok(text) => text
-                .trim()
-                .parse()
-                .map_err(|_| EngineError(format!("{} does not hold a number: {text:?}", path.display()))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(1),
+            Ok(text) => {
+                let number = text.trim().parse().ok().filter(|number| self.generation(*number).is_dir());
+                let refusal = || EngineError(format!("{} names no generation: {text:?}", path.display()));
+                number.ok_or_else(refusal).map(Some)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                for found in self.folders()? {
+                    // An empty one is what a crash in `create` leaves.
+                    if fs::read_dir(&found).is_ok_and(|mut files| files.next().is_some()) {
+                        return Err(EngineError(format!("{} is missing beside {}", path.display(), found.display())));
+                    }
+                }
+                Ok(None)
+            }
             Err(error) => Err(failed("read", &path, &error)),
         }
+    }
+
+    /// Makes the first generation, an empty one.
+    fn create(&self) -> Result<u64, EngineError> {
+        let first = self.generation(1);
+        fs::create_dir_all(&first)
+            .and_then(|()| sync_directory(&self.root))
+            .map_err(|error| failed("create", &first, &error))?;
+        self.set_current(1)?;
+        Ok(1)
+    }
+
+    fn folders(&self) -> Result<Vec<PathBuf>, EngineError> {
+        let list = || -> io::Result<Vec<PathBuf>> {
+            let entries = fs::read_dir(&self.root)?.collect::<io::Result<Vec<_>>>()?;
+            Ok(entries.into_iter().map(|entry| entry.path()).filter(|path| path.is_dir()).collect())
+        };
+        list().map_err(|error| failed("list", &self.root, &error))
     }
 
     /// Makes a generation the one in use, atomically and durably.
@@ -96,18 +130,16 @@ impl RocksHome {
             fs::write(&fresh, format!("{number}\n"))?;
             fs::File::open(&fresh)?.sync_all()?;
             fs::rename(&fresh, &path)?;
-            fs::File::open(&self.root)?.sync_all()
+            sync_directory(&self.root)
         };
         write().map_err(|error| failed("write", &path, &error))
     }
 
     /// Removes every folder that is not in use: a crash may have left some.
     fn clean(&self, current: u64) -> Result<(), EngineError> {
-        let entries = fs::read_dir(&self.root).map_err(|error| failed("list", &self.root, &error))?;
-        for entry in entries {
-            let path = entry.map_err(|error| failed("list", &self.root, &error))?.path();
-            if path.is_dir() && path != self.generation(current) {
-                fs::remove_dir_all(&path).map_err(|error| failed("remove", &path, &error))?;
+        for folder in self.folders()? {
+            if folder != self.generation(current) {
+                fs::remove_dir_all(&folder).map_err(|error| failed("remove", &folder, &error))?;
             }
         }
         Ok(())
@@ -120,14 +152,18 @@ impl RocksHome {
 
 impl EngineHome for RocksHome {
     fn open(&self) -> Result<Arc<dyn Engine>, EngineError> {
-        fs::create_dir_all(&self.root).map_err(|error| failed("create", &self.root, &error))?;
-        let current = self.current()?;
+        create_directory(&self.root).map_err(|error| failed("create", &self.root, &error))?;
+        let current = match self.current()? {
+            Some(current) => current,
+            None => self.create()?,
+        };
         self.clean(current)?;
         self.open_generation(current)
     }
 
     fn stage(&self) -> Result<Box<dyn Staging>, EngineError> {
-        let number = self.current()? + 1;
+        let current = self.current()?;
+        let number = current.ok_or_else(|| EngineError(format!("{} was never opened", self.root.display())))? + 1;
         let directory = self.generation(number);
         if directory.exists() {
             fs::remove_dir_all(&directory).map_err(|error| failed("remove", &directory, &error))?;
@@ -135,6 +171,21 @@ impl EngineHome for RocksHome {
         fs::create_dir_all(&directory).map_err(|error| failed("create", &directory, &error))?;
         Ok(Box::new(RocksStaging { home: self.clone(), number, directory, file: None, committed: false }))
     }
+}
+
+/// Creates a folder and those above it, durably.
+fn create_directory(path: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> = path.ancestors().take_while(|path| !path.exists()).collect();
+    fs::create_dir_all(path)?;
+    missing
+        .iter()
+        .filter_map(|created| created.parent())
+        .try_for_each(|parent| sync_directory(if parent.as_os_str().is_empty() { Path::new(".") } else { parent }))
+}
+
+/// Makes the names in a folder durable.
+fn sync_directory(path: &Path) -> io::Result<()> {
+    fs::File::open(path)?.sync_all()
 }
 
 /// A checkpoint on its way into the next generation.
@@ -177,13 +228,13 @@ impl Staging for RocksStaging {
 
     fn commit(mut self: Box<Self>) -> Result<Arc<dyn Engine>, EngineError> {
         self.sync_file()?;
-        fs::File::open(&self.directory)
-            .and_then(|directory| directory.sync_all())
-            .map_err(|error| failed("sync", &self.directory, &error))?;
+        sync_directory(&self.directory).map_err(|error| failed("sync", &self.directory, &error))?;
+        // Opened before it counts: what cannot be opened leaves the old state in service.
+        let engine = self.home.open_generation(self.number)?;
         self.home.set_current(self.number)?;
         self.committed = true;
         self.home.clean(self.number)?;
-        self.home.open_generation(self.number)
+        Ok(engine)
     }
 }
 
@@ -198,11 +249,13 @@ impl Drop for RocksStaging {
 
 /// An open RocksDB.
 struct RocksEngine {
-    db: Arc<Db>,
+    db: DB,
     directory: PathBuf,
     checkpoints: PathBuf,
     checkpoint_count: AtomicU64,
     unflushed: AtomicU64,
+    /// The sizes without what is in memory, and when they were found.
+    size_of_files: Mutex<Option<(Instant, Size)>>,
 }
 
 fn database_options() -> Options {
@@ -213,20 +266,24 @@ fn database_options() -> Options {
     options.set_max_background_jobs(2);
     options.set_ratelimiter(BACKGROUND_BYTES_PER_SECOND, 100_000, 10);
     options.set_max_open_files(1024);
+    options.set_skip_stats_update_on_db_open(true);
     options.set_keep_log_file_num(2);
+    options.set_log_level(LogLevel::Warn);
     options
 }
 
 fn family_options(cache: &Cache) -> Options {
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(cache);
-    table.set_block_size(16 * 1024);
+    table.set_block_size(4 * 1024);
     table.set_format_version(5);
     let mut options = Options::default();
     options.set_block_based_table_factory(&table);
     options.set_compression_type(DBCompressionType::Lz4);
     options.set_write_buffer_size(WRITE_BUFFER_BYTES);
-    options.set_max_write_buffer_number(3);
+    options.set_max_write_buffer_number(4);
+    // Compacted history lies together: where half of a stretch was deleted, it is worth rewriting.
+    options.add_compact_on_deletion_collector_factory(DELETION_WINDOW, DELETION_WINDOW / 2, 0.5);
     options.set_target_file_size_base(64 * 1024 * 1024);
     options.set_max_bytes_for_level_base(512 * 1024 * 1024);
     options
@@ -236,17 +293,18 @@ impl RocksEngine {
     fn open(directory: PathBuf, checkpoints: PathBuf) -> Result<Self, EngineError> {
         let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
         let families = FAMILIES.map(|family| ColumnFamilyDescriptor::new(family_name(family), family_options(&cache)));
-        let db = Db::open_cf_descriptors(&database_options(), &directory, families)?;
+        let db = DB::open_cf_descriptors(&database_options(), &directory, families)?;
         Ok(Self {
-            db: Arc::new(db),
+            db,
             directory,
             checkpoints,
             checkpoint_count: AtomicU64::new(0),
             unflushed: AtomicU64::new(0),
+            size_of_files: Mutex::new(None),
         })
     }
 
-    fn family(&self, family: Family) -> Result<Arc<BoundColumnFamily<'_>>, EngineError> {
+    fn family(&self, family: Family) -> Result<&ColumnFamily, EngineError> {
         let name = family_name(family);
         self.db.cf_handle(name).ok_or_else(|| EngineError(format!("no family {name:?}")))
     }
@@ -254,25 +312,30 @@ impl RocksEngine {
     fn flush_with(&self, wait: bool) -> Result<(), EngineError> {
         let mut options = FlushOptions::default();
         options.set_wait(wait);
-        let families = FAMILIES.map(|family| self.family(family));
-        let families: Vec<_> = families.into_iter().collect::<Result<_, _>>()?;
+        let families = FAMILIES.iter().map(|family| self.family(*family)).collect::<Result<Vec<_>, _>>()?;
         self.unflushed.store(0, Ordering::Relaxed);
-        self.db.flush_cfs_opt(&families.iter().collect::<Vec<_>>(), &options)?;
+        self.db.flush_cfs_opt(&families, &options)?;
         Ok(())
     }
 
+    fn find_size_of_files(&self) -> Size {
+        let live = FAMILIES.iter().filter_map(|family| self.property(*family, "rocksdb.estimate-live-data-size").ok());
+        let total_bytes = directory_bytes(&self.directory);
+        Size { total_bytes, in_use_bytes: live.sum::<u64>().min(total_bytes) }
+    }
+
     fn property(&self, family: Family, name: &str) -> Result<u64, EngineError> {
-        Ok(self.db.property_int_value_cf(&self.family(family)?, name)?.unwrap_or(0))
+        Ok(self.db.property_int_value_cf(self.family(family)?, name)?.unwrap_or(0))
     }
 }
 
 impl Engine for RocksEngine {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
-        Ok(self.db.get_pinned_cf(&self.family(family)?, key)?.map(|value| Bytes::copy_from_slice(&value)))
+        Ok(self.db.get_pinned_cf(self.family(family)?, key)?.map(|value| Bytes::copy_from_slice(&value)))
     }
 
     fn multi_get(&self, family: Family, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>, EngineError> {
-        let values = self.db.batched_multi_get_cf(&self.family(family)?, keys, false);
+        let values = self.db.batched_multi_get_cf(self.family(family)?, keys, false);
         values.into_iter().map(|value| Ok(value?.map(|value| Bytes::copy_from_slice(&value)))).collect()
     }
 
@@ -289,7 +352,7 @@ impl Engine for RocksEngine {
             Bound::Excluded(key) => [key, b"\0"].concat(),
             Bound::Unbounded => Vec::new(),
         };
-        let mut iterator = self.db.raw_iterator_cf_opt(&self.family(family)?, options);
+        let mut iterator = self.db.raw_iterator_cf_opt(self.family(family)?, options);
         iterator.seek(&start);
         while let Some((key, value)) = iterator.item() {
             if let ControlFlow::Break(()) = visit(key, value) {
@@ -303,13 +366,18 @@ impl Engine for RocksEngine {
 
     fn write(&self, batch: Batch) -> Result<(), EngineError> {
         let mut writes = WriteBatch::default();
+        let mut families = [None; FAMILIES.len()];
+        let mut handle = |family: Family| -> Result<&ColumnFamily, EngineError> {
+            match families[family as usize] {
+                Some(known) => Ok(known),
+                None => Ok(*families[family as usize].insert(self.family(family)?)),
+            }
+        };
         for operation in &batch.operations {
             match operation {
-                BatchOperation::Put(family, key, value) => writes.put_cf(&self.family(*family)?, key, value),
-                BatchOperation::Delete(family, key) => writes.delete_cf(&self.family(*family)?, key),
-                BatchOperation::DeleteRange(family, from, to) => {
-                    writes.delete_range_cf(&self.family(*family)?, from, to);
-                }
+                BatchOperation::Put(family, key, value) => writes.put_cf(handle(*family)?, key, value),
+                BatchOperation::Delete(family, key) => writes.delete_cf(handle(*family)?, key),
+                BatchOperation::DeleteRange(family, from, to) => writes.delete_range_cf(handle(*family)?, from, to),
             }
         }
         let bytes = writes.size_in_bytes() as u64;
@@ -369,16 +437,24 @@ impl Engine for RocksEngine {
         options.set_exclusive_manual_compaction(false);
         options.set_bottommost_level_compaction(rocksdb::BottommostLevelCompaction::Force);
         for family in FAMILIES {
-            self.db.compact_range_cf_opt(&self.family(family)?, None::<&[u8]>, None::<&[u8]>, &options);
+            self.db.compact_range_cf_opt(self.family(family)?, None::<&[u8]>, None::<&[u8]>, &options);
         }
+        *self.size_of_files.lock() = None;
         Ok(())
     }
 
     fn size(&self) -> Size {
-        let sum = |name: &str| FAMILIES.iter().filter_map(|family| self.property(*family, name).ok()).sum::<u64>();
-        let memory = sum("rocksdb.cur-size-all-mem-tables");
-        let files = directory_bytes(&self.directory);
-        Size { total_bytes: files + memory, in_use_bytes: sum("rocksdb.estimate-live-data-size") + memory }
+        let mut known = self.size_of_files.lock();
+        let files = match *known {
+            Some((found, size)) if found.elapsed() < SIZE_LIFETIME => size,
+            _ => {
+                let size = self.find_size_of_files();
+                *known = Some((Instant::now(), size));
+                size
+            }
+        };
+        let memory = self.unflushed_bytes();
+        Size { total_bytes: files.total_bytes + memory, in_use_bytes: files.in_use_bytes + memory }
     }
 }
 
@@ -519,6 +595,132 @@ mod tests {
         assert_eq!(keys(&new, Bound::Unbounded, Bound::Unbounded), ["new"]);
         drop(new);
         assert_eq!(keys(&home.open().unwrap(), Bound::Unbounded, Bound::Unbounded), ["new"]);
+    }
+
+    /// A home with one flushed key, and the names of its folders.
+    fn home_with_state(root: &Path) -> RocksHome {
+        let home = RocksHome::new(root.join("member").join("db"));
+        let engine = home.open().unwrap();
+        put(&engine, Family::Revisions, "old", "1");
+        engine.flush().unwrap();
+        home
+    }
+
+    fn folders(home: &RocksHome) -> Vec<String> {
+        let mut names: Vec<String> = home
+            .folders()
+            .unwrap()
+            .iter()
+            .map(|path| path.file_name().unwrap().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_crash_before_the_switch_leaves_the_old_state() {
+        let root = tempfile::tempdir().unwrap();
+        let home = home_with_state(root.path());
+        let mut staging = home.stage().unwrap();
+        staging.write("MANIFEST-000001", 0, b"half").unwrap();
+        std::mem::forget(staging); // the process dies: nothing is tidied up
+        fs::write(home.root.join("CURRENT.new"), "2\n").unwrap();
+        assert_eq!(folders(&home), ["000001", "000002"]);
+        assert_eq!(keys(&home.open().unwrap(), Bound::Unbounded, Bound::Unbounded), ["old"]);
+        assert_eq!(folders(&home), ["000001"]);
+    }
+
+    #[test]
+    fn a_crash_after_the_switch_leaves_the_new_state() {
+        let root = tempfile::tempdir().unwrap();
+        let home = home_with_state(root.path());
+        let second = RocksEngine::open(home.generation(2), home.root.join("checkpoints")).unwrap();
+        drop(second);
+        home.set_current(2).unwrap();
+        assert_eq!(keys(&home.open().unwrap(), Bound::Unbounded, Bound::Unbounded), Vec::<String>::new());
+        assert_eq!(folders(&home), ["000002"]);
+    }
+
+    #[test]
+    fn a_checkpoint_that_cannot_be_opened_leaves_the_old_state() {
+        let root = tempfile::tempdir().unwrap();
+        let home = home_with_state(root.path());
+        let mut staging = home.stage().unwrap();
+        staging.write("CURRENT", 0, b"MANIFEST-000009\n").unwrap();
+        assert!(staging.commit().is_err());
+        assert_eq!(keys(&home.open().unwrap(), Bound::Unbounded, Bound::Unbounded), ["old"]);
+    }
+
+    #[test]
+    fn a_home_that_does_not_say_which_generation_counts_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let home = home_with_state(root.path());
+        let current = home.root.join(CURRENT);
+        for text in ["x\n", "", "2\n", "-1\n"] {
+            fs::write(&current, text).unwrap();
+            assert!(home.open().is_err(), "{text:?}");
+        }
+        fs::remove_file(&current).unwrap();
+        let error = home.open().err().unwrap();
+        assert!(error.to_string().contains("CURRENT is missing"), "{error}");
+        fs::write(&current, "1\n").unwrap();
+        assert_eq!(keys(&home.open().unwrap(), Bound::Unbounded, Bound::Unbounded), ["old"]);
+    }
+
+    #[test]
+    fn a_checkpoint_is_as_of_its_moment_and_gives_its_space_back() {
+        let root = tempfile::tempdir().unwrap();
+        let home = home_with_state(root.path());
+        let engine = home.open().unwrap();
+        let checkpoint = engine.checkpoint().unwrap();
+        let directory = home.root.join("checkpoints").join("000000");
+        assert!(directory.exists());
+        let (name, size) = checkpoint.files().into_iter().find(|(name, _)| name.ends_with(".sst")).unwrap();
+        assert_eq!(checkpoint.read(&name, size - 8, 100).unwrap().len(), 8);
+        assert!(checkpoint.read("absent", 0, 1).is_err());
+        drop(checkpoint);
+        assert!(!directory.exists());
+    }
+
+    #[test]
+    fn a_flush_in_the_background_ends() {
+        let root = tempfile::tempdir().unwrap();
+        let home = home_with_state(root.path());
+        let engine = home.open().unwrap();
+        put(&engine, Family::Meta, "k", "v");
+        engine.begin_flush().unwrap();
+        assert_eq!(engine.unflushed_bytes(), 0);
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while engine.is_flushing().unwrap() {
+            assert!(Instant::now() < deadline, "the flush does not end");
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn space_is_given_back() {
+        let root = tempfile::tempdir().unwrap();
+        let engine = RocksHome::new(root.path()).open().unwrap();
+        let mut batch = Batch::default();
+        for i in 0..2000u32 {
+            let noise: Vec<u8> =
+                (0..1000u32).map(|j| (i.wrapping_mul(2654435761) >> (j % 24)) as u8 ^ j as u8).collect();
+            batch.put(Family::Revisions, i.to_be_bytes().to_vec(), noise);
+        }
+        engine.write(batch).unwrap();
+        engine.flush().unwrap();
+        engine.reclaim().unwrap();
+        let before = engine.size();
+        let mut batch = Batch::default();
+        for i in 0..2000u32 {
+            batch.delete(Family::Revisions, i.to_be_bytes().to_vec());
+        }
+        engine.write(batch).unwrap();
+        engine.flush().unwrap();
+        engine.reclaim().unwrap();
+        let after = engine.size();
+        assert!(after.total_bytes < before.total_bytes / 2, "{before:?} {after:?}");
+        assert!(after.in_use_bytes < before.in_use_bytes / 2, "{before:?} {after:?}");
     }
 
     #[test]

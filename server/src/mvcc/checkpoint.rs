@@ -6,11 +6,17 @@
 //! start applies `revisions` from `indexed_revision` on to it, and an entry ignores what it has.
 
 use super::Writer;
-use super::index::{Fate, encode_entry};
+use super::index::{Fate, Interest, encode_entry};
 use super::store::released;
 use crate::engine::layout::{self, meta};
 use crate::engine::{Batch, Engine, EngineError, Family};
 use crate::limits;
+
+/// Entries that one slice looks at. Few in tests, so that much can come between two slices.
+const SLICE_KEYS: usize = if cfg!(test) { 7 } else { limits::CHECKPOINT_SLICE_KEYS };
+
+/// Unflushed bytes at which a flush is due. Few in tests.
+const DUE_BYTES: u64 = if cfg!(test) { 2_000 } else { limits::FLUSH_BYTES };
 use bytes::Bytes;
 
 /// The state of the index checkpoint and the flush that follows it.
@@ -54,7 +60,7 @@ impl Writer {
         }
         match &self.checkpoint.phase {
             Phase::Idle => {
-                if engine.unflushed_bytes() >= limits::FLUSH_BYTES {
+                if engine.unflushed_bytes() >= DUE_BYTES {
                     self.checkpoint.phase = Phase::Writing { revision: self.run.revision, cursor: Vec::new() };
                 }
                 Ok(false)
@@ -107,7 +113,7 @@ impl Writer {
             return Ok(false);
         }
         let mut batch = Batch::default();
-        let next = self.shared.state.write().tree.sweep(cursor, limits::CHECKPOINT_SLICE_KEYS, &mut |key, entry| {
+        let next = self.shared.state.write().tree.sweep(cursor, Interest::Dirty, SLICE_KEYS, &mut |key, entry| {
             if entry.is_dirty() {
                 batch.put(Family::Index, key.to_vec(), encode_entry(entry));
                 entry.set_dirty(false);

@@ -15,13 +15,22 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::hash::HashWalk;
-use super::index::{Fate, Tree};
-use super::read::ReadError;
+use super::index::{Fate, Interest, Tree};
 use super::store::released;
 use super::{Revision, Writer};
 use crate::engine::layout::{self, meta};
 use crate::engine::{Batch, Engine, EngineError, Family};
 use crate::limits;
+
+/// Revisions that one slice removes. Small in tests, like the other slices, so that much can come
+/// between two of them.
+const SLICE_REVISIONS: usize = if cfg!(test) { 3 } else { limits::COMPACTION_SLICE_REVISIONS };
+
+/// Keys that one slice looks at.
+const SLICE_KEYS: usize = if cfg!(test) { 7 } else { limits::COMPACTION_SLICE_KEYS };
+
+/// Bytes of history that one slice hashes.
+const SLICE_BYTES: usize = if cfg!(test) { 100 } else { limits::HASH_SLICE_BYTES };
 
 /// What is left to do of compactions.
 #[derive(Default)]
@@ -47,6 +56,8 @@ enum Phase {
     Hashing(HashWalk),
     /// Walking the index from this key on.
     Sweeping(Vec<u8>),
+    /// The index is swept; what was found is being buried.
+    Ending,
 }
 
 enum Grave {
@@ -93,7 +104,7 @@ impl Compaction {
     /// Removes from the engine a slice of what is out of the index.
     pub(super) fn bury(&mut self, engine: &dyn Engine) -> Result<(), EngineError> {
         let mut batch = Batch::default();
-        for grave in self.graves.drain(..self.graves.len().min(limits::COMPACTION_SLICE_REVISIONS)) {
+        for grave in self.graves.drain(..self.graves.len().min(SLICE_REVISIONS)) {
             match grave {
                 Grave::Revision(revision) => {
                     batch.delete(Family::Revisions, Bytes::copy_from_slice(&revision.to_bytes()));
@@ -106,7 +117,7 @@ impl Compaction {
 
     /// Takes what a compaction at `at` drops out of a slice of the index. Returns where to go on.
     fn sweep(&mut self, tree: &mut Tree, from: &[u8], at: i64, dead: &mut Vec<Revision>) -> Option<Vec<u8>> {
-        tree.sweep(from, limits::COMPACTION_SLICE_KEYS, &mut |key, entry| {
+        tree.sweep(from, Interest::History, SLICE_KEYS, &mut |key, entry| {
             let is_gone = entry.has_history() && entry.compact(at, dead);
             self.graves.extend(dead.drain(..).map(Grave::Revision));
             if is_gone {
@@ -134,13 +145,13 @@ impl Writer {
             Phase::Waiting => {
                 if shared.pins.allow_compaction(at) {
                     compaction.phase = match round.before {
-                        Some(before) => Phase::Hashing(HashWalk::new(&shared, at, before).map_err(into_engine_error)?),
+                        Some(before) => Phase::Hashing(HashWalk::new(&shared, at, before)),
                         None => Phase::Sweeping(Vec::new()),
                     };
                 }
             }
             Phase::Hashing(walk) => {
-                if walk.step(&shared, &*engine, limits::HASH_SLICE_BYTES)?
+                if walk.step(&shared, &*engine, SLICE_BYTES)?
                     && let Phase::Hashing(walk) = std::mem::replace(&mut compaction.phase, Phase::Sweeping(Vec::new()))
                 {
                     let mut hashes = shared.hashes.lock();
@@ -155,17 +166,15 @@ impl Writer {
                 let next = compaction.sweep(&mut shared.state.write().tree, &from, at, &mut Vec::new());
                 match next {
                     Some(next) => compaction.phase = Phase::Sweeping(next),
-                    None => self.end_round(&*engine, at)?,
+                    None => compaction.phase = Phase::Ending,
                 }
             }
+            Phase::Ending => self.end_round(&*engine, at)?,
         }
         Ok(!self.compaction.rounds.is_empty() || !self.compaction.is_buried())
     }
 
     fn end_round(&mut self, engine: &dyn Engine, at: i64) -> Result<(), EngineError> {
-        while !self.compaction.is_buried() {
-            self.compaction.bury(engine)?;
-        }
         let mut batch = Batch::default();
         batch.put(Family::Meta, meta::COMPACTION_FINISHED, layout::meta_i64(at));
         engine.write(batch)?;
@@ -173,12 +182,5 @@ impl Writer {
         self.compaction.rounds.pop_front();
         self.shared.finished.send_replace(at);
         Ok(())
-    }
-}
-
-fn into_engine_error(error: ReadError) -> EngineError {
-    match error {
-        ReadError::Engine(error) => error,
-        error @ (ReadError::Compacted | ReadError::FutureRevision) => EngineError(format!("hashing: {error}")),
     }
 }

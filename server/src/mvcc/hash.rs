@@ -7,10 +7,8 @@
 
 use std::ops::{Bound, ControlFlow};
 
-use mainstay_proto::KeyRange;
-
 use super::index::Visible;
-use super::read::{RangeOptions, ReadError, RunView};
+use super::read::ReadError;
 use super::store::{Shared, State};
 use super::{Revision, read, record};
 use crate::engine::{Engine, EngineError, Family};
@@ -32,9 +30,10 @@ pub struct HashKv {
 /// Hashes the history up to a revision, 0 for the current one.
 pub(super) fn hash_kv(shared: &Shared, revision: i64) -> Result<HashKv, ReadError> {
     loop {
-        let (engine, current, compacted) = {
+        let (engine, current, compacted, life) = {
             let state = shared.state.read();
-            (state.engine.clone().ok_or_else(super::store::released)?, state.published, state.compacted)
+            let engine = state.engine.clone().ok_or_else(super::store::released)?;
+            (engine, state.published, state.compacted, state.life)
         };
         let stored = shared.hashes.lock().iter().find(|hash| hash.hash_revision == revision).copied();
         if let Some(hash) = stored {
@@ -49,9 +48,12 @@ pub(super) fn hash_kv(shared: &Shared, revision: i64) -> Result<HashKv, ReadErro
         let at = if revision == 0 { current } else { revision };
         // Both the asked revision and the compacted one are looked up in the index on the way.
         let Some(_pin) = shared.pins.pin(compacted) else { continue };
-        let mut walk = HashWalk::new(shared, at, compacted)?;
+        let mut walk = HashWalk::new(shared, at, compacted);
         while !walk.step(shared, &*engine, limits::HASH_SLICE_BYTES)? {}
-        return Ok(HashKv { revision: current, ..walk.finish() });
+        // A snapshot that took the place of the state meanwhile was asked about the old history.
+        if shared.state.read().life == life {
+            return Ok(HashKv { revision: current, ..walk.finish() });
+        }
     }
 }
 
@@ -68,12 +70,11 @@ pub(super) struct HashWalk {
 
 impl HashWalk {
     /// Begins a hash of the history up to `at`, of which `compacted` has been compacted.
-    pub(super) fn new(shared: &Shared, at: i64, compacted: i64) -> Result<Self, ReadError> {
+    pub(super) fn new(shared: &Shared, at: i64, compacted: i64) -> Self {
         // etcd's rule "skip what compaction would drop" has an exception where it would drop
         // everything: then it hashes whatever is left, which is what the last compaction kept.
-        let is_empty = at < 1 || is_empty_at(shared, at)?;
-        let visible_at = if is_empty { compacted } else { at };
-        Ok(Self { crc: crc32c::crc32c(b"key"), next: Revision::default(), at, compacted, visible_at })
+        let visible_at = if read::is_empty_at(shared, at) { compacted } else { at };
+        Self { crc: crc32c::crc32c(b"key"), next: Revision::default(), at, compacted, visible_at }
     }
 
     /// Hashes about `max_bytes` more; whether that was the end.
@@ -129,13 +130,6 @@ impl HashWalk {
     pub(super) fn finish(self) -> HashKv {
         HashKv { hash: self.crc, compact_revision: self.compacted, hash_revision: self.at, revision: self.at }
     }
-}
-
-/// Whether there is no key at a revision, which need not be readable any more for others.
-fn is_empty_at(shared: &Shared, at: i64) -> Result<bool, ReadError> {
-    let options = RangeOptions { revision: at, count_only: true, ..RangeOptions::default() };
-    let view = RunView { revision: at, compacted: at, pending: &[] };
-    Ok(read::range(shared, &KeyRange::all(), &options, Some(&view))?.count == 0)
 }
 
 /// Whether a stored revision is the version of its key that is visible at `at`. A tombstone never

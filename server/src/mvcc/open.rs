@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::checkpoint::Checkpoint;
 use super::compact::Compaction;
-use super::index::{Cache, Changes, Tree, decode_entry};
+use super::index::{Builder, Cache, Changes, Tree, decode_entry};
 use super::store::{Shared, State};
 use super::write::Run;
 use super::{Revision, Writer, record};
@@ -131,19 +131,16 @@ fn load(engine: &dyn Engine) -> Result<Loaded, OpenError> {
 }
 
 fn load_index(engine: &dyn Engine) -> Result<Tree, OpenError> {
-    let mut tree = Tree::default();
+    let mut builder = Builder::default();
     let mut failure = None;
-    engine.scan(Family::Index, Bound::Unbounded, Bound::Unbounded, &mut |key, value| match decode_entry(value) {
-        Some(entry) => {
-            tree.push(key, entry);
-            ControlFlow::Continue(())
+    engine.scan(Family::Index, Bound::Unbounded, Bound::Unbounded, &mut |key, value| {
+        if decode_entry(value).is_some_and(|entry| builder.push(key, entry)) {
+            return ControlFlow::Continue(());
         }
-        None => {
-            failure = Some(OpenError::Damaged(format!("the index entry of key {:?}", String::from_utf8_lossy(key))));
-            ControlFlow::Break(())
-        }
+        failure = Some(OpenError::Damaged(format!("the index entry of key {:?}", String::from_utf8_lossy(key))));
+        ControlFlow::Break(())
     })?;
-    failure.map_or(Ok(tree), Err)
+    failure.map_or_else(|| Ok(builder.finish()), Err)
 }
 
 /// Adds the history after a revision to the index; returns the revision of the last record.

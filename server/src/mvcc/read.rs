@@ -11,11 +11,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use mainstay_proto::KeyRange;
 
-use super::index::{Interval, KeyRef, NO_SLOT, Visible};
+use super::index::{Entry, Interval, KeyRef, Visible};
 use super::store::{Pin, Shared, State, released};
 use super::{KeyValue, Revision, record};
 use crate::engine::{Engine, EngineError, Family};
 use crate::limits;
+
+/// Keys of one section under the lock. Few in tests, so that short ranges go on from slice to slice.
+const SLICE_KEYS: usize = if cfg!(test) { 7 } else { limits::INDEX_SLICE_KEYS };
 
 /// How to read a range.
 #[derive(Clone, Copy, Debug, Default)]
@@ -87,14 +90,11 @@ pub(super) fn range(
     options: &RangeOptions,
     run: Option<&RunView<'_>>,
 ) -> Result<RangeResult, ReadError> {
-    let end = range.end_exclusive();
-    let interval = Interval { from: range.key(), to: end.as_deref() };
     loop {
-        match attempt(shared, interval, range.is_single(), options, run)? {
-            Some(result) => return Ok(result),
-            // Overtaken by a compaction or a snapshot between two sections: the newest state is newer now.
-            None if options.revision <= 0 => {}
-            None => return Err(ReadError::Compacted),
+        match attempt(shared, range, options, run) {
+            Ok(result) => return Ok(result),
+            Err(Interrupted::Failed(error)) => return Err(error),
+            Err(Interrupted::Overtaken) => {}
         }
     }
 }
@@ -102,96 +102,260 @@ pub(super) fn range(
 /// The number of published keys.
 pub(super) fn key_count(shared: &Shared) -> u64 {
     let state = shared.state.read();
-    let everything = Interval { from: b"", to: None };
-    let growth = state.changes.growth_since(state.published, everything, usize::MAX).unwrap_or(0);
+    let growth = state.changes.growth_since(state.published, Interval::ALL, usize::MAX).unwrap_or(0);
     state.tree.live().saturating_add_signed(-growth)
 }
 
-/// Reads a range once; `None` if the state was compacted or replaced meanwhile.
+/// Whether there is a key at a revision, which must be pinned or belong to a round of compaction that
+/// has not begun to remove.
+pub(super) fn is_empty_at(shared: &Shared, at: i64) -> bool {
+    let mut from = Some(Vec::new());
+    let mut is_empty = true;
+    while let Some(start) = from.take().filter(|_| is_empty) {
+        let mut looked_at = 0;
+        shared.state.read().tree.scan(Interval { from: &start, to: None }, &mut |key, entry| {
+            if looked_at == SLICE_KEYS {
+                from = Some(key.to_vec());
+                return ControlFlow::Break(());
+            }
+            looked_at += 1;
+            is_empty = entry.at(at) == Visible::Nothing;
+            if is_empty { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        });
+    }
+    is_empty
+}
+
+/// Why an attempt to read did not end.
+enum Interrupted {
+    /// The state was replaced, or the newest revision compacted, between two sections: read again.
+    Overtaken,
+    Failed(ReadError),
+}
+
+impl From<EngineError> for Interrupted {
+    fn from(error: EngineError) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// Reads a range once.
 fn attempt(
     shared: &Shared,
-    interval: Interval<'_>,
-    is_single: bool,
+    range: &KeyRange,
     options: &RangeOptions,
     run: Option<&RunView<'_>>,
-) -> Result<Option<RangeResult>, ReadError> {
-    let mut state = shared.state.read();
+) -> Result<RangeResult, Interrupted> {
+    let state = shared.state.read();
     if state.engine.is_none() {
         return Err(released().into());
     }
-    let life = state.life;
     let (current, compacted) = run.map_or((state.published, state.compacted), |run| (run.revision, run.compacted));
     let at = if options.revision <= 0 { current } else { options.revision };
     if at > current {
-        return Err(ReadError::FutureRevision);
+        return Err(Interrupted::Failed(ReadError::FutureRevision));
     }
     if at < compacted {
-        return Err(ReadError::Compacted);
+        return Err(Interrupted::Failed(ReadError::Compacted));
     }
-
-    let limit = usize::try_from(options.limit).ok().filter(|limit| *limit > 0).unwrap_or(usize::MAX);
-    let mut pin: Option<Pin<'_>> = None;
-    let mut kvs: Vec<KeyValue> = Vec::new();
-    let mut counted: Option<i64> = None;
-    let mut walked: i64 = 0;
-    let mut from = interval.from.to_vec();
-    let wants_records = !options.count_only;
-    loop {
-        // Records first; the count is known when they reach the end. Else it follows from the
-        // tree where that is short, and from walking on where it is not.
-        let mut slice = Slice::default();
-        let rest = Interval { from: &from, to: interval.to };
-        if wants_records && kvs.len() < limit {
-            let max = (limit - kvs.len()).min(limits::INDEX_SLICE_KEYS);
-            slice.take(&state, rest, is_single, at, max, options.keys_only, run);
-        } else {
-            counted = count_at(&state, interval, at);
-            if counted.is_none() {
-                walked += slice.count(&state, rest, at);
-            }
-        }
-        let engine = slice.has_cold().then(|| state.engine.clone()).flatten();
-        drop(state);
-
-        let is_done = counted.is_some() || slice.next.is_none();
-        if pin.is_none() && run.is_none() && (!is_done || engine.is_some()) {
-            pin = shared.pins.pin(at);
-            if pin.is_none() {
-                return Ok(None);
-            }
-        }
-        if wants_records {
-            let is_small = kvs.len() + slice.found.len() <= limits::INDEX_SLICE_KEYS;
-            slice.resolve(shared, engine, options.keys_only, is_small, &mut kvs)?;
-        }
-        match slice.next {
-            Some(next) if !is_done => from = next,
-            _ => break,
-        }
-        state = shared.state.read();
-        if state.life != life {
-            return Ok(None);
-        }
-    }
-    let count = counted.unwrap_or_else(|| kvs.len() as i64 + walked);
-    Ok(Some(RangeResult { kvs, count, revision: current }))
+    let reading = Reading { shared, options, run, at };
+    let (kvs, count) = if range.is_single() {
+        reading.single(state, range.key())?
+    } else {
+        let end = range.end_exclusive();
+        reading.interval(state, Interval { from: range.key(), to: end.as_deref() })?
+    };
+    Ok(RangeResult { kvs, count, revision: current })
 }
 
-/// The number of keys at a revision, where it is found without a walk.
-fn count_at(state: &State, interval: Interval<'_>, at: i64) -> Option<i64> {
-    if interval.to.is_some_and(|to| to <= interval.from) {
-        return Some(0);
+/// A read under way.
+struct Reading<'a> {
+    shared: &'a Shared,
+    options: &'a RangeOptions,
+    run: Option<&'a RunView<'a>>,
+    /// The revision that is read.
+    at: i64,
+}
+
+type StateGuard<'a> = parking_lot::RwLockReadGuard<'a, State>;
+
+impl<'a> Reading<'a> {
+    /// The record of one key, and how many there are.
+    fn single(&self, state: StateGuard<'a>, key: &[u8]) -> Result<(Vec<KeyValue>, i64), Interrupted> {
+        let mut slice = Slice::default();
+        if let Some(entry) = state.tree.get(key) {
+            self.visit(&state, KeyRef::whole(key), entry, &mut slice);
+        }
+        let engine = slice.engine_of(&state);
+        drop(state);
+        let _pin = if engine.is_some() { self.pin()? } else { None };
+        let mut kvs = Vec::new();
+        let count = slice.count;
+        self.resolve(slice, engine, &mut kvs)?;
+        Ok((kvs, count))
     }
-    let now = state.tree.count(interval) as i64;
-    let steps_max = usize::try_from(now).unwrap_or(0).saturating_add(limits::INDEX_SLICE_KEYS);
-    Some(now - state.changes.growth_since(at, interval, steps_max)?)
+
+    /// The records of an interval up to the limit, and how many there are without it.
+    fn interval(&self, mut state: StateGuard<'a>, interval: Interval<'_>) -> Result<(Vec<KeyValue>, i64), Interrupted> {
+        let life = state.life;
+        let limit = usize::try_from(self.options.limit).ok().filter(|limit| *limit > 0).unwrap_or(usize::MAX);
+        let mut pin = None;
+        let mut kvs = Vec::new();
+        let mut walked = 0;
+        let mut resumed_at: Option<Vec<u8>> = None;
+        loop {
+            let mut slice = Slice::default();
+            let rest = Interval { from: resumed_at.as_deref().unwrap_or(interval.from), to: interval.to };
+            let mut counted = None;
+            if !self.options.count_only && kvs.len() < limit {
+                self.take(&state, rest, limit - kvs.len(), &mut slice);
+            }
+            // At the end of the range all are counted. Before it, the number follows from the tree where
+            // that is short; where it is not, the walk goes on.
+            let has_all_records = self.options.count_only || kvs.len() + slice.found.len() >= limit;
+            let is_at_end = slice.is_taken && slice.next.is_none();
+            if has_all_records && !is_at_end {
+                counted = count_at(&state, interval, self.at);
+                if counted.is_none() && !slice.is_taken {
+                    self.walk(&state, rest, &mut slice);
+                }
+            }
+            let engine = slice.engine_of(&state);
+            drop(state);
+
+            let next = slice.next.take().filter(|_| counted.is_none());
+            if pin.is_none() && (next.is_some() || engine.is_some()) {
+                pin = self.pin()?;
+            }
+            walked += slice.count;
+            self.resolve(slice, engine, &mut kvs)?;
+            if next.is_none() {
+                return Ok((kvs, counted.unwrap_or(walked)));
+            }
+            resumed_at = next;
+            state = self.shared.state.read();
+            if state.life != life {
+                return Err(Interrupted::Overtaken);
+            }
+        }
+    }
+
+    /// Keeps the revision readable while the lock is not held. The writer's run has no need of it:
+    /// whoever compacts is the writer.
+    fn pin(&self) -> Result<Option<Pin<'_>>, Interrupted> {
+        if self.run.is_some() {
+            return Ok(None);
+        }
+        match self.shared.pins.pin(self.at) {
+            Some(pin) => Ok(Some(pin)),
+            None if self.options.revision <= 0 => Err(Interrupted::Overtaken),
+            None => Err(Interrupted::Failed(ReadError::Compacted)),
+        }
+    }
+
+    /// Takes up to `max` records, looking at a bounded number of keys.
+    fn take(&self, state: &State, interval: Interval<'_>, max: usize, slice: &mut Slice) {
+        slice.is_taken = true;
+        let mut looked_at = 0;
+        state.tree.scan(interval, &mut |key, entry| {
+            if looked_at == SLICE_KEYS || slice.found.len() == max {
+                slice.next = Some(key.to_vec());
+                return ControlFlow::Break(());
+            }
+            looked_at += 1;
+            self.visit(state, key, entry, slice);
+            ControlFlow::Continue(())
+        });
+    }
+
+    /// Counts a bounded number of keys.
+    fn walk(&self, state: &State, interval: Interval<'_>, slice: &mut Slice) {
+        let mut looked_at = 0;
+        state.tree.scan(interval, &mut |key, entry| {
+            if looked_at == SLICE_KEYS {
+                slice.next = Some(key.to_vec());
+                return ControlFlow::Break(());
+            }
+            looked_at += 1;
+            slice.count += i64::from(entry.at(self.at) != Visible::Nothing);
+            ControlFlow::Continue(())
+        });
+    }
+
+    /// Takes what is visible of one key.
+    fn visit(&self, state: &State, key: KeyRef<'_>, entry: &Entry, slice: &mut Slice) {
+        let visible = entry.at(self.at);
+        if visible == Visible::Nothing {
+            return;
+        }
+        slice.count += 1;
+        if self.options.count_only {
+            return;
+        }
+        let (revision, cached) = match visible {
+            Visible::Nothing => return,
+            Visible::Head if self.options.keys_only => {
+                slice.found.push(Found::Key(head_without_value(key, entry)));
+                return;
+            }
+            Visible::Head => (entry.revision(), state.cache.get(entry.slot(), entry.revision())),
+            Visible::Older(revision) => (revision, None),
+        };
+        match cached.or_else(|| self.run.and_then(|run| run.record(revision))) {
+            Some(record) => slice.found.push(Found::Record(record.clone())),
+            None => {
+                slice.cold.push(revision);
+                slice.found.push(Found::Cold);
+            }
+        }
+    }
+
+    /// Turns what was found into records, fetching what is not in memory.
+    fn resolve(
+        &self,
+        slice: Slice,
+        engine: Option<Arc<dyn Engine>>,
+        kvs: &mut Vec<KeyValue>,
+    ) -> Result<(), EngineError> {
+        let mut fetched = Vec::new();
+        if let Some(engine) = engine {
+            fetched = fetch(&*engine, &slice.cold)?;
+            let is_small = kvs.len() + slice.found.len() <= SLICE_KEYS;
+            warm(self.shared, &slice.cold, &fetched, is_small);
+        }
+        let mut fetched = fetched.into_iter();
+        kvs.reserve(slice.found.len());
+        for found in slice.found {
+            let record = match found {
+                Found::Key(kv) => {
+                    kvs.push(kv);
+                    continue;
+                }
+                Found::Record(record) => Some(record),
+                Found::Cold => fetched.next(),
+            };
+            let record = record.ok_or_else(released)?;
+            let mut kv = record::key_value(&record).map_err(|error| EngineError(error.to_string()))?;
+            if self.options.keys_only {
+                (kv.value, kv.lease) = (Bytes::new(), 0);
+                kv.key = Bytes::copy_from_slice(&kv.key); // or it would hold the whole record
+            }
+            kvs.push(kv);
+        }
+        Ok(())
+    }
 }
 
 /// What one section under the lock found.
 #[derive(Default)]
 struct Slice {
     found: Vec<Found>,
+    /// Records that are not in memory.
     cold: Vec<Revision>,
+    /// The keys that are visible.
+    count: i64,
+    /// Whether records were looked for.
+    is_taken: bool,
     /// Where the next section goes on; `None` at the end of the range.
     next: Option<Vec<u8>>,
 }
@@ -201,127 +365,28 @@ enum Found {
     /// To be fetched, in the order of `Slice::cold`.
     Cold,
     /// All that was asked for is in the index.
-    Keys(KeyValue),
+    Key(KeyValue),
 }
 
 impl Slice {
-    fn has_cold(&self) -> bool {
-        !self.cold.is_empty()
-    }
-
-    /// Takes up to `max` records, looking at a bounded number of keys.
-    #[expect(clippy::too_many_arguments, reason = "one call site; a struct of these would only rename them")]
-    fn take(
-        &mut self,
-        state: &State,
-        interval: Interval<'_>,
-        is_single: bool,
-        at: i64,
-        max: usize,
-        keys_only: bool,
-        run: Option<&RunView<'_>>,
-    ) {
-        let mut visit = |key: KeyRef<'_>, entry: &super::index::Entry| {
-            let found = match entry.at(at) {
-                Visible::Nothing => return,
-                Visible::Head if keys_only => Found::Keys(head_without_value(key, entry)),
-                Visible::Head => {
-                    let revision = entry.revision();
-                    let cached = if entry.slot() == NO_SLOT { None } else { state.cache.get(entry.slot(), revision) };
-                    self.found_at(revision, cached, run)
-                }
-                Visible::Older(revision) => self.found_at(revision, None, run),
-            };
-            self.found.push(found);
-        };
-        if is_single {
-            if let Some(entry) = state.tree.get(interval.from) {
-                visit(KeyRef::whole(interval.from), entry);
-            }
-            return;
-        }
-        let mut looked_at = 0;
-        let mut next = None;
-        let mut taken = 0;
-        state.tree.scan(interval, &mut |key, entry| {
-            if looked_at == limits::INDEX_SLICE_KEYS || taken == max {
-                next = Some(key.to_vec());
-                return ControlFlow::Break(());
-            }
-            looked_at += 1;
-            taken += usize::from(entry.at(at) != Visible::Nothing);
-            visit(key, entry);
-            ControlFlow::Continue(())
-        });
-        self.next = next;
-    }
-
-    fn found_at(&mut self, revision: Revision, cached: Option<&Bytes>, run: Option<&RunView<'_>>) -> Found {
-        match cached.or_else(|| run.and_then(|run| run.record(revision))) {
-            Some(record) => Found::Record(record.clone()),
-            None => {
-                self.cold.push(revision);
-                Found::Cold
-            }
-        }
-    }
-
-    /// Counts a bounded number of keys.
-    fn count(&mut self, state: &State, interval: Interval<'_>, at: i64) -> i64 {
-        let (mut looked_at, mut count) = (0, 0);
-        state.tree.scan(interval, &mut |key, entry| {
-            if looked_at == limits::INDEX_SLICE_KEYS {
-                self.next = Some(key.to_vec());
-                return ControlFlow::Break(());
-            }
-            looked_at += 1;
-            count += i64::from(entry.at(at) != Visible::Nothing);
-            ControlFlow::Continue(())
-        });
-        count
-    }
-
-    /// Turns what was found into records, fetching what is not in memory.
-    fn resolve(
-        &mut self,
-        shared: &Shared,
-        engine: Option<Arc<dyn Engine>>,
-        keys_only: bool,
-        is_small: bool,
-        kvs: &mut Vec<KeyValue>,
-    ) -> Result<(), EngineError> {
-        let fetched = match engine {
-            Some(engine) => fetch(&*engine, &self.cold)?,
-            None => Vec::new(),
-        };
-        if !fetched.is_empty() {
-            warm(shared, &self.cold, &fetched, is_small);
-        }
-        let mut fetched = fetched.into_iter();
-        kvs.reserve(self.found.len());
-        for found in self.found.drain(..) {
-            let record = match found {
-                Found::Keys(kv) => {
-                    kvs.push(kv);
-                    continue;
-                }
-                Found::Record(record) => Some(record),
-                Found::Cold => fetched.next(),
-            };
-            let record = record.ok_or_else(released)?;
-            let mut kv = record::key_value(&record).map_err(|error| EngineError(error.to_string()))?;
-            if keys_only {
-                (kv.value, kv.lease) = (Bytes::new(), 0);
-                kv.key = Bytes::copy_from_slice(&kv.key);
-            }
-            kvs.push(kv);
-        }
-        Ok(())
+    /// The engine, if something has to be fetched from it.
+    fn engine_of(&self, state: &State) -> Option<Arc<dyn Engine>> {
+        if self.cold.is_empty() { None } else { state.engine.clone() }
     }
 }
 
+/// The number of keys at a revision, where it is found without a walk.
+fn count_at(state: &State, interval: Interval<'_>, at: i64) -> Option<i64> {
+    if interval.is_empty() {
+        return Some(0);
+    }
+    let now = state.tree.count(interval) as i64;
+    let steps_max = usize::try_from(now).unwrap_or(0).saturating_add(SLICE_KEYS);
+    Some(now - state.changes.growth_since(at, interval, steps_max)?)
+}
+
 /// A record without value and lease, from the index alone.
-fn head_without_value(key: KeyRef<'_>, entry: &super::index::Entry) -> KeyValue {
+fn head_without_value(key: KeyRef<'_>, entry: &Entry) -> KeyValue {
     let (create_revision, version) = entry.head().map_or((0, 0), |head| (head.create, head.version));
     KeyValue {
         key: key.to_vec().into(),
@@ -334,6 +399,10 @@ fn head_without_value(key: KeyRef<'_>, entry: &super::index::Entry) -> KeyValue 
 
 /// Fetches records; every one of them must be there.
 pub(super) fn fetch(engine: &dyn Engine, revisions: &[Revision]) -> Result<Vec<Bytes>, EngineError> {
+    if let [revision] = revisions {
+        let missing = || EngineError(format!("revision {revision:?} is in the index but not stored"));
+        return Ok(vec![engine.get(Family::Revisions, &revision.to_bytes())?.ok_or_else(missing)?]);
+    }
     let keys: Vec<Bytes> = revisions.iter().map(|revision| Bytes::copy_from_slice(&revision.to_bytes())).collect();
     let records = engine.multi_get(Family::Revisions, &keys)?;
     let missing = |i: usize| EngineError(format!("revision {:?} is in the index but not stored", revisions[i]));

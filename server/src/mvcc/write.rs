@@ -7,7 +7,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use mainstay_proto::KeyRange;
 
 use super::checkpoint::Checkpoint;
@@ -19,6 +19,9 @@ use super::store::{Shared, Store, released};
 use super::{Event, KeyValue, Revision, record};
 use crate::engine::layout::{self, meta};
 use crate::engine::{Batch, Engine, EngineError, Family};
+
+/// Keys of records that are given memory together.
+const KEYS_AT_ONCE: usize = 64;
 
 /// The writer of the state; there is one.
 pub struct Writer {
@@ -39,6 +42,8 @@ pub(super) struct Run {
     /// Compactions of this run, each with the one before it.
     pub(super) compactions: Vec<(i64, i64)>,
     pub(super) batch: Batch,
+    /// Memory for the keys of the records, shared by many.
+    keys: BytesMut,
     /// The records, oldest first.
     pub(super) pending: Vec<Pending>,
     pub(super) events: Vec<Arc<RevisionEvents>>,
@@ -52,6 +57,7 @@ impl Run {
             compacted,
             compactions: Vec::new(),
             batch: Batch::default(),
+            keys: BytesMut::new(),
             pending: Vec::new(),
             events: Vec::new(),
         }
@@ -155,7 +161,7 @@ impl Writer {
     /// Visits the live keys that have a lease.
     pub fn for_each_leased(&self, visit: &mut dyn FnMut(&[u8], i64)) {
         let state = self.shared.state.read();
-        state.tree.scan(Interval { from: b"", to: None }, &mut |key, entry| {
+        state.tree.scan(Interval::ALL, &mut |key, entry| {
             if let Some(head) = entry.head().filter(|head| head.lease != 0) {
                 visit(&key.to_vec(), head.lease);
             }
@@ -255,7 +261,11 @@ impl WriteTxn<'_> {
         let event = record::event(revision, &record).map_err(|error| EngineError(error.to_string()))?;
         self.events.push(event);
         let run = &mut self.writer.run;
-        run.batch.put(Family::Revisions, Bytes::copy_from_slice(&revision.to_bytes()), record.clone());
+        if run.keys.capacity() < layout::REVISION_KEY_LEN {
+            run.keys = BytesMut::with_capacity(KEYS_AT_ONCE * layout::REVISION_KEY_LEN);
+        }
+        run.keys.extend_from_slice(&revision.to_bytes());
+        run.batch.put(Family::Revisions, run.keys.split().freeze(), record.clone());
         run.pending.push(Pending { revision, slot, record });
         Ok(())
     }

@@ -4,6 +4,8 @@
 mod cache;
 mod changes;
 mod entry;
+mod keys;
+mod leaf;
 mod stored;
 mod tree;
 
@@ -11,4 +13,4 @@ pub(crate) use cache::Cache;
 pub(crate) use changes::Changes;
 pub(crate) use entry::{Entry, Head, NO_SLOT, Visible};
 pub(crate) use stored::{decode_entry, encode_entry};
-pub(crate) use tree::{Fate, Interval, KeyRef, Tree};
+pub(crate) use tree::{Builder, Fate, Interest, Interval, KeyRef, Tree};

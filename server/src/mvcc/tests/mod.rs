@@ -1,8 +1,11 @@
 //! Tests of the store as a whole.
 
+mod concurrent;
 mod hash;
 mod model;
 mod property;
+#[cfg(not(madsim))]
+mod rocks;
 mod table;
 
 use std::sync::Arc;

@@ -19,6 +19,8 @@ enum Step {
     /// Some slices of background removal.
     Slices(usize),
     Flush,
+    /// Some slices of a flush in the background, if one is due.
+    MaybeFlush(usize),
     /// A crash that keeps this share of the unflushed batches.
     Crash(u8),
     /// Reopening as after a snapshot.
@@ -72,6 +74,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (-1i64..15).prop_map(Step::Compact),
         3 => (1usize..4).prop_map(Step::Slices),
         1 => Just(Step::Flush),
+        3 => (1usize..4).prop_map(Step::MaybeFlush),
         1 => any::<u8>().prop_map(Step::Crash),
         1 => Just(Step::Reopen),
         6 => (range(), options()).prop_map(|(range, options)| Step::Read(range, options)),
@@ -147,9 +150,7 @@ impl World {
                 Op::Read(range, options) => {
                     let options = absolute(options, seen.revision);
                     assert_eq!(refusal(txn.range(range, &options)), seen.range(range, &options));
-                    let first = seen.live(seen.revision).into_values().next();
                     assert_eq!(txn.get(range.key()).unwrap(), seen.live(seen.revision).remove(range.key()));
-                    drop(first);
                 }
             }
         }
@@ -158,11 +159,9 @@ impl World {
     }
 
     fn crash(&mut self, share: u8) {
-        let unflushed = self.home.clone();
-        // Batches of checkpoints and removals are in between; which model it is, the revision and
-        // the watermark tell.
-        let all = usize::from(share) * 40 / 255;
-        unflushed.crash_keeping(all);
+        // Batches of checkpoints and removals are among those that survive, so the number of batches
+        // does not tell which state it is; its revision and its watermark do.
+        self.home.crash_keeping(usize::from(share) / 6);
         self.writer.release();
         self.writer.reopen(self.home.open().unwrap()).unwrap();
         let (revision, compacted) = (self.store.revision(), self.store.compact_revision());
@@ -266,6 +265,13 @@ fn check_history(steps: &[Step]) {
             Step::Flush => {
                 world.writer.maybe_flush(true).unwrap();
                 world.past = vec![world.model.clone()];
+            }
+            Step::MaybeFlush(count) => {
+                for _ in 0..*count {
+                    if world.writer.maybe_flush(false).unwrap() {
+                        world.past = vec![world.model.clone()];
+                    }
+                }
             }
             Step::Crash(share) => world.crash(*share),
             Step::Reopen => {

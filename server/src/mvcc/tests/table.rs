@@ -152,7 +152,7 @@ fn leases_are_told_of_and_left_out_of_keys() {
 #[test]
 fn long_ranges_go_on_from_slice_to_slice() {
     let mut writer = new_writer();
-    let total = 2 * crate::limits::INDEX_SLICE_KEYS + 10;
+    let total = 2_010;
     for i in 0..total {
         let mut txn = writer.begin();
         txn.put(format!("k{i:06}").into(), bytes("v"), 0).unwrap();
