@@ -62,6 +62,7 @@ test-unit: setup ## tests beside the code, and the documentation's examples
 .PHONY: test-processes
 test-processes: setup $(if $(given),,test-binary) ## real processes: kill -9, lost quorum, restart, bad flags
 	@MAINSTAY_BIN="$(under_test)" $(CARGO) test --quiet --package mainstay-tests --test it -- --test-threads=1 --nocapture
+	@MAINSTAY_BIN="$(under_test)" $(CARGO) test --quiet --package mainstay-benches --test tiny
 
 .PHONY: test-compat
 test-compat: setup $(if $(given),,test-binary) ## etcd's own Go client and etcdctl against one member
@@ -76,8 +77,8 @@ sim: setup ## simulate one seed: make sim SEED=7
 	@scripts/sim.sh $(SEED)
 
 .PHONY: bench
-bench: build ## measure the release binary, one JSON line a run
-	@$(CARGO) run --release --quiet --package mainstay-benches -- $(ARGS)
+bench: setup $(if $(given),,build) ## measure mainstay and etcd side by side, one JSON line a run
+	@MAINSTAY_BIN="$(or $(given),$(target)/release/mainstay)" $(CARGO) run --release --quiet --package mainstay-benches -- $(ARGS)
 
 # ---- parts
 
