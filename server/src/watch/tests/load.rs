@@ -58,6 +58,7 @@ fn what_waits_for_a_stream_is_bounded_in_bytes() {
         let mut world = World::new(Bounds::STANDARD);
         let mut slow = world.hub.open_stream().await;
         slow.create(everything(0)).await;
+        drain(&mut slow, 1).await;
         for _ in 0..20 {
             world.put("k", vec![b'v'; 1 << 20]);
             world.commit().await;
@@ -113,8 +114,8 @@ fn a_long_journey_stalls_nobody() {
 #[test]
 fn history_is_read_once_for_all_who_lag() {
     run(async {
-        const WATCHERS: usize = 1_000;
-        const WRITES: i64 = 2_000;
+        const WATCHERS: usize = 300;
+        const WRITES: i64 = 1_000;
         let engine = Arc::new(Counting { engine: MemHome::new().open().unwrap(), scans: AtomicUsize::new(0) });
         let slices = Bounds { slice_bytes_min: 10_000, slice_bytes_max: 10_000, ..FORGETFUL };
         let mut world = World::on(Writer::open(engine.clone(), 1 << 20).unwrap(), slices);
@@ -146,11 +147,12 @@ fn while_the_store_is_away_watchers_wait() {
         let mut world = World::on(Writer::open(home.open().unwrap(), 1 << 20).unwrap(), FORGETFUL);
         let (mut live, mut past) = (world.hub.open_stream().await, world.hub.open_stream().await);
         live.create(WatchCreateRequest { prev_kv: true, ..everything(0) }).await;
+        drain(&mut live, 1).await;
         for _ in 0..3 {
             world.put("k", "v");
             world.commit().await;
         }
-        drain(&mut live, 3).await;
+        drain(&mut live, 2).await;
         world.writer.maybe_flush(true).unwrap();
         world.writer.release();
         past.create(everything(2)).await;
