@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use rand::rngs::StdRng;
-use rand::{Rng, RngCore, SeedableRng};
+use rand::{Rng, RngExt, SeedableRng};
 
 /// What every key begins with, so that a run disturbs nothing else and can be removed.
 pub const PREFIX: &str = "/mainstay-bench/";
@@ -13,7 +13,7 @@ pub fn key(number: u64) -> Bytes {
 }
 
 /// One client's choice of keys.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Chooser {
     random: StdRng,
     keys: u64,
