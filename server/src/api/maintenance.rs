@@ -16,7 +16,7 @@ use super::validate;
 use crate::command::command::Kind;
 use crate::command::outcome::Reply;
 use crate::engine::Size;
-use crate::raft;
+use crate::{env, raft};
 
 /// The release of etcd that this server answers as.
 pub const VERSION: &str = "3.7.1";
@@ -46,7 +46,8 @@ impl Maintenance for Services {
 
     async fn defragment(&self, _: Request<DefragmentRequest>) -> Result<Response<DefragmentResponse>, Status> {
         tracing::info!("starting defragment");
-        self.store.reclaim().map_err(|error| {
+        let store = self.store.clone();
+        env::blocking(move || store.reclaim()).await.map_err(|error| {
             tracing::warn!(%error, "failed to defragment");
             status::engine(&error)
         })?;
@@ -55,13 +56,15 @@ impl Maintenance for Services {
     }
 
     async fn hash(&self, _: Request<HashRequest>) -> Result<Response<HashResponse>, Status> {
-        let hash = self.store.hash()?;
+        let store = self.store.clone();
+        let hash = env::blocking(move || store.hash()).await?;
         Ok(Response::new(HashResponse { header: Some(self.header_now()), hash }))
     }
 
     async fn hash_kv(&self, request: Request<HashKvRequest>) -> Result<Response<HashKvResponse>, Status> {
         let revision = request.into_inner().revision;
-        let hashed = self.store.hash_kv(revision)?;
+        let store = self.store.clone();
+        let hashed = env::blocking(move || store.hash_kv(revision)).await?;
         Ok(Response::new(HashKvResponse {
             header: Some(self.header(hashed.revision)),
             hash: hashed.hash,

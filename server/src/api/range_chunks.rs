@@ -2,6 +2,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use mainstay_proto::KeyRange;
+use mainstay_proto::etcdserverpb::range_request::SortTarget;
 use mainstay_proto::etcdserverpb::{RangeRequest, RangeResponse, ResponseHeader};
 use prost::Message;
 
@@ -31,6 +32,9 @@ impl RangeChunks {
     pub(super) fn new(mut request: RangeRequest, target_bytes: usize) -> Self {
         let limit_left = if request.limit > 0 { request.limit } else { i64::MAX };
         request.limit = RANGE_STREAM_FIRST_CHUNK.min(limit_left);
+        // A chunk goes on behind the last key of the one before, so chunks are in key order. etcd 3.7.1 sorts
+        // each chunk where a target is given without an order, and then repeats keys and loses others.
+        request.sort_target = SortTarget::Key as i32;
         Self { request, limit_left, sent: 0, revision: None, target_bytes, done: false }
     }
 
