@@ -3,7 +3,7 @@
 //! It is the only file that knows every room. It knows no socket and no file: those come in as
 //! [`Storage`] and go out as routes, so that a simulation runs the same node.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,12 +36,15 @@ pub struct Storage {
     pub disk: Arc<dyn Disk>,
 }
 
+/// Finds the addresses behind a URL's host.
+pub type Resolve = Box<dyn Fn(&Url) -> BTreeSet<String> + Send>;
+
 /// What the surroundings add to a node: how its tasks run, how names resolve, who counts.
 pub struct Surroundings {
     /// Starts the owner of the log: a thread of its own, or a simulated task.
     pub run_log: Box<dyn FnOnce(LogTask) + Send>,
     /// The addresses behind a URL's host, to compare two ways to write one.
-    pub resolve: Box<dyn Fn(&Url) -> std::collections::BTreeSet<String> + Send>,
+    pub resolve: Resolve,
     /// Is told what the log's disk does.
     pub log_observer: Option<Arc<dyn Observer>>,
     /// Is told of every request.

@@ -207,7 +207,9 @@ impl Gateway {
                 let acknowledged = metrics.last_quorum_acked.map(|at| openraft::Instant::elapsed(&*at));
                 (alone || acknowledged.is_some_and(|ago| self.is_recent(ago))).then_some(leader)
             }
-            Some(leader) => self.heard_within(metrics.current_term, 2 * self.inner.options.election_timeout).then_some(leader),
+            Some(leader) => {
+                self.heard_within(metrics.current_term, 2 * self.inner.options.election_timeout).then_some(leader)
+            }
             None => None,
         };
         Status {
