@@ -36,7 +36,10 @@ fn no_acknowledged_write_is_lost(history: &History, state: &BTreeMap<String, &Ke
 /// A linearizable read returns nothing older than what was acknowledged before it, and nothing from the future.
 fn no_read_is_stale(history: &History) -> Result<(), String> {
     match history.reads.iter().find(|read| read.value < read.at_least || read.value > read.at_most) {
-        Some(read) => Err(format!("stale or impossible read: {read:?}")),
+        Some(read) => Err(format!(
+            "after {:?}, {} read {}: acknowledged was {}, begun was {}",
+            read.at, read.key, read.value, read.at_least, read.at_most
+        )),
         None => Ok(()),
     }
 }

@@ -149,11 +149,13 @@ async fn storm(handle: &Handle, members: &[Member], nodes: &[NodeHandle], until:
             let others = nodes.iter().enumerate().filter(|(index, _)| *index != victim).map(|(_, node)| node.id());
             let others: Vec<_> = others.collect();
             for other in &others {
-                net.disconnect2(nodes[victim].id(), *other);
+                net.clog_link(nodes[victim].id(), *other);
+                net.clog_link(*other, nodes[victim].id());
             }
             pause(500, 6000).await;
             for other in &others {
-                net.connect2(nodes[victim].id(), *other);
+                net.unclog_link(nodes[victim].id(), *other);
+                net.unclog_link(*other, nodes[victim].id());
             }
         }
     }
