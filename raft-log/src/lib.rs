@@ -6,7 +6,7 @@
 //!
 //! [`RaftLog`] is the handle, cheap to clone. [`LogTask`] is the one owner of the files: it drains
 //! its inbox, makes one write and one sync for everything that waits, then completes the callers
-//! in order. What it writes is described in `docs/format.md`, byte by byte.
+//! in order. What it writes is described in [`mod@format`], byte by byte.
 //!
 //! **Invariant:** what was acknowledged is found again after a crash, or the log refuses to open
 //! and names the file and the offset; nothing acknowledged is ever cut silently.
@@ -20,6 +20,9 @@
 mod batch;
 pub mod disk;
 mod error;
+pub mod format {
+    #![doc = include_str!("docs/format.md")]
+}
 mod index;
 mod ledger;
 mod log;

@@ -234,8 +234,8 @@ impl Scan {
         let mut rotten = None;
         for (nth, (segment, from)) in end.into_iter().chain(heads).enumerate() {
             let rest = Rest::survey(segment, from, next_batch)?;
-            if let Some(sector) = rest.later {
-                let (culprit, at) = end.unwrap_or((segment, from));
+            if let Some((sector, stamp)) = rest.later {
+                let (culprit, at) = self.missing_batch_place(end, ready, nth, sector.saturating_sub(stamp.place));
                 let what = format!(
                     "batch {next_batch} is not complete here, but a later one was begun in {} at offset {}",
                     segment.name(),
@@ -270,6 +270,24 @@ impl Scan {
         Ok(())
     }
 
+    /// Where the batch to come must have stood, given a later one: at the end of the log, or, where
+    /// that is not what the later one follows, at the head of the segment after it.
+    fn missing_batch_place<'a>(
+        &self,
+        end: Option<(&'a Arc<Segment>, u32)>,
+        ready: &'a [Arc<Segment>],
+        later_segment: usize,
+        later_begin: u32,
+    ) -> (&'a Arc<Segment>, u32) {
+        let first_ready = usize::from(end.is_some());
+        let follows_end = later_segment == 0 || later_segment == first_ready && later_begin == HEADER_SECTORS;
+        match (end, ready.first()) {
+            (Some(end), Some(_)) if follows_end => end,
+            (_, Some(head)) => (head, HEADER_SECTORS),
+            (end, None) => end.expect("a batch stands in some segment"),
+        }
+    }
+
     /// After a failed sync the system may hold pages that it takes for clean and that are not on
     /// disk; only writing them again makes the next sync mean something.
     fn write_last_batch_again(&self, segment: &Segment) -> Result<(), OpenError> {
@@ -293,7 +311,7 @@ impl Scan {
 /// What stands in a segment after its last complete batch.
 struct Rest {
     /// A sector of a batch after the one to come: the one to come was acknowledged.
-    later: Option<u32>,
+    later: Option<(u32, Stamp)>,
     /// The sectors of the batch to come, of which some are missing.
     unfinished: Option<Range<u32>>,
     /// Whether the first sector is neither written by us nor unwritten.
@@ -315,7 +333,9 @@ impl Rest {
                     continue;
                 }
                 match inspect(sector, position, sequence) {
-                    Sector::Own(stamp) if stamp.batch > next_batch => rest.later = rest.later.or(Some(position)),
+                    Sector::Own(stamp) if stamp.batch > next_batch => {
+                        rest.later = rest.later.or(Some((position, stamp)))
+                    }
                     Sector::Own(stamp) => rest.note(segment, from, position, stamp, next_batch)?,
                     Sector::Rotten if position == from => rest.rotten_begin = true,
                     Sector::Rotten | Sector::Unwritten => {}

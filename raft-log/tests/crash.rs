@@ -1,10 +1,16 @@
 //! Power failures: every acknowledged change is found again, and what is found was once there.
+//!
+//! A failing test has printed its seed last: `SEED=n cargo test -p mainstay-raft-log --test crash` repeats
+//! it, `SEEDS=20` tries twenty times as many.
+
+#![cfg(not(madsim))] // it brings its own runtime
+#![allow(clippy::unwrap_used)] // a test fails by panicking
 
 mod support;
 
 use mainstay_raft_log::OpenError;
 use mainstay_raft_log::disk::sim::SimMedium;
-use support::{Content, History, Step, block_on, open, small, steps};
+use support::{Content, History, Step, block_on, open, seeds, small, steps};
 
 /// Runs steps until power fails before the operation with this number, or to the end.
 async fn run_until(medium: &SimMedium, history: &mut History, steps: &[Step], operations: Option<u64>) {
@@ -34,7 +40,8 @@ fn script(seed: u64) -> Vec<Step> {
 
 #[test]
 fn power_may_fail_before_any_operation() {
-    for seed in 0..6 {
+    for seed in seeds(4) {
+        println!("SEED={seed}");
         let steps = script(seed);
         let whole = SimMedium::new(seed);
         block_on(run_until(&whole, &mut History::from(Content::default()), &steps, None));
@@ -57,7 +64,8 @@ fn power_may_fail_before_any_operation() {
 fn any_part_of_an_unsynced_batch_may_be_kept() {
     const ALL_BELOW: usize = 9;
     const SAMPLES: u64 = 1 << ALL_BELOW;
-    for seed in 10..13 {
+    for seed in seeds(2) {
+        println!("SEED={seed}");
         let steps = script(seed);
         let whole = SimMedium::new(seed);
         block_on(run_until(&whole, &mut History::from(Content::default()), &steps, None));
@@ -94,7 +102,8 @@ fn scrambled(number: u64) -> u64 {
 /// Life after life on one disk, with crashes, kills, clean ends and crashes while opening.
 #[test]
 fn many_lives() {
-    for seed in 0..150 {
+    for seed in seeds(60) {
+        println!("SEED={seed}");
         let medium = SimMedium::new(seed);
         block_on(async {
             let mut held = Content::default();

@@ -1,5 +1,8 @@
 //! Random operations against a plain map, across clean restarts and kills.
 
+#![cfg(not(madsim))] // it brings its own runtime
+#![allow(clippy::unwrap_used)] // a test fails by panicking
+
 mod support;
 
 use mainstay_raft_log::disk::sim::SimMedium;

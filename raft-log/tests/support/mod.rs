@@ -15,6 +15,15 @@ use mainstay_raft_log::{LogError, OpenError, Options, RaftLog, Record};
 use proptest::prelude::*;
 use tokio::task::JoinHandle;
 
+/// The seeds of a test. `SEED=n` tries that one alone, `SEEDS=n` so many times as many.
+pub(crate) fn seeds(count: u64) -> std::ops::Range<u64> {
+    let number = |name| std::env::var(name).ok().map(|value| value.parse::<u64>().expect("a number"));
+    match number("SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..count * number("SEEDS").unwrap_or(1),
+    }
+}
+
 /// Runs a test on one thread, so that it is the same each time.
 pub(crate) fn block_on<T>(test: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(test)
@@ -221,13 +230,12 @@ impl History {
 
     fn append(&mut self, log: &RaftLog, sizes: &[usize], new_term: bool) {
         self.term += u64::from(new_term);
-        let mut next = self.last().last().map_or(1, |(last, _)| last + 1);
+        let next = self.last().last().map_or(1, |(last, _)| last + 1);
         let mut records = Vec::new();
-        for size in sizes {
-            let record = record(next, self.term, *size);
-            self.then(|content| drop(content.records.insert(next, record.clone())));
+        for (index, size) in (next..).zip(sizes) {
+            let record = record(index, self.term, *size);
+            self.then(|content| drop(content.records.insert(index, record.clone())));
             records.push(record);
-            next += 1;
         }
         let state = self.states.len() - 1;
         let acknowledged = Arc::clone(&self.acknowledged);
