@@ -1,7 +1,8 @@
 //! Every key that is stored, byte for byte; the values are their rooms'.
 //!
 //! Integers are big-endian, so that the order of the bytes is the order of the numbers.
-//! The page `docs/storage-format.md` draws the whole.
+//!
+#![doc = include_str!("../docs/storage-format.md")]
 
 use bytes::{BufMut, Bytes, BytesMut};
 

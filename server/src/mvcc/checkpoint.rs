@@ -16,7 +16,7 @@ use crate::limits;
 const SLICE_KEYS: usize = if cfg!(test) { 7 } else { limits::CHECKPOINT_SLICE_KEYS };
 
 /// Unflushed bytes at which a flush is due. Few in tests.
-const DUE_BYTES: u64 = if cfg!(test) { 2_000 } else { limits::FLUSH_BYTES };
+const DUE_BYTES: u64 = if cfg!(test) { 500 } else { limits::FLUSH_BYTES };
 use bytes::Bytes;
 
 /// The state of the index checkpoint and the flush that follows it.

@@ -129,8 +129,10 @@ fn take_bytes<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], RecordError> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::super::tests::cases;
+    use super::*;
 
     fn kv() -> KeyValue {
         KeyValue { key: "k".into(), create_revision: 2, mod_revision: 300, version: 3, value: "v".into(), lease: -1 }
@@ -170,6 +172,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(cases(256))]
+
         #[test]
         fn what_was_encoded_is_decoded(
             key in prop::collection::vec(any::<u8>(), 1..40), create: i64, modified: i64, version: i64,

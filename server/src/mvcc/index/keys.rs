@@ -231,6 +231,7 @@ fn position(bytes: usize) -> u32 {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::super::tests::cases;
     use super::*;
 
     fn packed(keys: &[&[u8]]) -> Keys {
@@ -269,6 +270,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(cases(256))]
+
         #[test]
         fn they_behave_as_a_sorted_list(
             keys in prop::collection::btree_set(prop::collection::vec(0u8..3, 0..7), 1..30),

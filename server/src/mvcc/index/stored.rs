@@ -86,8 +86,10 @@ fn take(rest: &mut &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::super::super::tests::cases;
+    use super::*;
 
     fn at(main: i64, sub: i64) -> Revision {
         Revision { main, sub }
@@ -112,6 +114,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(cases(256))]
+
         #[test]
         fn what_was_encoded_is_decoded(
             changes in prop::collection::vec((1i64..1000, 0i64..3, any::<bool>(), any::<i64>()), 1..20)

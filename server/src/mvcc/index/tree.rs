@@ -455,6 +455,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::super::Revision;
+    use super::super::super::tests::cases;
     use super::*;
 
     #[derive(Clone, Debug)]
@@ -591,6 +592,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(cases(256))]
+
         #[test]
         fn the_tree_equals_an_ordered_map(steps in prop::collection::vec(step(), 1..300)) {
             let mut world = World::default();

@@ -12,10 +12,22 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use mainstay_proto::KeyRange;
+use proptest::test_runner::{Config as ProptestConfig, RngSeed};
 
 use super::*;
 use crate::engine::mem::MemHome;
 use crate::engine::{Engine, EngineHome};
+
+/// The same cases in every run; others with `PROPTEST_RNG_SEED=…`, more with `PROPTEST_CASES=…`.
+pub(super) fn cases(count: u32) -> ProptestConfig {
+    let given = ProptestConfig::default();
+    let rng_seed = match given.rng_seed {
+        RngSeed::Random => RngSeed::Fixed(1),
+        RngSeed::Fixed(seed) => RngSeed::Fixed(seed),
+    };
+    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { given.cases } else { count };
+    ProptestConfig { cases, rng_seed, failure_persistence: None, ..given }
+}
 
 const CACHE: u64 = 1 << 20;
 
