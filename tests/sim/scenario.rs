@@ -77,7 +77,8 @@ async fn simulate(seed: u64) -> Report {
     let mut work = Vec::new();
     for id in 0..CLIENTS {
         let node = client_node(&handle, id);
-        let (endpoints, recorder) = (endpoints.clone(), recorder.clone());
+        let (mut endpoints, recorder) = (endpoints.clone(), recorder.clone());
+        endpoints.rotate_left(id % MEMBERS); // so that every member serves somebody
         work.push(node.spawn(async move {
             let client = client(&endpoints);
             workload::run(id, CLIENTS, client, recorder, until).await;

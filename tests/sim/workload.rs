@@ -56,7 +56,9 @@ async fn read(clients: usize, client: &Client, recorder: &Recorder, start: Insta
     let writer = thread_rng().gen_range(0..clients);
     let key = format!("r/{writer}/{}", thread_rng().gen_range(0..REGISTERS));
     let at_least = recorder.with(|history| history.progress.get(&key).copied().unwrap_or_default().1);
-    if let Ok(found) = client.get(key.clone()).await {
+    // From any member, not only from one that also takes the writes: a member that is cut off must not answer.
+    let member = client.only(thread_rng().gen_range(0..client.endpoints().len()));
+    if let Ok(found) = member.get(key.clone()).await {
         let value = found.map_or(0, |kv| number(&kv.value));
         recorder.with(|history| {
             let at_most = history.progress.get(&key).copied().unwrap_or_default().0;
