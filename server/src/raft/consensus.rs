@@ -191,8 +191,10 @@ fn raft_config(options: &ConsensusOptions) -> openraft::Config {
     openraft::Config {
         cluster_name: format!("{:x}", options.cluster_id),
         heartbeat_interval: millis(options.heartbeat_interval),
-        election_timeout_min: millis(options.election_timeout),
-        election_timeout_max: 2 * millis(options.election_timeout),
+        // openraft waits for the leader's lease (the maximum) and then for a random time between the
+        // two: together one and a half to two election timeouts, the upper half of what etcd waits.
+        election_timeout_min: millis(options.election_timeout / 2),
+        election_timeout_max: millis(options.election_timeout),
         enable_pre_vote: Some(options.pre_vote),
         // A leader that comes back resumes its term without a new entry, and ReadIndex would then
         // answer from before the restart: it has to be elected anew.
