@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_raft_log::disk::sim::SimMedium;
+use mainstay_raft_log::disk::sim::{SimLatency, SimMedium};
 use mainstay_server::api::{Rpc, RpcKind, RpcObserver};
 use mainstay_server::config::{Config, Given, Invocation};
 use mainstay_server::engine::mem::MemHome;
@@ -29,6 +29,9 @@ fn ip(index: usize) -> String {
 impl Member {
     pub(crate) fn new(index: usize, size: usize, seed: u64) -> Self {
         let log = SimMedium::new(seed.wrapping_mul(31).wrapping_add(index as u64));
+        // A sync takes its time, so that there is something that was written and is not safe yet.
+        let millis = |from, to| Duration::from_millis(from)..=Duration::from_millis(to);
+        log.set_latency(SimLatency { sync: millis(1, 12), ..SimLatency::default() });
         Self { index, log, store: MemHome::new(), size }
     }
 

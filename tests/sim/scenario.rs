@@ -36,6 +36,7 @@ pub(crate) struct Report {
 #[derive(Clone, Copy, Debug, Default)]
 struct Faults {
     kills: u32,
+    power_cuts: u32,
     partitions: u32,
 }
 
@@ -43,13 +44,14 @@ impl fmt::Display for Report {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             formatter,
-            "seed {}: {} writes, {} acknowledged, {} reads, {} events, {} kills, {} partitions, revision {}, state {:08x}",
+            "seed {}: {} writes, {} acknowledged, {} reads, {} events, {} kills, {} power cuts, {} partitions, revision {}, state {:08x}",
             self.seed,
             self.writes,
             self.acknowledged,
             self.reads,
             self.events,
             self.faults.kills,
+            self.faults.power_cuts,
             self.faults.partitions,
             self.revision,
             self.checksum
@@ -132,35 +134,58 @@ fn client(endpoints: &[String]) -> Client {
         .expect("the endpoints of simulated members are well-formed")
 }
 
-/// Kills and cuts off members, one at a time, until the given moment; all are back when it returns.
+/// Kills members, cuts the power of all, or cuts one off, one thing at a time, until the given moment;
+/// everybody is back when it returns.
 async fn storm(handle: &Handle, members: &[Member], nodes: &[NodeHandle], until: Instant) -> Faults {
     let mut faults = Faults::default();
     while Instant::now() < until {
         pause(500, 4000).await;
         let victim = thread_rng().gen_range(0..members.len());
-        if thread_rng().gen_bool(0.5) {
-            faults.kills += 1;
-            handle.kill(nodes[victim].id());
-            members[victim].lose_unsynced();
-            pause(100, 4000).await;
-            handle.restart(nodes[victim].id());
-        } else {
-            faults.partitions += 1;
-            let net = NetSim::current();
-            let others = nodes.iter().enumerate().filter(|(index, _)| *index != victim).map(|(_, node)| node.id());
-            let others: Vec<_> = others.collect();
-            for other in &others {
-                net.clog_link(nodes[victim].id(), *other);
-                net.clog_link(*other, nodes[victim].id());
+        match thread_rng().gen_range(0..5u32) {
+            0 | 1 => {
+                faults.kills += 1;
+                crash(handle, members, nodes, &[victim]).await;
             }
-            pause(500, 6000).await;
-            for other in &others {
-                net.unclog_link(nodes[victim].id(), *other);
-                net.unclog_link(*other, nodes[victim].id());
+            2 => {
+                faults.power_cuts += 1;
+                crash(handle, members, nodes, &[0, 1, 2]).await;
+            }
+            _ => {
+                faults.partitions += 1;
+                cut_off(nodes, victim).await;
             }
         }
     }
     faults
+}
+
+/// Ends members at one moment, with what they had not synced, and starts them again.
+async fn crash(handle: &Handle, members: &[Member], nodes: &[NodeHandle], victims: &[usize]) {
+    for victim in victims {
+        handle.kill(nodes[*victim].id());
+        members[*victim].lose_unsynced();
+    }
+    pause(100, 4000).await;
+    for victim in victims {
+        handle.restart(nodes[*victim].id());
+    }
+}
+
+/// Silences every link between one member and the others, then opens them again. Clients still reach it.
+async fn cut_off(nodes: &[NodeHandle], victim: usize) {
+    let net = NetSim::current();
+    let victim_id = nodes[victim].id();
+    let others = nodes.iter().enumerate().filter(|(index, _)| *index != victim).map(|(_, node)| node.id());
+    let others: Vec<_> = others.collect();
+    for other in &others {
+        net.clog_link(victim_id, *other);
+        net.clog_link(*other, victim_id);
+    }
+    pause(500, 6000).await;
+    for other in &others {
+        net.unclog_link(victim_id, *other);
+        net.unclog_link(*other, victim_id);
+    }
 }
 
 async fn pause(from_ms: u64, to_ms: u64) {
