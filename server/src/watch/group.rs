@@ -81,7 +81,8 @@ mod tests {
     #[test]
     fn every_form_of_a_range_is_found() {
         let mut group = Group::default();
-        let ranges = [range(b"b", b""), range(b"a", b"c"), range(b"b", b"\0"), range(b"\0", b"\0"), range(b"b", b"b\0")];
+        let ranges =
+            [range(b"b", b""), range(b"a", b"c"), range(b"b", b"\0"), range(b"\0", b"\0"), range(b"b", b"b\0")];
         for (id, range) in ranges.iter().enumerate() {
             group.insert(range, WatcherKey(id as u64));
         }

@@ -11,13 +11,13 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::StreamKey;
 use super::bounds::Bounds;
 use super::catch_up::Plan;
 use super::mailbox::{Mailbox, Signal, mailbox};
 use super::stats::WatchStats;
 use super::stream::WatchStream;
 use super::watchers::Watchers;
-use super::StreamKey;
 use crate::env;
 use crate::limits;
 use crate::mvcc::{EventSlice, ReadError, RevisionEvents, Store};

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use mainstay_proto::etcdserverpb::WatchResponse;
 use tokio::sync::mpsc;
 
+use super::StreamKey;
 use super::bounds::Bounds;
 use super::delivery::{Delivery, Events};
 use super::stats::{self, WatchStats};
-use super::StreamKey;
 use crate::limits;
 
 /// The hub's end of a stream's mailbox.

@@ -7,11 +7,11 @@ use mainstay_proto::etcdserverpb::watch_request::RequestUnion;
 use mainstay_proto::etcdserverpb::{WatchCreateRequest, WatchRequest, WatchResponse};
 use mainstay_proto::mvccpb::event::EventType;
 
+use super::StreamKey;
 use super::delivery::{Delivery, Events, Recorded, header};
 use super::fragment;
 use super::hub::{Hub, HubMessage};
 use super::mailbox::MailboxReader;
-use super::StreamKey;
 use crate::limits;
 use crate::mvcc::{Event, KeyValue, ReadError};
 
@@ -150,6 +150,5 @@ impl WatchStream {
 
 /// Whether an event made its key, so that there is nothing before it.
 fn is_create(event: &Event) -> bool {
-    event.r#type == EventType::Put as i32
-        && event.kv.as_ref().is_some_and(|kv| kv.create_revision == kv.mod_revision)
+    event.r#type == EventType::Put as i32 && event.kv.as_ref().is_some_and(|kv| kv.create_revision == kv.mod_revision)
 }

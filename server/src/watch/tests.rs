@@ -1,6 +1,6 @@
 //! The whole room on a real store: scripts with what streams are sent, and a property over random ones.
 
-mod load;
 mod history;
+mod load;
 mod scripts;
 mod world;

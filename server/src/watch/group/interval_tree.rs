@@ -165,15 +165,14 @@ fn take_first(mut node: Box<Node>) -> (Link, Box<Node>) {
 fn balance(mut node: Box<Node>) -> Box<Node> {
     let (left, right) = (height(&node.left), height(&node.right));
     if left > right + 1 {
-        node.left = node.left.map(|child| {
-            if height(&child.right) > height(&child.left) { rotate_left(child) } else { child }
-        });
+        node.left =
+            node.left.map(|child| if height(&child.right) > height(&child.left) { rotate_left(child) } else { child });
         return rotate_right(node);
     }
     if right > left + 1 {
-        node.right = node.right.map(|child| {
-            if height(&child.left) > height(&child.right) { rotate_right(child) } else { child }
-        });
+        node.right = node
+            .right
+            .map(|child| if height(&child.left) > height(&child.right) { rotate_right(child) } else { child });
         return rotate_left(node);
     }
     node.update();
