@@ -169,7 +169,7 @@ fn while_the_store_is_away_watchers_wait() {
             tokio::time::sleep(Duration::from_secs(5)).await;
             writer.reopen(home.open().unwrap()).unwrap();
         });
-        assert_eq!(revisions(&[told.clone()]), [4]);
+        assert_eq!(revisions(std::slice::from_ref(&told)), [4]);
         assert_eq!(told.events[0].prev_kv.as_ref().unwrap().mod_revision, 3);
         world.hub.restored().await;
         let responses = drain(&mut past, usize::MAX).await;
