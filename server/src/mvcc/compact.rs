@@ -4,8 +4,9 @@
 //! that have no history) and removed from the engine in batches. Each compaction is a round of
 //! its own: first its hash is taken, while all that it drops is still there, then it is removed.
 //!
-//! - **Invariant:** the revisions of a key are removed oldest first, so that what a crash leaves
-//!   behind never brings a deleted key back; its entry in the family `index` goes last.
+//! - **Invariant:** the revisions of a key are removed oldest first, and its last one, a tombstone,
+//!   together with its entry in the family `index`: what a crash leaves behind never brings a deleted
+//!   key back.
 //! - **Invariant:** the family `index` never forgets a revision that is still stored: an entry is
 //!   written there only while nothing waits for its removal (`checkpoint`), so that a restart finds
 //!   the rest of an interrupted round again.
@@ -62,8 +63,8 @@ enum Phase {
 
 enum Grave {
     Revision(Revision),
-    /// A key of which no revision is left.
-    Key(Bytes),
+    /// The last revision of a key, with which its entry goes.
+    Last(Revision, Bytes),
 }
 
 impl Compaction {
@@ -78,7 +79,7 @@ impl Compaction {
                 cursor = compaction.sweep(tree, &from, finished, &mut removed);
                 removed.clear();
             }
-            compaction.graves.retain(|grave| matches!(grave, Grave::Key(_)));
+            compaction.graves.retain(|grave| matches!(grave, Grave::Last(..)));
         }
         if finished < compacted {
             compaction.rounds.push_back(Round { at: compacted, before: None });
@@ -105,11 +106,10 @@ impl Compaction {
     pub(super) fn bury(&mut self, engine: &dyn Engine) -> Result<(), EngineError> {
         let mut batch = Batch::default();
         for grave in self.graves.drain(..self.graves.len().min(SLICE_REVISIONS)) {
-            match grave {
-                Grave::Revision(revision) => {
-                    batch.delete(Family::Revisions, Bytes::copy_from_slice(&revision.to_bytes()));
-                }
-                Grave::Key(key) => batch.delete(Family::Index, key),
+            let (Grave::Revision(revision) | Grave::Last(revision, _)) = grave;
+            batch.delete(Family::Revisions, Bytes::copy_from_slice(&revision.to_bytes()));
+            if let Grave::Last(_, key) = grave {
+                batch.delete(Family::Index, key);
             }
         }
         engine.write(batch)
@@ -119,12 +119,15 @@ impl Compaction {
     fn sweep(&mut self, tree: &mut Tree, from: &[u8], at: i64, dead: &mut Vec<Revision>) -> Option<Vec<u8>> {
         tree.sweep(from, Interest::History, SLICE_KEYS, &mut |key, entry| {
             let is_gone = entry.has_history() && entry.compact(at, dead);
+            let last = if is_gone { dead.pop() } else { None };
             self.graves.extend(dead.drain(..).map(Grave::Revision));
-            if is_gone {
-                self.graves.push_back(Grave::Key(key.to_vec().into()));
-                return Fate::Remove;
+            match last {
+                Some(last) => {
+                    self.graves.push_back(Grave::Last(last, key.to_vec().into()));
+                    Fate::Remove
+                }
+                None => Fate::Keep,
             }
-            Fate::Keep
         })
     }
 }

@@ -160,6 +160,12 @@ fn replay(engine: &dyn Engine, tree: &mut Tree, after: i64) -> Result<i64, OpenE
             if parts.is_delete {
                 entry.delete(revision);
             } else {
+                // The stored index may be older than a compaction that has removed history after it. A
+                // key that lives on but was created later was deleted in between: the tombstone is gone,
+                // and with it everything before it, since the oldest goes first.
+                if entry.head().is_some_and(|head| head.create != parts.create_revision) {
+                    entry.start_over();
+                }
                 entry.put(revision, parts.create_revision, parts.version, parts.lease);
             }
         });

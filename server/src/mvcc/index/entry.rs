@@ -156,6 +156,11 @@ impl Entry {
         (self.create, self.version, self.lease) = (create, version, lease);
     }
 
+    /// Forgets every version, for those of a later creation to follow.
+    pub(crate) fn start_over(&mut self) {
+        *self = Self::default();
+    }
+
     /// Adds a tombstone.
     pub(crate) fn delete(&mut self, revision: Revision) {
         self.supersede(revision);
@@ -173,9 +178,9 @@ impl Entry {
         self.slot = NO_SLOT;
     }
 
-    /// Removes what a compaction at `revision` does not keep, and tells the revisions of it: all
-    /// before the newest version at `revision`, and that one too if it is a tombstone from before.
-    /// Whether nothing is left.
+    /// Removes what a compaction at `revision` does not keep, and tells the revisions of it, oldest
+    /// first: all before the newest version at `revision`, and that one too if it is a tombstone from
+    /// before. Whether nothing is left.
     pub(crate) fn compact(&mut self, revision: i64, dead: &mut Vec<Revision>) -> bool {
         let before = dead.len();
         let head_is_kept = self.is_live() || self.main >= revision;

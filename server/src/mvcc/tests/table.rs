@@ -4,6 +4,70 @@ use super::*;
 use crate::engine::layout::meta;
 use crate::engine::{Batch, Family};
 
+/// Runs a history on a store that has checkpointed key `k`, and crashes after each of its batches.
+fn crash_after_each_batch(history: impl Fn(&mut Writer), check: impl Fn(&Store)) {
+    for kept in 0.. {
+        let home = MemHome::new();
+        let mut writer = open(&home);
+        put(&mut writer, "k", "old");
+        writer.maybe_flush(true).unwrap();
+        history(&mut writer);
+        let total = home.crash_keeping(kept);
+        let mut writer = open(&home);
+        check(&writer.store());
+        while writer.compact_slice().unwrap() {}
+        check(&writer.store());
+        if kept >= total {
+            return;
+        }
+    }
+}
+
+/// Pinned: the index was checkpointed before the delete, the compaction had removed the tombstone.
+#[test]
+fn a_restart_in_the_middle_of_a_removal_does_not_join_two_lives_of_a_key() {
+    let history = |writer: &mut Writer| {
+        delete(writer, "k");
+        put(writer, "other", "v");
+        put(writer, "k", "new");
+        put(writer, "k", "newer");
+        compact(writer, 4);
+    };
+    crash_after_each_batch(history, |store| {
+        let oldest = store.compact_revision().max(1);
+        for revision in oldest..=store.revision() {
+            let expected = match revision {
+                1 => vec![],
+                2 => vec!["k=old@2"],
+                3 => vec![],
+                4 => vec!["other=v@4"],
+                5 => vec!["k=new@5", "other=v@4"],
+                _ => vec!["k=newer@6", "other=v@4"],
+            };
+            assert_eq!(show(&store.range(&KeyRange::all(), &at(revision)).unwrap()), expected, "at {revision}");
+        }
+    });
+}
+
+/// Pinned: the tombstone was gone and the entry of the index was not.
+#[test]
+fn a_restart_in_the_middle_of_a_removal_does_not_bring_a_deleted_key_back() {
+    for puts in 0..4 {
+        let history = |writer: &mut Writer| {
+            for _ in 0..puts {
+                put(writer, "k", "old");
+            }
+            let revision = delete(writer, "k").unwrap();
+            put(writer, "other", "v");
+            compact(writer, revision + 1);
+        };
+        crash_after_each_batch(history, |store| {
+            let is_deleted = store.revision() >= 3 + puts;
+            assert_eq!(store.get_at(b"k", store.revision()).unwrap().is_none(), is_deleted);
+        });
+    }
+}
+
 #[test]
 fn a_new_store_is_at_revision_one() {
     let mut writer = new_writer();
