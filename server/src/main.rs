@@ -14,9 +14,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let given = Given {
-        arguments: std::env::args().skip(1).collect(),
+        arguments: std::env::args_os().skip(1).map(|text| text.to_string_lossy().into_owned()).collect(),
         variables: std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
             .collect(),
         read_file: &|path| std::fs::read_to_string(path),
     };
@@ -42,14 +42,29 @@ fn say(output: &mut dyn std::io::Write, text: &str) {
 
 /// Tells why there is no start: the command line's own mistakes plainly, as Go's flags do, all else as a log line.
 fn refuse(refusal: &Refusal) -> ExitCode {
-    let stderr = &mut std::io::stderr();
-    if let Refusal::Usage(text) = refusal {
-        say(stderr, &format!("{text}\n{USAGE}"));
-    } else {
-        logging::install(LogLevel::Info, LogFormat::Json, &[LogOutput::Stderr]).ok();
-        tracing::warn!(error = %refusal, "failed to verify flags");
+    let code = ExitCode::from(refusal.exit_code());
+    match refusal {
+        Refusal::Usage(text) => {
+            say(&mut std::io::stderr(), &format!("{text}\n{USAGE}"));
+            return code;
+        }
+        Refusal::SubCommand(_) => {
+            say(&mut std::io::stderr(), &format!("{refusal}\n"));
+            return code;
+        }
+        _ => {}
     }
-    ExitCode::from(refusal.exit_code())
+    // What the flags say of the log cannot be trusted, so it is the default one.
+    logging::install(LogLevel::Info, LogFormat::Json, &[LogOutput::Stderr]).ok();
+    match refusal {
+        Refusal::ShadowedVariable(_) => tracing::error!(target: logging::FATAL, "{refusal}"),
+        Refusal::NoAdvertisedClientUrls => {
+            tracing::warn!(error = %refusal, "failed to verify flags");
+            tracing::warn!(error = %refusal, "advertise client URLs are not set");
+        }
+        _ => tracing::warn!(error = %refusal, "failed to verify flags"),
+    }
+    code
 }
 
 fn serve(config: Config, notices: &[Notice]) -> ExitCode {
@@ -63,7 +78,7 @@ fn serve(config: Config, notices: &[Notice]) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            tracing::error!(%error, "cannot start the runtime");
+            tracing::error!(target: logging::FATAL, %error, "cannot start the runtime");
             return ExitCode::FAILURE;
         }
     };
@@ -77,14 +92,14 @@ async fn run(config: &Config) -> ExitCode {
     let process = match Process::start(config).await {
         Ok(process) => process,
         Err(error) => {
-            tracing::error!(%error, "failed to start etcd");
+            tracing::error!(target: logging::FATAL, error = format!("{error:#}"), "failed to start etcd");
             return ExitCode::FAILURE;
         }
     };
     match process.run().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
-            tracing::error!(reason, "this member cannot go on");
+            tracing::error!(target: logging::FATAL, reason, "this member cannot go on");
             ExitCode::FAILURE
         }
     }

@@ -1,11 +1,12 @@
 //! One member as a process: its files, its sockets, its signals.
 
+mod data_dir;
 mod observers;
 
 use std::collections::BTreeSet;
 use std::net::ToSocketAddrs;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use mainstay_raft_log::disk::real::RealDisk;
@@ -18,19 +19,29 @@ use mainstay_server::env::system::{self, StopSignals};
 use mainstay_server::http::{Access, Probe, ReadFailure, Site, client_router, metrics_router};
 use mainstay_server::metrics::{Metrics, Options as MetricsOptions, RaftNumbers, StoreNumbers, WatchNumbers};
 use mainstay_server::node::{Node, Storage, Surroundings};
+use mainstay_server::raft::Status;
 use prometheus::IntCounter;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 /// How long requests may take to end after the signal to stop.
 const DRAIN: Duration = Duration::from_secs(3);
+
+/// How often a member that starts looks for a leader.
+const READY_PERIOD: Duration = Duration::from_millis(10);
+
+/// How often a member looks whether the leader changed, for the metric that counts that.
+const LEADER_PERIOD: Duration = Duration::from_millis(100);
 
 /// A running member with everything around it.
 pub(crate) struct Process {
     node: Node,
     signals: StopSignals,
-    stop: watch::Sender<bool>,
-    servers: Vec<JoinHandle<()>>,
+    /// For clients and monitoring.
+    clients: Serving,
+    /// For peers; they are answered until the node has stopped.
+    peers: Serving,
+    follow_leader: JoinHandle<()>,
 }
 
 /// The sockets of a member, bound before anything is opened: an occupied port is found first.
@@ -46,7 +57,7 @@ impl Process {
     pub(crate) async fn start(config: &Config) -> anyhow::Result<Self> {
         let signals = StopSignals::catch()?;
         log_start(config);
-        prepare_directory(config)?;
+        data_dir::prepare(config)?;
         let sockets = bind(config).await?;
         let metrics = Metrics::with(MetricsOptions {
             detail: config.metrics,
@@ -54,33 +65,61 @@ impl Process {
             process: Some(Box::new(system::process_numbers)),
         });
         let mut node = Node::open(config, storage(config)?, surroundings(config, &metrics)).await?;
-        let (stop, stopping) = watch::channel(false);
-        let servers = serve_all(config, sockets, &node, &metrics, &stopping);
+        let (clients, peers) = serve_all(config, sockets, &node, &metrics);
         node.start().await?;
-        tracing::info!("ready to serve client requests");
-        if let Some(socket) = std::env::var_os("NOTIFY_SOCKET") {
-            system::notify_ready(&socket)
-                .unwrap_or_else(|error| tracing::warn!(%error, "failed to notify systemd for readiness"));
-        }
-        Ok(Self { node, signals, stop, servers })
+        let follow_leader = tokio::spawn(follow_leader(node.services(), metrics));
+        Ok(Self { node, signals, clients, peers, follow_leader })
     }
 
     /// Runs until a signal or a failure; the failure's reason is returned.
     pub(crate) async fn run(mut self) -> Result<(), String> {
         let failed = self.node.failed();
+        let ready = announce_ready(self.node.services());
         tokio::select! {
             // A failure goes first: after it there is nothing left to stop in order.
             biased;
             reason = failed => return Err(reason),
+            reason = self.clients.ended() => return Err(reason),
+            reason = self.peers.ended() => return Err(reason),
             signal = self.signals.next() => tracing::info!(signal, "received signal; shutting down"),
+            never = ready => match never {},
         }
-        self.stop.send_replace(true);
-        for server in self.servers {
-            server.await.ok();
+        let (clients, node, peers) = (self.clients, self.node, self.peers);
+        let stop = async {
+            clients.stop().await;
+            node.stop().await;
+            self.follow_leader.abort();
+            peers.stop().await;
+        };
+        tokio::select! {
+            // What has stopped needs no second signal.
+            biased;
+            () = stop => {}
+            signal = self.signals.next() => return Err(format!("received signal {signal} while shutting down")),
         }
-        self.node.stop().await;
         tracing::info!("closed etcd server");
         Ok(())
+    }
+}
+
+/// Waits until a leader is known, so that requests can be answered, and says so once.
+async fn announce_ready(services: Arc<Services>) -> std::convert::Infallible {
+    while services.gateway.status().leader.is_none() {
+        tokio::time::sleep(READY_PERIOD).await;
+    }
+    tracing::info!("ready to serve client requests");
+    if let Some(socket) = std::env::var_os("NOTIFY_SOCKET").filter(|socket| !socket.is_empty()) {
+        system::notify_ready(&socket)
+            .unwrap_or_else(|error| tracing::warn!(%error, "failed to notify systemd for readiness"));
+    }
+    std::future::pending().await
+}
+
+/// Counts changes of the leader as they happen; scrapes come too seldom for that.
+async fn follow_leader(services: Arc<Services>, metrics: Arc<Metrics>) {
+    loop {
+        measure_raft(&metrics, &services);
+        tokio::time::sleep(LEADER_PERIOD).await;
     }
 }
 
@@ -104,19 +143,6 @@ fn log_start(config: &Config) {
     );
 }
 
-/// Makes the data directory, readable by its owner alone; as in etcd.
-fn prepare_directory(config: &Config) -> anyhow::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    if config.data_dir.exists() && !config.data_dir.is_dir() {
-        anyhow::bail!("the data directory {} is not a directory", config.data_dir.display());
-    }
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&config.data_dir)
-        .map_err(|error| anyhow::anyhow!("cannot create the data directory {}: {error}", config.data_dir.display()))
-}
-
 async fn bind(config: &Config) -> Result<Sockets, serve::BindError> {
     let options = SocketOptions { reuse_port: config.socket_reuse_port };
     Ok(Sockets {
@@ -128,9 +154,8 @@ async fn bind(config: &Config) -> Result<Sockets, serve::BindError> {
 }
 
 fn storage(config: &Config) -> anyhow::Result<Storage> {
-    let log = config.wal_dir.clone().unwrap_or_else(|| config.data_dir.join("member").join("wal"));
     // The log's directory is locked while it is open; it goes first, so that a second process never reaches the store.
-    let disk = Arc::new(RealDisk::open(&log)?);
+    let disk = Arc::new(RealDisk::open(&config.log_dir())?);
     Ok(Storage { home: Arc::new(RocksHome::new(engine::directory(&config.data_dir))), disk })
 }
 
@@ -151,65 +176,109 @@ fn resolve(url: &Url) -> BTreeSet<String> {
     }
 }
 
-fn serve_all(
-    config: &Config,
-    sockets: Sockets,
-    node: &Node,
-    metrics: &Arc<Metrics>,
-    stopping: &watch::Receiver<bool>,
-) -> Vec<JoinHandle<()>> {
-    let connections = ConnectionCount::default();
-    let options = |purpose| ServeOptions {
-        purpose,
-        max_concurrent_streams: config.max_concurrent_streams,
-        keepalive_interval: config.grpc_keepalive_interval,
-        keepalive_timeout: config.grpc_keepalive_timeout,
-        drain: DRAIN,
-        connections: connections.clone(),
-    };
+/// Serves the sockets: those for clients and monitoring, and those for peers.
+fn serve_all(config: &Config, sockets: Sockets, node: &Node, metrics: &Arc<Metrics>) -> (Serving, Serving) {
     let site = Arc::new(site(config, node, metrics));
     let pages = client_router(site.clone(), Access::new(&config.host_whitelist, &config.cors));
     let grpc = node.client_routes().into_axum_router();
     let peer = Content::Grpc(node.peer_routes().prepare().into_axum_router());
     let client =
         if sockets.pages.is_empty() { Content::GrpcAndHttp { grpc, http: pages.clone() } } else { Content::Grpc(grpc) };
-    let all = [
-        (sockets.peers, Purpose::Peer, peer),
-        (sockets.clients, Purpose::Client, client),
-        (sockets.pages, Purpose::Client, Content::Http(pages)),
-        (sockets.metrics, Purpose::Metrics, Content::Http(metrics_router(site))),
-    ];
-    all.into_iter()
-        .flat_map(|(listeners, purpose, content)| {
-            let options = options(purpose);
-            listeners
-                .into_iter()
-                .map(move |listener| serve::serve(listener, content.clone(), stopping.clone(), options.clone()))
-        })
-        .collect()
+    let mut clients = Serving::new(config);
+    clients.add(sockets.clients, Purpose::Client, &client);
+    clients.add(sockets.pages, Purpose::Client, &Content::Http(pages));
+    clients.add(sockets.metrics, Purpose::Metrics, &Content::Http(metrics_router(site)));
+    let mut peers = Serving::new(config);
+    peers.add(sockets.peers, Purpose::Peer, &peer);
+    (clients, peers)
+}
+
+/// Sockets that are served, and stop together.
+struct Serving {
+    stop: watch::Sender<bool>,
+    options: ServeOptions,
+    servers: JoinSet<()>,
+}
+
+impl Serving {
+    fn new(config: &Config) -> Self {
+        let options = ServeOptions {
+            purpose: Purpose::Client,
+            max_concurrent_streams: config.max_concurrent_streams,
+            keepalive_interval: config.grpc_keepalive_interval,
+            keepalive_timeout: config.grpc_keepalive_timeout,
+            drain: DRAIN,
+            connections: ConnectionCount::default(),
+        };
+        Self { stop: watch::Sender::new(false), options, servers: JoinSet::new() }
+    }
+
+    fn add(&mut self, listeners: Vec<Listener>, purpose: Purpose, content: &Content) {
+        for listener in listeners {
+            let options = ServeOptions { purpose, ..self.options.clone() };
+            let server = serve::serve(listener, content.clone(), self.stop.subscribe(), options);
+            self.servers.spawn(async move {
+                if let Err(error) = server.await {
+                    std::panic::resume_unwind(error.into_panic());
+                }
+            });
+        }
+    }
+
+    /// Resolves when a socket's owner is gone although nobody stopped it.
+    async fn ended(&mut self) -> String {
+        match self.servers.join_next().await {
+            Some(Err(error)) => format!("listener failed: {error}"),
+            Some(Ok(())) => "listener failed".to_owned(),
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn stop(mut self) {
+        self.stop.send_replace(true);
+        while self.servers.join_next().await.is_some() {}
+    }
 }
 
 fn site(config: &Config, node: &Node, metrics: &Arc<Metrics>) -> Site {
     let services = node.services();
     metrics.set_member_id(services.gateway.status().member_id);
-    metrics.set_cluster_version(version::CLUSTER_VERSION);
     metrics.set_quota(services.quota.configured());
-    let gateway = services.gateway.clone();
+    let decided = Arc::new(Decided::default());
+    let (gateway, told) = (services.gateway.clone(), decided.clone());
     let probe = Probe::of_node(
         services.gateway.clone(),
         services.store.clone(),
         services.alarms.clone(),
         failure_text,
-        // All members of this release agree on one cluster version; it is decided once there is a leader.
-        move || (gateway.status().term > 0).then(|| version::CLUSTER_VERSION.to_owned()),
+        move || told.cluster_version(&gateway.status()).map(str::to_owned),
     );
     let (measured, counts) = (metrics.clone(), node.counts());
     Site {
         probe,
         metrics: metrics.clone(),
-        before_scrape: Box::new(move || measure(&measured, &services, &counts)),
+        before_scrape: Box::new(move || {
+            measure(&measured, &services, &counts);
+            if let Some(version) = decided.cluster_version(&services.gateway.status()) {
+                measured.set_cluster_version(version);
+            }
+        }),
         command_line: std::env::args().collect(),
         gateway_paths: config.enable_grpc_gateway,
+    }
+}
+
+/// Whether the members have agreed on a version. Those of one release do so with the first entry
+/// that a leader of theirs commits, and never take it back.
+#[derive(Default)]
+struct Decided(AtomicBool);
+
+impl Decided {
+    fn cluster_version(&self, status: &Status) -> Option<&'static str> {
+        if status.leader.is_some() && status.applied > 0 {
+            self.0.store(true, Ordering::Relaxed);
+        }
+        self.0.load(Ordering::Relaxed).then_some(version::CLUSTER_VERSION)
     }
 }
 
@@ -224,15 +293,7 @@ fn failure_text(failure: ReadFailure) -> String {
 
 /// Brings the metrics that follow a state up to date.
 fn measure(metrics: &Metrics, services: &Services, counts: &Counts) {
-    let status = services.gateway.status();
-    metrics.set_raft(&RaftNumbers {
-        member_id: status.member_id,
-        leader: status.leader,
-        is_learner: status.is_learner,
-        committed: status.committed,
-        applied: status.applied,
-        pending: services.gateway.pending(),
-    });
+    measure_raft(metrics, services);
     let size = services.store.size();
     metrics.set_store(&StoreNumbers {
         revision: services.store.revision(),
@@ -259,4 +320,33 @@ fn measure(metrics: &Metrics, services: &Services, counts: &Counts) {
     catch_up(&metrics.lease.revoked_total, &counts.leases_revoked);
     let alarms = services.alarms.all();
     metrics.set_alarms(alarms.iter().map(|alarm| (alarm.member_id, alarm.alarm().as_str_name())));
+}
+
+fn measure_raft(metrics: &Metrics, services: &Services) {
+    let status = services.gateway.status();
+    metrics.set_raft(&RaftNumbers {
+        member_id: status.member_id,
+        leader: status.leader,
+        is_learner: status.is_learner,
+        committed: status.committed,
+        applied: status.applied,
+        pending: services.gateway.pending(),
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_decided_by_the_first_entry_and_stays_so() {
+        let decided = Decided::default();
+        let of =
+            |leader, term, applied| decided.cluster_version(&Status { leader, term, applied, ..Status::default() });
+        // Elections without a winner raise the term and decide nothing.
+        assert_eq!(of(None, 7, 0), None);
+        assert_eq!(of(Some(1), 8, 0), None);
+        assert_eq!(of(Some(1), 8, 1), Some("3.7.0"));
+        assert_eq!(of(None, 9, 1), Some("3.7.0"));
+    }
 }

@@ -73,10 +73,48 @@ pub(super) struct LogDisk(pub(super) Arc<Metrics>);
 impl mainstay_raft_log::Observer for LogDisk {
     fn wrote(&self, bytes: u64, took: Duration) {
         self.0.disk.wal_write_duration_seconds.observe(took.as_secs_f64());
-        self.0.disk.wal_write_bytes_total.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        self.0.disk.wal_write_bytes_total.add(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
     fn synced(&self, took: Duration) {
         self.0.disk.wal_fsync_duration_seconds.observe(took.as_secs_f64());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mainstay_raft_log::Observer as _;
+
+    use super::*;
+
+    #[test]
+    fn every_method_that_is_served_is_counted() {
+        let metrics = Metrics::new();
+        let requests = Requests::new(metrics.clone(), Duration::MAX);
+        for rpc in &RPCS {
+            requests.started(rpc);
+            requests.handled(rpc, Code::Ok, Duration::ZERO);
+            let text = String::from_utf8(metrics.text()).unwrap();
+            let kind = rpc.kind.name();
+            let labels = format!(r#"grpc_method="{}",grpc_service="{}",grpc_type="{kind}""#, rpc.method, rpc.service);
+            for line in [
+                format!("grpc_server_started_total{{{labels}}} 1"),
+                format!(r#"grpc_server_handled_total{{grpc_code="OK",{labels}}} 1"#),
+            ] {
+                assert!(text.lines().any(|one| one == line), "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn bytes_of_the_log_add_up() {
+        let metrics = Metrics::new();
+        let disk = LogDisk(metrics.clone());
+        disk.wrote(4_096, Duration::from_micros(10));
+        disk.wrote(8_192, Duration::from_micros(10));
+        disk.synced(Duration::from_micros(100));
+        assert_eq!(metrics.disk.wal_write_bytes_total.get(), 12_288);
+        assert_eq!(metrics.disk.wal_write_duration_seconds.get_sample_count(), 2);
+        assert_eq!(metrics.disk.wal_fsync_duration_seconds.get_sample_count(), 1);
     }
 }
