@@ -44,13 +44,13 @@ impl Position {
 
 /// Reports how far the state is durable.
 pub struct SnapshotBuilder {
-    pub(crate) flushed: Position,
+    pub(crate) durable: Position,
 }
 
 impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
     type SnapshotData = SnapshotData;
 
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
-        Ok(self.flushed.snapshot(SnapshotData::Position))
+        Ok(self.durable.snapshot(SnapshotData::Position))
     }
 }

@@ -40,7 +40,6 @@ pub struct StateMachine {
     state: State,
     audience: Audience,
     applied: Position,
-    flushed: Position,
     /// The position of the last snapshot that openraft was told of.
     reported: Option<LogId>,
     /// Set once openraft has read the initial state; before that no snapshot is offered, or it
@@ -57,7 +56,7 @@ impl StateMachine {
         let (log_id, membership) = codec::applied_from_bytes(state.applied())?;
         let applied = Position { log_id, membership };
         audience.applied.send_replace(applied.log_id.map_or(0, |log_id| log_id.index));
-        Ok(Self { state, audience, flushed: applied.clone(), applied, reported: None, started })
+        Ok(Self { state, audience, applied, reported: None, started })
     }
 
     /// Removes a slice of what was compacted; whether there is more to do.
@@ -112,11 +111,15 @@ impl StateMachine {
         self.flush_if_due(false)
     }
 
+    /// Goes on with making the state durable; to the end where that is forced.
     fn flush_if_due(&mut self, force: bool) -> io::Result<()> {
-        if self.state.store.maybe_flush(force).map_err(io::Error::other)? {
-            self.flushed = self.applied.clone();
-        }
-        Ok(())
+        self.state.store.maybe_flush(force).map(drop).map_err(io::Error::other)
+    }
+
+    /// Up to where the state is durable: below it the log is not needed for a restart.
+    fn durable(&self) -> Result<Position, codec::CodecError> {
+        let (log_id, membership) = codec::applied_from_bytes(self.state.store.durable_applied().unwrap_or_default())?;
+        Ok(Position { log_id, membership })
     }
 }
 
@@ -154,15 +157,19 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     }
 
     async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<SnapshotBuilder> {
-        if !force && (self.flushed.log_id.is_none() || self.flushed.log_id == self.reported) {
+        let durable = self
+            .durable()
+            .inspect_err(|error| tracing::error!(%error, "the stored position cannot be read"))
+            .unwrap_or_default();
+        if !force && (durable.log_id.is_none() || durable.log_id == self.reported) {
             return None; // nothing became durable since: purging could not go further
         }
-        self.reported = self.flushed.log_id;
-        Some(SnapshotBuilder { flushed: self.flushed.clone() })
+        self.reported = durable.log_id;
+        Some(SnapshotBuilder { durable })
     }
 
     async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
-        SnapshotBuilder { flushed: self.flushed.clone() }
+        SnapshotBuilder { durable: self.durable().unwrap_or_default() }
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotData) -> Result<(), io::Error> {
@@ -183,7 +190,6 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             )));
         }
         self.applied = Position { log_id, membership };
-        self.flushed = self.applied.clone();
         self.reported = log_id;
         self.audience.hub.restored().await;
         if let Some(log_id) = log_id {
