@@ -1,15 +1,14 @@
 //! Watches: any number of them over one stream.
 
-use futures_util::stream;
+use futures_util::{Stream, StreamExt, stream};
 use mainstay_proto::etcdserverpb::watch_server::Watch;
-use mainstay_proto::etcdserverpb::{WatchRequest, WatchResponse};
+use mainstay_proto::etcdserverpb::{ResponseHeader, WatchRequest, WatchResponse};
 use tonic::codegen::BoxStream;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::Services;
-use super::header::header;
+use super::header::{header, revision_of};
 use super::status::ApiError;
-use crate::raft::Gateway;
 use crate::watch::{WatchStream, WatchStreamEnd};
 
 #[tonic::async_trait]
@@ -17,38 +16,53 @@ impl Watch for Services {
     type WatchStream = BoxStream<WatchResponse>;
 
     async fn watch(&self, request: Request<Streaming<WatchRequest>>) -> Result<Response<Self::WatchStream>, Status> {
+        let gateway = self.gateway.clone();
         let session = Session {
             watches: self.hub.open_stream().await,
-            requests: request.into_inner(),
-            gateway: self.gateway.clone(),
+            requests: Some(request.into_inner()),
+            header: move |revision| header(&gateway, revision),
         };
-        Ok(Response::new(Box::pin(stream::try_unfold(session, Session::next))))
+        Ok(Response::new(Box::pin(session.responses())))
     }
 }
 
-/// One client's stream; it has no task of its own and moves when its responses are asked for.
-struct Session {
+/// One client's stream. It has no task of its own: it moves when its responses are asked for, so a
+/// client that reads slowly is also heard slowly, and the hub alone decides what waits for it.
+struct Session<R, H> {
     watches: WatchStream,
-    requests: Streaming<WatchRequest>,
-    gateway: Gateway,
+    /// `None` once the client has closed its side. It is served on, as in etcd: a watch through the
+    /// JSON gateway is one request body and then only responses.
+    requests: Option<R>,
+    /// Makes the header that tells a revision.
+    header: H,
 }
 
-impl Session {
-    /// The next response; `None` once the client has closed its side, as in etcd.
-    async fn next(mut self) -> Result<Option<(WatchResponse, Self)>, Status> {
+impl<R, H> Session<R, H>
+where
+    R: Stream<Item = Result<WatchRequest, Status>> + Unpin,
+    H: Fn(i64) -> ResponseHeader,
+{
+    fn responses(self) -> impl Stream<Item = Result<WatchResponse, Status>> {
+        stream::try_unfold(self, |mut session| async move {
+            let response = session.next().await?;
+            Ok(Some((response, session)))
+        })
+    }
+
+    async fn next(&mut self) -> Result<WatchResponse, Status> {
         loop {
             if let Some(mut response) = self.watches.take().await.map_err(ended)? {
-                let revision = response.header.map_or(0, |header| header.revision);
-                response.header = Some(header(&self.gateway, revision));
-                return Ok(Some((response, self)));
+                response.header = Some((self.header)(revision_of(response.header)));
+                return Ok(response);
             }
+            let requests = self.requests.as_mut().filter(|_| self.watches.takes_requests());
             tokio::select! {
-                // Requests first: a client that asks to cancel must be heard while events pour out.
-                // How many may be ahead of their answers is bounded by `takes_requests`.
+                // Requests first: who asks to cancel is heard while events pour out. How many of them
+                // may be ahead of their answers is bounded by `takes_requests`.
                 biased;
-                request = self.requests.message(), if self.watches.takes_requests() => match request? {
-                    Some(request) => self.watches.request(request).await,
-                    None => return Ok(None),
+                Some(request) = async { Some(requests?.next().await) } => match request {
+                    Some(request) => self.watches.request(request.map_err(failed)?).await,
+                    None => self.requests = None,
                 },
                 arrival = self.watches.arrival() => arrival.map_err(ended)?,
             }
@@ -56,9 +70,148 @@ impl Session {
     }
 }
 
+/// What ends the stream where its requests fail.
+fn failed(status: Status) -> Status {
+    match status.code() {
+        Code::Cancelled => ApiError::WatchCanceled.into(),
+        _ => status,
+    }
+}
+
+/// What ends the stream where there are no more responses. Clients open another one on both.
 fn ended(end: WatchStreamEnd) -> Status {
     match end {
         WatchStreamEnd::Stopped => ApiError::Stopped.into(),
-        WatchStreamEnd::Unreadable => Status::unavailable(end.to_string()),
+        WatchStreamEnd::Unreadable => ApiError::Timeout.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::sync::atomic::Ordering;
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use mainstay_proto::etcdserverpb::watch_request::RequestUnion;
+    use mainstay_proto::etcdserverpb::{WatchCancelRequest, WatchCreateRequest};
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::engine::EngineHome;
+    use crate::engine::mem::MemHome;
+    use crate::limits;
+    use crate::mvcc::Writer;
+    use crate::watch::{Hub, HubOptions};
+
+    type Requests = mpsc::UnboundedSender<Result<WatchRequest, Status>>;
+
+    struct Server {
+        writer: Writer,
+        hub: Hub,
+    }
+
+    impl Server {
+        fn start() -> Self {
+            let writer = Writer::open(MemHome::new().open().unwrap(), 1 << 20).unwrap();
+            let options = HubOptions { progress_interval: Duration::from_secs(600), max_response_bytes: 1 << 21 };
+            let (hub, _) = Hub::spawn(writer.store(), options);
+            Self { writer, hub }
+        }
+
+        async fn open(&self) -> (Requests, impl Stream<Item = Result<WatchResponse, Status>> + use<>) {
+            let (sender, mut receiver) = mpsc::unbounded_channel();
+            let requests = stream::poll_fn(move |context| receiver.poll_recv(context));
+            let header = |revision| ResponseHeader { cluster_id: 7, member_id: 8, revision, raft_term: 9 };
+            let session = Session { watches: self.hub.open_stream().await, requests: Some(requests), header };
+            (sender, session.responses())
+        }
+
+        async fn put(&mut self, key: &'static str) {
+            let mut txn = self.writer.begin();
+            txn.put(key.into(), Bytes::new(), 0).unwrap();
+            txn.end();
+            let events = self.writer.commit().unwrap();
+            self.hub.publish(events).await;
+        }
+    }
+
+    fn send(requests: &Requests, union: RequestUnion) {
+        requests.send(Ok(WatchRequest { request_union: Some(union) })).unwrap();
+    }
+
+    fn create(key: &'static str) -> RequestUnion {
+        RequestUnion::CreateRequest(WatchCreateRequest { key: key.into(), ..WatchCreateRequest::default() })
+    }
+
+    #[tokio::test]
+    async fn headers_are_filled() {
+        let server = Server::start();
+        let (requests, responses) = server.open().await;
+        let mut responses = pin!(responses);
+        requests.send(Ok(WatchRequest::default())).unwrap(); // ignored
+        send(&requests, create("a"));
+        let created = responses.next().await.unwrap().unwrap();
+        let header = ResponseHeader { cluster_id: 7, member_id: 8, revision: 1, raft_term: 9 };
+        assert_eq!((created.header, created.created), (Some(header), true));
+    }
+
+    #[tokio::test]
+    async fn a_client_that_closed_its_side_is_served_on() {
+        let mut server = Server::start();
+        let (requests, responses) = server.open().await;
+        let mut responses = pin!(responses);
+        send(&requests, create("a"));
+        drop(requests);
+        assert!(responses.next().await.unwrap().unwrap().created);
+        server.put("a").await;
+        assert_eq!(responses.next().await.unwrap().unwrap().events.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_stream_ends_with_its_client_and_with_the_server() {
+        let server = Server::start();
+        let (requests, responses) = server.open().await;
+        let mut responses = pin!(responses);
+        requests.send(Err(Status::cancelled("h2"))).unwrap();
+        let status = responses.next().await.unwrap().unwrap_err();
+        assert_eq!((status.code(), status.message()), (Code::Cancelled, "etcdserver: watch canceled"));
+        assert!(responses.next().await.is_none());
+
+        let (_requests, responses) = server.open().await;
+        let mut responses = pin!(responses);
+        server.hub.stop().await;
+        let status = responses.next().await.unwrap().unwrap_err();
+        assert_eq!((status.code(), status.message()), (Code::Unavailable, "etcdserver: server stopped"));
+    }
+
+    #[tokio::test]
+    async fn a_cancel_is_heard_while_events_wait() {
+        let mut server = Server::start();
+        let (requests, responses) = server.open().await;
+        let mut responses = pin!(responses);
+        send(&requests, create("a"));
+        responses.next().await.unwrap().unwrap();
+        for _ in 0..limits::WATCH_MAILBOX * 2 {
+            server.put("a").await;
+        }
+        let stats = server.hub.stats();
+        while stats.slow_watchers.load(Ordering::Relaxed) == 0 {
+            tokio::task::yield_now().await;
+        }
+        send(&requests, RequestUnion::CancelRequest(WatchCancelRequest { watch_id: 0 }));
+        // The first event is taken, and the request with it, though many other events wait.
+        let mut events = responses.next().await.unwrap().unwrap().events.len();
+        while stats.watchers.load(Ordering::Relaxed) == 1 {
+            tokio::task::yield_now().await;
+        }
+        loop {
+            let response = responses.next().await.unwrap().unwrap();
+            events += response.events.len();
+            if response.canceled {
+                break;
+            }
+        }
+        assert_eq!(events, limits::WATCH_MAILBOX);
     }
 }

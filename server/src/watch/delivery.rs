@@ -96,3 +96,8 @@ pub(super) fn event_bytes(event: &Event) -> usize {
 pub(super) fn header(revision: i64) -> Option<ResponseHeader> {
     Some(ResponseHeader { revision, ..ResponseHeader::default() })
 }
+
+/// The revision that a response's header tells.
+pub(super) fn revision_of(response: &WatchResponse) -> i64 {
+    response.header.map_or(0, |header| header.revision)
+}

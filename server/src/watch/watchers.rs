@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::bounds::Bounds;
 use super::catch_up::{CatchUp, Plan};
-use super::delivery::{Events, Recorded, header};
+use super::delivery::{Events, Recorded, header, revision_of};
 use super::group::Group;
 use super::mailbox::{Full, Mailbox};
 use super::matching::{self, Filter, Gathered, Hit};
@@ -59,6 +59,8 @@ struct Stream {
     next_id: i64,
     /// Lagging watchers for which there was no room.
     parked: BTreeSet<WatcherKey>,
+    /// The newest revision that a notice told. The hub may not have been told of it yet.
+    noticed: i64,
 }
 
 struct Watcher {
@@ -119,7 +121,7 @@ impl Watchers {
             return;
         }
         stats::add(&self.stats.streams, 1);
-        let stream = Stream { mailbox, ids: BTreeMap::new(), next_id: 0, parked: BTreeSet::new() };
+        let stream = Stream { mailbox, ids: BTreeMap::new(), next_id: 0, parked: BTreeSet::new(), noticed: 0 };
         self.streams.insert(key, stream);
     }
 
@@ -150,15 +152,15 @@ impl Watchers {
         let range = KeyRange::new(key, request.range_end);
         // In etcd's order.
         if request.start_revision < 0 {
-            return stream.mailbox.post(refused(COMPACTED, revision));
+            return stream.post(refused(COMPACTED, revision));
         }
         if range.is_empty() {
-            return stream.mailbox.post(refused(RANGE_IS_EMPTY, revision));
+            return stream.post(refused(RANGE_IS_EMPTY, revision));
         }
         let Some(id) = stream.claim_id(request.watch_id) else {
-            return stream.mailbox.post(refused(DUPLICATE_ID, revision));
+            return stream.post(refused(DUPLICATE_ID, revision));
         };
-        stream.mailbox.post(WatchResponse {
+        stream.post(WatchResponse {
             header: header(revision),
             watch_id: id,
             created: true,
@@ -191,9 +193,10 @@ impl Watchers {
     }
 
     /// Answers a request that must not create a watcher.
-    pub(super) fn refuse(&self, stream: StreamKey, reason: &str) {
-        if let Some(stream) = self.streams.get(&stream) {
-            stream.mailbox.post(refused(reason, self.revision()));
+    pub(super) fn refuse(&mut self, stream: StreamKey, reason: &str) {
+        let revision = self.revision();
+        if let Some(stream) = self.streams.get_mut(&stream) {
+            stream.post(refused(reason, revision));
         }
     }
 
@@ -201,7 +204,7 @@ impl Watchers {
         let revision = self.revision();
         let Some(stream) = self.streams.get_mut(&stream) else { return };
         let Some(watcher) = stream.ids.get(&id).copied() else { return };
-        stream.mailbox.post(WatchResponse {
+        stream.post(WatchResponse {
             header: header(revision),
             watch_id: id,
             canceled: true,
@@ -214,12 +217,12 @@ impl Watchers {
     }
 
     /// Tells a stream the revision up to which it knows everything, if it does; otherwise nothing.
-    pub(super) fn progress(&self, key: StreamKey) {
-        let Some(stream) = self.streams.get(&key) else { return };
+    pub(super) fn progress(&mut self, key: StreamKey) {
+        let Some(stream) = self.streams.get_mut(&key) else { return };
         // Watchers that ended by compaction do not count. In etcd they stop progress until cancelled.
         let mut watchers = stream.ids.values().flatten().peekable();
         if watchers.peek().is_some() && watchers.all(|key| self.watchers[key].is_up_to_date(self.current)) {
-            stream.mailbox.post(progress(NO_ID, self.current));
+            stream.post_progress(NO_ID, self.current);
         }
     }
 
@@ -458,12 +461,12 @@ impl Watchers {
             let due = now + interval(self.progress_interval, key);
             watcher.notice_due = Some(due);
             self.notices.insert((due, key));
-            if let Some(stream) = self.streams.get(&watcher.stream)
+            if let Some(stream) = self.streams.get_mut(&watcher.stream)
                 && !was_sent_events
                 && watcher.is_up_to_date(self.current)
                 && stream.mailbox.has_room()
             {
-                stream.mailbox.post(progress(watcher.id, self.current));
+                stream.post_progress(watcher.id, self.current);
             }
         }
     }
@@ -586,10 +589,22 @@ impl Stream {
         Some(id)
     }
 
+    fn post(&mut self, response: WatchResponse) {
+        self.noticed = self.noticed.max(revision_of(&response));
+        self.mailbox.post(response);
+    }
+
+    /// Tells that everything up to a revision was told, unless that would go back in time.
+    fn post_progress(&mut self, id: i64, revision: i64) {
+        if revision >= self.noticed {
+            self.post(WatchResponse { header: header(revision), watch_id: id, ..WatchResponse::default() });
+        }
+    }
+
     /// Tells that a watcher has ended by compaction.
     fn end_compacted(&mut self, id: i64, compacted: i64) {
         self.ids.insert(id, None);
-        self.mailbox.post(WatchResponse {
+        self.post(WatchResponse {
             header: header(0),
             watch_id: id,
             canceled: true,
@@ -602,7 +617,7 @@ impl Stream {
 impl Watcher {
     /// Whether it was told everything up to the current revision, and that is not before its start.
     fn is_up_to_date(&self, current: i64) -> bool {
-        self.place == Place::Synced && self.next <= current + 1 && self.start <= current
+        self.place == Place::Synced && self.start <= current
     }
 }
 
@@ -622,10 +637,6 @@ fn refused(reason: &str, revision: i64) -> WatchResponse {
         cancel_reason: reason.to_owned(),
         ..WatchResponse::default()
     }
-}
-
-fn progress(id: i64, revision: i64) -> WatchResponse {
-    WatchResponse { header: header(revision), watch_id: id, ..WatchResponse::default() }
 }
 
 /// The time between two progress notices of a watcher: up to a tenth longer, so that they do not come

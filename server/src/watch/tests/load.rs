@@ -40,13 +40,13 @@ fn a_slow_stream_stalls_nobody() {
         for revision in 2..2 + WRITES {
             world.put("k", vec![b'v'; 10_000]);
             world.commit().await;
-            let (responses, _) = drain(&mut fast, 1).await;
+            let responses = drain(&mut fast, 1).await;
             assert_eq!(revisions(&responses), [revision]);
         }
         let stats = world.hub.stats();
         assert_eq!(stats.slow_watchers.load(Ordering::Relaxed), 1);
         assert_eq!(stats.pending_events.load(Ordering::Relaxed), limits::WATCH_MAILBOX as u64);
-        let (responses, _) = drain(&mut slow, usize::MAX).await;
+        let responses = drain(&mut slow, usize::MAX).await;
         assert_eq!(revisions(&responses), (2..2 + WRITES).collect::<Vec<_>>());
         assert_eq!(stats.slow_watchers.load(Ordering::Relaxed), 0);
     });
@@ -66,7 +66,7 @@ fn what_waits_for_a_stream_is_bounded_in_bytes() {
         tokio::time::sleep(Duration::from_millis(1)).await;
         let fitting = (limits::WATCH_MAILBOX_BYTES >> 20) - 1; // the fourth is a little above
         assert_eq!(world.hub.stats().pending_events.load(Ordering::Relaxed), fitting as u64);
-        let (responses, _) = drain(&mut slow, usize::MAX).await;
+        let responses = drain(&mut slow, usize::MAX).await;
         assert_eq!(revisions(&responses), (2..22).collect::<Vec<_>>());
     });
 }
@@ -106,7 +106,7 @@ fn a_long_journey_stalls_nobody() {
         let told = synced.take().await.unwrap().unwrap();
         assert_eq!(revisions(&[told]), [5_002]);
         assert_eq!(world.hub.stats().slow_watchers.load(Ordering::Relaxed), 1, "the other is still on its way");
-        let (responses, _) = drain(&mut far, usize::MAX).await;
+        let responses = drain(&mut far, usize::MAX).await;
         assert_eq!(revisions(&responses), (2..=5_002).collect::<Vec<_>>());
     });
 }
@@ -131,7 +131,7 @@ fn history_is_read_once_for_all_who_lag() {
         }
         let before = engine.scans.load(Ordering::Relaxed);
         for (place, stream) in streams.iter_mut().enumerate() {
-            let (responses, _) = drain(stream, usize::MAX).await;
+            let responses = drain(stream, usize::MAX).await;
             assert_eq!(revisions(&responses), (2 + place as i64..2 + WRITES).collect::<Vec<_>>());
         }
         // Each slice has about 70 revisions. Whoever came too late for the first journey shares the second.
@@ -172,7 +172,7 @@ fn while_the_store_is_away_watchers_wait() {
         assert_eq!(revisions(&[told.clone()]), [4]);
         assert_eq!(told.events[0].prev_kv.as_ref().unwrap().mod_revision, 3);
         world.hub.restored().await;
-        let (responses, _) = drain(&mut past, usize::MAX).await;
+        let responses = drain(&mut past, usize::MAX).await;
         assert_eq!(revisions(&responses), [2, 3, 4]);
     });
 }

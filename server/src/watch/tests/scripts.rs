@@ -400,8 +400,11 @@ fn a_store_ahead_of_the_hub_is_not_told_twice() {
         watch s a from=3
         watch s a from=2
         progress s
+        watch t a
+        progress t
         publish
         progress s
+        progress t
         put a 4
         ",
         expect![[r#"
@@ -417,15 +420,21 @@ fn a_store_ahead_of_the_hub_is_not_told_twice() {
               s id=2 rev=4 created
               s id=2 rev=2 [PUT a@2]
             > progress s
+            > watch t a
+              t id=0 rev=4 created
+            > progress t
             > publish
               s id=1 rev=4 [PUT a@3] [PUT a@4]
               s id=2 rev=4 [PUT a@3] [PUT a@4]
             > progress s
               s id=-1 rev=4
+            > progress t
+              t id=-1 rev=4
             > put a 4
               s id=0 rev=5 [PUT a@5]
               s id=1 rev=5 [PUT a@5]
               s id=2 rev=5 [PUT a@5]
+              t id=0 rev=5 [PUT a@5]
         "#]],
     );
 }

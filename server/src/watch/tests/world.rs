@@ -162,7 +162,8 @@ impl World {
     async fn read(&mut self) {
         let mut ended = Vec::new();
         for (name, stream) in &mut self.streams {
-            let (responses, end) = drain(stream, usize::MAX).await;
+            let mut responses = Vec::new();
+            let end = drain_into(&mut responses, stream, usize::MAX).await;
             for response in responses {
                 writeln!(self.transcript, "  {name} {}", show(&response)).unwrap();
             }
@@ -191,16 +192,25 @@ impl World {
 }
 
 /// Takes up to so many responses, as long as any come.
-pub(super) async fn drain(stream: &mut WatchStream, count: usize) -> (Vec<WatchResponse>, Result<(), WatchStreamEnd>) {
+pub(super) async fn drain(stream: &mut WatchStream, count: usize) -> Vec<WatchResponse> {
     let mut responses = Vec::new();
+    drain_into(&mut responses, stream, count).await.expect("the stream goes on");
+    responses
+}
+
+async fn drain_into(
+    responses: &mut Vec<WatchResponse>,
+    stream: &mut WatchStream,
+    count: usize,
+) -> Result<(), WatchStreamEnd> {
     while responses.len() < count {
         match tokio::time::timeout(IDLE, stream.arrival()).await {
             Err(_) => break,
-            Ok(Err(end)) => return (responses, Err(end)),
-            Ok(Ok(())) => responses.extend(stream.take().await.unwrap()),
+            Ok(arrival) => arrival?,
         }
+        responses.extend(stream.take().await?);
     }
-    (responses, Ok(()))
+    Ok(())
 }
 
 /// `a` is a key, `a..c` an interval, `a..` every key from `a` on; `''` is empty.
