@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use mainstay_client::{ClientOptions, Range};
+use mainstay_tests::checker::equal_members;
 use mainstay_tests::workload::fill;
-use mainstay_tests::{Cluster, ProcessCluster, wait_until_serving};
+use mainstay_tests::{Cluster, ProcessCluster, leader, wait_until_serving};
 
 const KEYS: usize = 1_000_000;
 const VALUE_BYTES: usize = 256;
@@ -32,4 +33,47 @@ async fn a_million_keys() {
         "{KEYS} keys of {VALUE_BYTES} bytes written in {filled:.1?}; first linearizable read {served:.2?} after kill -9"
     );
     assert!(served < SERVES_WITHIN, "{served:?} from kill -9 to the first linearizable read");
+}
+
+/// Values of the catch-up test: together several times what is flushed at once.
+const LARGE_VALUES: usize = 4_000;
+const WRITERS: usize = 16;
+const LARGE_BYTES: usize = 64 * 1024;
+
+/// A member that was away longer than the log reaches gets a snapshot, and the log does not grow for its sake.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_was_away_gets_a_snapshot() {
+    let flags = ["--snapshot-count=500", "--snapshot-catchup-entries=100"];
+    let mut cluster = ProcessCluster::start_all_with(3, &flags).await.unwrap();
+    wait_until_serving(&cluster, 0..3).await.unwrap();
+    let away = (leader(&cluster).await.unwrap() + 1) % 3;
+    let serving = (away + 1) % 3;
+    cluster.kill(away).await.unwrap();
+    let client = cluster.client(serving, ClientOptions::default()).with_timeout(Duration::from_secs(60));
+    let mut writers = tokio::task::JoinSet::new();
+    for writer in 0..WRITERS {
+        let client = client.clone();
+        writers.spawn(async move {
+            for index in (writer..LARGE_VALUES).step_by(WRITERS) {
+                // One of them may fall into an election; what counts is how much was written.
+                client.put(format!("large/{index:06}"), vec![b'v'; LARGE_BYTES]).await.ok();
+            }
+        });
+    }
+    writers.join_all().await;
+    let logged = folder_bytes(&cluster.data_dir(serving).join("member").join("wal"));
+    assert!(logged < (LARGE_VALUES * LARGE_BYTES) as u64 * 3 / 2, "the log kept {logged} bytes");
+
+    cluster.start(away).await.unwrap();
+    wait_until_serving(&cluster, [away]).await.unwrap();
+    equal_members(&cluster).await.unwrap();
+    // etcd, on which this test is tested too, words and stores it differently: there only the state counts.
+    if folder_bytes(&cluster.data_dir(serving).join("member").join("db")) > 0 {
+        assert!(cluster.log(away).unwrap().contains("applied snapshot"), "it caught up by the log");
+    }
+}
+
+fn folder_bytes(folder: &std::path::Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).sum()
 }
