@@ -66,19 +66,19 @@ func TestLeaseExpiresAndTellsWatchers(t *testing.T) {
 func TestKeepAliveHoldsALease(t *testing.T) {
 	client, ctx := dial(t)
 	key := prefix(t) + "k"
-	lease, err := client.Grant(ctx, 2)
+	lease, err := client.Grant(ctx, 3)
 	must(t, err)
 	put(t, ctx, client, key, "1", clientv3.WithLease(lease.ID))
 	alive, stop := context.WithCancel(ctx)
 	renewals, err := client.KeepAlive(alive, lease.ID)
 	must(t, err)
-	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); {
+	for end := time.Now().Add(6 * time.Second); time.Now().Before(end); {
 		select {
 		case renewal, open := <-renewals:
 			if !open {
 				t.Fatal("the keep-alive ended")
 			}
-			equal(t, "renewed to", renewal.TTL, 2)
+			equal(t, "renewed to", renewal.TTL, 3)
 		case <-ctx.Done():
 			t.Fatal("no renewal")
 		}
