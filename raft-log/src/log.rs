@@ -13,7 +13,8 @@ use crate::segment::Segment;
 use crate::state::{Change, ChangeKind, Position, Shared, State, weight};
 use crate::task::LogTask;
 
-/// Is called once, on the owner's thread, when a change is durable or has failed. It must not block.
+/// Is called once, when a change is durable or has failed: on the owner's thread, or, where the change
+/// is refused, on the caller's. It must not block.
 pub type Completion = Box<dyn FnOnce(Result<(), LogError>) + Send>;
 
 /// One record of the log.
@@ -257,7 +258,8 @@ impl RaftLog {
         self.handle.shared.state.lock().warning.clone()
     }
 
-    /// Writes what is queued and ends the owner. Later changes are refused, reads go on.
+    /// Writes what is queued and ends the owner. Later changes are refused, reads go on; a second call
+    /// returns at once.
     pub async fn close(&self) {
         let (sender, closed) = oneshot::channel();
         queue_close(&self.handle.shared, Box::new(move |_| sender.send(()).unwrap_or_default()));

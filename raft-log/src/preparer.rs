@@ -84,6 +84,7 @@ impl Preparer {
         let made = Segment::make(&*self.disk, wanted.sequence, self.identity, bytes, spare.as_deref());
         match made {
             Ok(segment) => {
+                tracing::debug!(segment = segment.name(), recycled = spare.is_some(), "a segment is ready");
                 if let Some(observer) = &self.options.observer {
                     observer.prepared(spare.is_some(), begun.elapsed());
                 }
@@ -117,5 +118,14 @@ impl Preparer {
         }
         // One at a time, oldest first, so that no crash leaves a gap between segments.
         self.disk.sync_dir().map_err(|error| LogError::io("sync the directory of", &name, &error))
+    }
+}
+
+impl Drop for Preparer {
+    fn drop(&mut self) {
+        // Without it the writer would learn of a panic only when its segment is full.
+        if std::thread::panicking() {
+            self.shared.fail(LogError::OwnerGone);
+        }
     }
 }

@@ -172,7 +172,9 @@ impl Segment {
             let end = (end_address(place) - base) as usize;
             let damaged = |what: String| LogError::Damaged(self.damage(sector_of(place.address), what));
             match Frame::decode(&self.seed, &content[begin..end]) {
-                Ok(Frame::Record { position, .. }) if position.index == *index => {
+                Ok(Frame::Record { position, payload })
+                    if position.index == *index && payload.len() == place.payload_bytes as usize =>
+                {
                     let payload = content.slice(begin + FRAME_HEADER_BYTES..end);
                     records.push(Record { index: *index, term: position.term, payload });
                 }

@@ -10,7 +10,7 @@ mod support;
 
 use mainstay_raft_log::OpenError;
 use mainstay_raft_log::disk::sim::SimMedium;
-use support::{Content, History, Step, block_on, open, seeds, small, steps};
+use support::{Content, History, Step, append, block_on, open, record, seeds, small, steps};
 
 /// Runs steps until power fails before the operation with this number, or to the end.
 async fn run_until(medium: &SimMedium, history: &mut History, steps: &[Step], operations: Option<u64>) {
@@ -162,4 +162,34 @@ async fn one_life(medium: &SimMedium, seed: u64, held: Content) -> Content {
     running.task.await.ok();
     medium.kill();
     found
+}
+
+/// Two attempts at the same batch, each torn so that together they would make a whole one.
+#[test]
+fn two_torn_batches_never_make_one() {
+    // With its frame such a record fills a sector.
+    const PAYLOAD_BYTES: usize = 488 - 25;
+    let medium = SimMedium::new(0);
+    block_on(async {
+        let running = open(&medium, small()).unwrap();
+        append(&running.log, vec![record(1, 1, PAYLOAD_BYTES)]).await.unwrap();
+        running.kill(&medium).await;
+        for (term, kept) in [(2, [1, 3]), (3, [0, 2])] {
+            let running = open(&medium, small()).unwrap();
+            assert_eq!(running.log.last(), Some((1, 1)));
+            let records = (2..6).map(|index| record(index, term, PAYLOAD_BYTES)).collect();
+            medium.stall_next_sync(std::time::Duration::from_secs(3600));
+            running.log.append(records, Box::new(|_| ()));
+            while medium.unsynced_sectors().len() < 4 {
+                tokio::task::yield_now().await;
+            }
+            running.task.abort();
+            running.task.await.ok();
+            let first = medium.unsynced_sectors()[0].sector;
+            medium.crash_keeping(&mut |sector| sector.is_some_and(|sector| kept.contains(&(sector.sector - first))));
+        }
+        let running = open(&medium, small()).unwrap();
+        assert_eq!(running.log.last(), Some((1, 1)));
+        running.kill(&medium).await;
+    });
 }
