@@ -134,9 +134,10 @@ fn history_is_read_once_for_all_who_lag() {
             let responses = drain(stream, usize::MAX).await;
             assert_eq!(revisions(&responses), (2 + place as i64..2 + WRITES).collect::<Vec<_>>());
         }
-        // Each slice has about 70 revisions. Whoever came too late for the first journey shares the second.
+        // Each slice has about 70 revisions: one journey is 15 scans, and 300 alone would be 4,300. Whoever
+        // came too late for one journey shares the next; how many there are is up to the scheduler.
         let scans = engine.scans.load(Ordering::Relaxed) - before;
-        assert!(scans <= 2 * WRITES as usize / 50, "{scans} scans");
+        assert!(scans <= 10 * WRITES as usize / 50, "{scans} scans");
     });
 }
 
