@@ -28,6 +28,7 @@ mod ledger;
 mod log;
 mod options;
 mod preparer;
+pub mod probe;
 mod record;
 mod recovery;
 mod segment;

@@ -3,6 +3,7 @@
 //! - [`Cluster`] is what a test does to members: start, kill, pause, isolate. [`ProcessCluster`]
 //!   does it to real processes; a simulation brings its own.
 //! - [`workload`] makes traffic and keeps a record of what was promised to it.
+//! - [`history`] is what clients and watchers of a simulation saw, as data.
 //! - [`checker`] holds one property per file against such a record.
 //! - [`scenario`] puts them together once, for any cluster; `it/` runs them on processes.
 //!
@@ -11,6 +12,7 @@
 
 pub mod checker;
 mod cluster;
+pub mod history;
 #[cfg(not(madsim))]
 mod process_cluster;
 pub mod scenario;

@@ -15,4 +15,5 @@ pub mod system;
 pub mod transport;
 
 pub use blocking::blocking;
+pub use mainstay_raft_log::probe;
 pub use raft_runtime::{RaftInstant, RaftRuntime};

@@ -1,0 +1,172 @@
+/// What a client asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Call {
+    /// A put, delete, range or transaction; all are transactions here.
+    Txn(Txn),
+    /// A compaction up to a revision.
+    Compact {
+        /// The revision.
+        revision: i64,
+    },
+    /// A new lease.
+    LeaseGrant {
+        /// Its id, chosen by the client.
+        id: i64,
+        /// Seconds it shall live without being renewed.
+        ttl: i64,
+    },
+    /// The renewal of a lease.
+    LeaseKeepAlive {
+        /// Which.
+        id: i64,
+    },
+    /// The end of a lease.
+    LeaseRevoke {
+        /// Which.
+        id: i64,
+    },
+    /// The question how long a lease has left.
+    LeaseTimeToLive {
+        /// Which.
+        id: i64,
+    },
+}
+
+/// A transaction. A put, delete or range alone is one without conditions and with one step.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Txn {
+    /// All must hold.
+    pub compares: Vec<Compare>,
+    /// What is done when they hold.
+    pub then: Vec<Step>,
+    /// What is done when they do not.
+    pub otherwise: Vec<Step>,
+    /// Whether a member may answer from what it has. Only of transactions that read.
+    pub serializable: bool,
+}
+
+impl Txn {
+    /// A transaction of one step without conditions.
+    pub fn of(step: Step) -> Self {
+        Self { then: vec![step], ..Self::default() }
+    }
+
+    /// Whether some branch writes.
+    pub fn may_write(&self) -> bool {
+        self.then.iter().chain(&self.otherwise).any(Step::may_write)
+    }
+}
+
+/// A condition on one key.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Compare {
+    /// The key.
+    pub key: String,
+    /// What of it must be equal to what.
+    pub to: Comparison,
+}
+
+/// What of a key a condition looks at. A key that is not there has zeros, and no value equals it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Comparison {
+    /// How often it was written since it was created.
+    Version(i64),
+    /// The revision that created it.
+    Created(i64),
+    /// The revision that wrote it last.
+    Modified(i64),
+    /// Its lease.
+    Lease(i64),
+    /// Its value.
+    Value(String),
+}
+
+/// One key or the keys from one up to another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// The first key.
+    pub from: String,
+    /// The end, not included; `None` for the one key alone.
+    pub to: Option<String>,
+}
+
+impl Span {
+    /// One key.
+    pub fn key(key: impl Into<String>) -> Self {
+        Self { from: key.into(), to: None }
+    }
+
+    /// Every key that begins so; the prefix ends in a character below `~`.
+    pub fn prefix(prefix: &str) -> Self {
+        let mut to = prefix.to_owned();
+        let last = to.pop().expect("a prefix is not empty");
+        to.push(char::from_u32(last as u32 + 1).expect("a prefix ends in ASCII"));
+        Self { from: prefix.to_owned(), to: Some(to) }
+    }
+
+    /// Whether a key lies within.
+    pub fn contains(&self, key: &str) -> bool {
+        match &self.to {
+            None => key == self.from,
+            Some(to) => key >= self.from.as_str() && key < to.as_str(),
+        }
+    }
+}
+
+/// One operation within a transaction.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// Writes a key. Values are never written twice, so a value names its call.
+    Put {
+        /// The key.
+        key: String,
+        /// The value.
+        value: String,
+        /// The lease that it is tied to; 0 for none.
+        lease: i64,
+        /// Whether the answer holds what was there before.
+        prev_kv: bool,
+    },
+    /// Removes keys.
+    Delete {
+        /// Which.
+        span: Span,
+        /// Whether the answer holds what was there before.
+        prev_kv: bool,
+    },
+    /// Reads keys, in their order.
+    Range {
+        /// Which.
+        span: Span,
+        /// At most so many; 0 for all.
+        limit: i64,
+        /// At which revision; 0 for the present.
+        revision: i64,
+        /// Whether only their number is asked for.
+        count_only: bool,
+        /// Whether the values are left out.
+        keys_only: bool,
+    },
+    /// A transaction within.
+    Txn(Box<Txn>),
+}
+
+impl Step {
+    /// Writes a key, plainly.
+    pub fn put(key: impl Into<String>, value: impl Into<String>) -> Self {
+        Self::Put { key: key.into(), value: value.into(), lease: 0, prev_kv: false }
+    }
+
+    /// Reads keys as they are now.
+    pub fn range(span: Span) -> Self {
+        Self::Range { span, limit: 0, revision: 0, count_only: false, keys_only: false }
+    }
+
+    fn may_write(&self) -> bool {
+        match self {
+            Self::Put { .. } | Self::Delete { .. } => true,
+            Self::Range { .. } => false,
+            Self::Txn(txn) => txn.may_write(),
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! What clients asked, what they were told, and what watchers saw: plain data, written down while a
+//! run goes on and judged when it is over.
+//!
+//! Times are durations since the run's beginning, on the world's clock: a client's clock does not
+//! drift. Keys and values are text, because workloads write text and a violation is read by people.
+
+mod call;
+mod reply;
+mod watched;
+
+use std::time::Duration;
+
+pub use call::{Call, Compare, Comparison, Span, Step, Txn};
+pub use reply::{KeyValue, Outcome, Reply, StepReply};
+pub use watched::{Change, Received, Watch};
+
+/// Everything that happened in one run.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    /// Every call of every client, in the order in which they began.
+    pub operations: Vec<Operation>,
+    /// Every watch, the observer's first: it watches all keys from the first revision on, with
+    /// previous values, and is the record of what was committed.
+    pub watches: Vec<Watch>,
+    /// Every fault that may move what an invariant promises about time.
+    pub disturbances: Vec<Disturbance>,
+    /// What each member said it was, whenever that changed.
+    pub leaderships: Vec<Leadership>,
+    /// What the store held in the end, once all was quiet and everything that lapses had time to.
+    pub end: End,
+}
+
+/// One call of one client.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Operation {
+    /// Who asked. A client has one call under way at a time.
+    pub client: usize,
+    /// What it asked for.
+    pub call: Call,
+    /// When it asked.
+    pub began: Duration,
+    /// When it was answered, or gave up.
+    pub ended: Duration,
+    /// What it was told.
+    pub outcome: Outcome,
+}
+
+/// A time in which the cluster was not left alone.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Disturbance {
+    /// When it began.
+    pub from: Duration,
+    /// When it was over.
+    pub until: Duration,
+    /// What it was.
+    pub what: String,
+    /// Whether a member's clock ran wrong meanwhile, so that its leases may end early.
+    pub clock: bool,
+}
+
+/// A member that took itself for the leader.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Leadership {
+    /// Which member.
+    pub member: usize,
+    /// Of which term.
+    pub term: u64,
+    /// When this was seen first.
+    pub at: Duration,
+}
+
+/// The end of a run.
+#[derive(Clone, Debug, Default)]
+pub struct End {
+    /// When it was looked at.
+    pub at: Duration,
+    /// The store's revision.
+    pub revision: i64,
+    /// Every key.
+    pub keys: Vec<KeyValue>,
+    /// The leases that were still there.
+    pub leases: Vec<i64>,
+    /// The highest revision that was compacted.
+    pub compacted: i64,
+}
