@@ -84,12 +84,17 @@ impl Member {
     /// Runs until it fails; a failure is a finding, for the scenarios break nothing that a member may not survive.
     pub(crate) async fn run(self) {
         let config = self.config();
-        let storage = Storage { home: Arc::new(self.store.clone()), disk: Arc::new(self.log.mount()) };
+        let storage = Storage {
+            home: Arc::new(self.store.clone()),
+            disk: Arc::new(self.log.mount()),
+            log_segment_bytes: 256 * 1024,
+        };
         let surroundings = Surroundings {
             run_log: Box::new(|task| drop(tokio::task::spawn(task.run()))),
             resolve: Box::new(|url| BTreeSet::from([url.as_str().to_owned()])),
             log_observer: None,
             rpc_observer: Arc::new(Silent),
+            applied_observer: None,
         };
         let mut node = match Node::open(&config, storage, surroundings).await {
             Ok(node) => node,
