@@ -38,6 +38,8 @@ pub struct Storage {
     pub disk: Arc<dyn Disk>,
     /// Size of a file of the raft log; [`LOG_SEGMENT_BYTES`] but where the disk is a simulated one.
     pub log_segment_bytes: u64,
+    /// Bytes of the store that may wait to be flushed; [`limits::FLUSH_BYTES`] but in a simulation.
+    pub store_flush_bytes: u64,
 }
 
 /// Size of a file of the raft log: written in full when it is made, so that a sync has no metadata to write.
@@ -133,7 +135,7 @@ impl Node {
     /// # Errors
     /// When the configuration does not fit what is stored, or that cannot be read.
     pub async fn open(config: &Config, storage: Storage, surroundings: Surroundings) -> Result<Self, StartError> {
-        let Storage { home, disk, log_segment_bytes } = storage;
+        let Storage { home, disk, log_segment_bytes, store_flush_bytes } = storage;
         let engine = home.open()?;
         let stored = stored_identity(&*engine)?;
         let founded = match stored {
@@ -169,8 +171,9 @@ impl Node {
             "starting local member"
         );
 
-        let state = State::open(engine, StateOptions { cache_bytes: config.value_cache_bytes })
+        let mut state = State::open(engine, StateOptions { cache_bytes: config.value_cache_bytes })
             .map_err(|error| StartError::Store(error.to_string()))?;
+        state.store.set_flush_bytes(store_flush_bytes);
         let (store, leases, alarms) = (state.store(), state.leases(), state.alarms());
         let (hub, hub_task) = Hub::spawn(
             store.clone(),

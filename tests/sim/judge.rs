@@ -19,6 +19,10 @@ use crate::world::World;
 const LEASES_OVER: Duration = Duration::from_secs(12);
 /// More tasks than a quiet member with these few clients can have use for.
 const TASKS_MAX: usize = 400;
+/// More than can wait anywhere in a quiet member.
+const QUEUED_MAX: u64 = 100;
+/// Entries that are purged together, and so may stay longer than planned.
+const KEPT_BY_BATCHES: u64 = 600;
 /// More bytes than the log of a quiet member needs, in segments.
 const SEGMENTS_MAX: u64 = 12;
 
@@ -36,6 +40,9 @@ pub(crate) async fn judge(id: usize, world: World) -> Result<(), Violation> {
     observe_the_end(&world).await.map_err(|reason| violation("recovery", reason))?;
     if let Some(surprise) = world.surprises().into_iter().next() {
         return Err(violation("surprise", surprise));
+    }
+    if let Some(contradiction) = world.ledger.contradictions().into_iter().next() {
+        return Err(violation("state_machine_safety", contradiction));
     }
     world.logs_match().map_err(|reason| violation("log_matching", reason))?;
     bounded(&world).map_err(|reason| violation("bounded", reason))?;
@@ -123,10 +130,18 @@ fn bounded(world: &World) -> Result<(), String> {
     }
     for index in world.survivors() {
         let member = &world.members[index];
+        if let Some(life) = member.life() {
+            let occupancy = (life.occupancy)();
+            let waits = occupancy.proposals + occupancy.pending_events;
+            let kept = world.plan.snapshot_count + world.plan.catchup_entries + KEPT_BY_BATCHES;
+            if waits > QUEUED_MAX || occupancy.log_entries > kept {
+                return Err(format!("{}: {occupancy:?}", member.name()));
+            }
+        }
         let files = member.disks().log.files();
         let bytes: u64 = files.iter().map(|(_, size)| size).sum();
         let entries = (world.plan.snapshot_count + world.plan.catchup_entries) * 4096;
-        let bound = 200_000_000 + SEGMENTS_MAX * world.plan.segment_bytes + entries;
+        let bound = SEGMENTS_MAX * world.plan.segment_bytes + entries;
         if bytes > bound {
             return Err(format!("the log of {} takes {bytes} bytes in {} files", member.name(), files.len()));
         }

@@ -160,6 +160,7 @@ fn storage(config: &Config) -> anyhow::Result<Storage> {
         home: Arc::new(RocksHome::new(engine::directory(&config.data_dir))),
         disk,
         log_segment_bytes: LOG_SEGMENT_BYTES,
+        store_flush_bytes: limits::FLUSH_BYTES,
     })
 }
 

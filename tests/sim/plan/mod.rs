@@ -36,8 +36,8 @@ pub(crate) struct Plan {
     pub(crate) catchup_entries: u64,
     /// Bytes of a segment of the log.
     pub(crate) segment_bytes: u64,
-    /// Until when faults begin.
-    pub(crate) storm: Duration,
+    /// Bytes of the store that may wait to be flushed.
+    pub(crate) flush_bytes: u64,
     /// In the order in which they begin.
     pub(crate) faults: Vec<Fault>,
 }
@@ -121,14 +121,9 @@ impl Plan {
             snapshot_count: *[20, 100, 400].choose(&mut dice).expect("there are some"),
             catchup_entries: *[5, 50, 200].choose(&mut dice).expect("there are some"),
             segment_bytes: *[16 << 10, 64 << 10, 256 << 10].choose(&mut dice).expect("there are some"),
-            storm,
+            flush_bytes: *[500, 5_000, 50_000].choose(&mut dice).expect("there are some"),
             faults: faults(&mut dice, members, storm),
         }
-    }
-
-    /// Whether the members' clocks run wrong at some time.
-    pub(crate) fn moves_a_clock(&self) -> bool {
-        self.faults.iter().any(|fault| fault.kind.moves_a_clock())
     }
 }
 

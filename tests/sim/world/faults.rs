@@ -163,7 +163,7 @@ impl World {
             FaultKind::ClockJump { member, millis } => {
                 clock::jump(self.nodes[*member].id(), Duration::from_millis(*millis));
             }
-            FaultKind::TransferLeader { .. } => lasts().await,
+            FaultKind::TransferLeader { to } => self.transfer_leader(*to).await,
             FaultKind::Compact { keep } => {
                 // Not ahead of the observer, whose record must be whole.
                 let revision = self.observed.revision() - keep;
@@ -195,6 +195,18 @@ impl World {
         self.state().links.cut(links);
         tokio::time::sleep(lasts).await;
         self.state().links.mend(links);
+    }
+
+    /// Asks whoever leads to hand over.
+    async fn transfer_leader(&self, to: usize) {
+        let lives: Vec<_> = self.members.iter().map(super::Member::life).collect();
+        let Some(id) = lives[to].as_ref().map(|life| life.leadership.view().member_id) else { return };
+        let leader = lives.iter().flatten().find(|life| life.leadership.view().leads);
+        if let Some(leader) = leader {
+            // It may well fail: the leader is deposed, the other down.
+            let outcome = leader.leadership.transfer(id).await;
+            trace::note(format_args!("transfer to {}: {outcome:?}", self.members[to].name()));
+        }
     }
 
     fn may_fail(&self, member: usize) {

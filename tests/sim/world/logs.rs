@@ -46,6 +46,7 @@ impl World {
         let identity = Identity::decode(identity.unwrap_or_default()).map_err(|error| error.to_string())?;
         let options = Options {
             identity: identity.cluster_id ^ identity.member_id.rotate_left(32),
+            segment_bytes: self.plan.segment_bytes,
             ..Options::default()
         };
         let (log, _task) =

@@ -10,9 +10,13 @@ use mainstay_server::api::{Rpc, RpcKind, RpcObserver};
 use mainstay_server::config::{Config, Given, Invocation};
 use mainstay_server::engine::mem::MemHome;
 use mainstay_server::env::transport;
-use mainstay_server::node::{Node, Storage, Surroundings};
+use mainstay_server::node::{Node, Occupancy, Storage, Surroundings};
+use mainstay_server::raft::Leadership;
+use tokio_stream::StreamExt;
 
+use super::ledger::Ledger;
 use crate::plan::Plan;
+use crate::recorder::Recorder;
 
 /// What survives a crash of a member, and how it is started again.
 #[derive(Clone)]
@@ -21,6 +25,16 @@ pub(crate) struct Member {
     disks: Arc<Mutex<Disks>>,
     plan: Arc<Plan>,
     seed: u64,
+    ledger: Ledger,
+    recorder: Recorder,
+    life: Arc<Mutex<Option<Life>>>,
+}
+
+/// What can be asked of a member that runs.
+#[derive(Clone)]
+pub(crate) struct Life {
+    pub(crate) leadership: Leadership,
+    pub(crate) occupancy: Arc<dyn Fn() -> Occupancy + Send + Sync>,
 }
 
 /// A member's disks. They are replaced when it loses them.
@@ -36,10 +50,10 @@ fn address(index: usize) -> String {
 }
 
 impl Member {
-    pub(crate) fn new(index: usize, plan: Arc<Plan>, seed: u64) -> Self {
+    pub(crate) fn new(index: usize, plan: Arc<Plan>, seed: u64, ledger: Ledger, recorder: Recorder) -> Self {
         let seed = seed.wrapping_mul(31).wrapping_add(index as u64);
         let disks = Disks { log: new_log(&plan, seed), store: MemHome::new() };
-        Self { index, disks: Arc::new(Mutex::new(disks)), plan, seed }
+        Self { index, disks: Arc::new(Mutex::new(disks)), plan, seed, ledger, recorder, life: Arc::default() }
     }
 
     /// The disks that it has now.
@@ -56,6 +70,11 @@ impl Member {
         if store {
             disks.store = MemHome::new();
         }
+    }
+
+    /// What can be asked of its present process, or of the last one.
+    pub(crate) fn life(&self) -> Option<Life> {
+        self.life.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
     /// Sets how long the log's disk takes: as planned, and so much more.
@@ -113,13 +132,14 @@ impl Member {
             home: Arc::new(disks.store),
             disk: Arc::new(disks.log.mount()),
             log_segment_bytes: self.plan.segment_bytes,
+            store_flush_bytes: self.plan.flush_bytes,
         };
         let surroundings = Surroundings {
             run_log: Box::new(|task| drop(tokio::task::spawn(task.run()))),
             resolve: Box::new(|url| BTreeSet::from([url.as_str().to_owned()])),
             log_observer: None,
             rpc_observer: Arc::new(Silent),
-            applied_observer: None,
+            applied_observer: Some(self.ledger.of(self.name())),
         };
         let mut node = match Node::open(&config, storage, surroundings).await {
             Ok(node) => node,
@@ -131,10 +151,24 @@ impl Member {
         };
         let _peers = serve(2380, node.peer_routes());
         let _clients = serve(2379, node.client_routes());
+        let (leadership, occupancy) = (node.leadership(), Arc::new(node.occupancy()));
+        let views = note_leaderships(leadership.clone(), self.index, self.recorder.clone());
+        drop(tokio::task::spawn(views));
+        let life = Life { leadership, occupancy };
+        self.life.lock().unwrap_or_else(std::sync::PoisonError::into_inner).replace(life);
         if let Err(error) = node.start().await {
             return format!("does not start: {error}");
         }
         node.failed().await
+    }
+}
+
+async fn note_leaderships(leadership: Leadership, member: usize, recorder: Recorder) {
+    let mut views = std::pin::pin!(leadership.views());
+    while let Some(view) = views.next().await {
+        if view.leads {
+            recorder.leadership(member, view.term);
+        }
     }
 }
 

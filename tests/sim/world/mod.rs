@@ -6,6 +6,7 @@
 //! [`crate::workload::Workload`].
 
 mod faults;
+mod ledger;
 mod links;
 mod logs;
 mod member;
@@ -20,6 +21,7 @@ use madsim::task::NodeId;
 use mainstay_client::{Client, ClientOptions};
 use tokio::sync::mpsc;
 
+use self::ledger::Ledger;
 use self::links::Links;
 use crate::plan::Plan;
 use crate::recorder::Recorder;
@@ -36,6 +38,7 @@ pub(crate) struct World {
     pub(crate) recorder: Recorder,
     pub(crate) observed: Observed,
     pub(crate) members: Arc<Vec<Member>>,
+    pub(crate) ledger: Ledger,
     nodes: Arc<Vec<NodeHandle>>,
     state: Arc<Mutex<WorldState>>,
 }
@@ -78,14 +81,16 @@ impl World {
     /// Makes a world and starts its members.
     pub(crate) fn new(plan: Arc<Plan>, seed: u64) -> Self {
         let handle = Handle::current();
-        let members: Vec<Member> =
-            (0..plan.members).map(|index| Member::new(index, plan.clone(), seed)).collect();
+        let (recorder, ledger) = (Recorder::new(), Ledger::default());
+        let new = |index| Member::new(index, plan.clone(), seed, ledger.clone(), recorder.clone());
+        let members: Vec<Member> = (0..plan.members).map(new).collect();
         let (ended, endings) = mpsc::unbounded_channel();
         let nodes = members.iter().map(|member| create_node(&handle, member, ended.clone())).collect();
         let conditions = vec![Condition { up: true, ..Condition::default() }; plan.members];
         let world = Self {
             plan,
-            recorder: Recorder::new(),
+            recorder,
+            ledger,
             observed: Observed::default(),
             members: Arc::new(members),
             nodes: Arc::new(nodes),
