@@ -4,6 +4,7 @@
 //!   does it to real processes; a simulation brings its own.
 //! - [`workload`] makes traffic and keeps a record of what was promised to it.
 //! - [`history`] is what clients and watchers of a simulation saw, as data.
+//! - [`model`] is what the store should do, and what it did, in the simplest form there is.
 //! - [`checker`] holds one property per file against such a record.
 //! - [`scenario`] puts them together once, for any cluster; `it/` runs them on processes.
 //!
@@ -13,6 +14,7 @@
 pub mod checker;
 mod cluster;
 pub mod history;
+pub mod model;
 #[cfg(not(madsim))]
 mod process_cluster;
 pub mod scenario;

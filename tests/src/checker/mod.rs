@@ -1,7 +1,10 @@
 //! Properties, one per file, each held against what a workload recorded.
+//!
+//! Those beside this page ask a cluster that runs; those in [`history`] judge a run that is over.
 
 mod equal_members;
 mod exactly_once;
+pub mod history;
 mod watch_order;
 
 pub use equal_members::equal_members;

@@ -1,0 +1,86 @@
+//! Invariants of a run, one per file, each held against what clients and watchers wrote down.
+//!
+//! Each file has a `check` that is a pure function of a [`History`], and says in its error which
+//! operation or event breaks the invariant and what was due. [`CHECKERS`] lists them, [`check_all`]
+//! runs them in that order. Most need the [`Truth`], the record of what was committed; those that do
+//! not look at revisions (`linearizable.rs`, `lists.rs`, `sets.rs`) do not believe it either.
+
+pub mod compaction;
+pub mod durable;
+pub mod elections;
+pub mod exactly_once_effects;
+pub mod leases;
+pub mod linearizable;
+pub mod lists;
+pub mod liveness;
+pub mod locks;
+pub mod realtime;
+pub mod revisions;
+#[cfg(test)]
+mod sample;
+pub mod serializable;
+pub mod sets;
+mod text;
+pub mod watch_atomic;
+pub mod watch_ordered;
+pub mod watch_progress;
+pub mod watch_reliable;
+pub mod watch_resumed;
+
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use crate::history::History;
+use crate::model::Truth;
+
+/// What the checkers of time allow.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Bounds {
+    /// How long after the last disturbance the cluster serves everybody again.
+    pub recovery: Duration,
+    /// How much of its time a lease may miss where clocks are right: its end may come when this part
+    /// of it is over.
+    pub lease_tolerance: f64,
+    /// How much longer than its time a lease may last.
+    pub lease_overtime: Duration,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { recovery: Duration::from_secs(15), lease_tolerance: 0.9, lease_overtime: Duration::from_secs(15) }
+    }
+}
+
+/// A check, with what it needs besides the history.
+pub type Check = fn(&History, &Truth, &Bounds) -> Result<(), String>;
+
+/// Every checker by its file's name. What others follow from stands before them: a record that is
+/// wrong by itself makes every comparison with it wrong.
+pub const CHECKERS: [(&str, Check); 18] = [
+    ("elections", |history, _, _| elections::check(history)),
+    ("watch_ordered", |history, _, _| watch_ordered::check(history)),
+    ("watch_atomic", |history, _, _| watch_atomic::check(history)),
+    ("watch_resumed", |history, _, _| watch_resumed::check(history)),
+    ("revisions", |history, truth, _| revisions::check(history, truth)),
+    ("durable", |history, truth, _| durable::check(history, truth)),
+    ("exactly_once_effects", |history, truth, _| exactly_once_effects::check(history, truth)),
+    ("serializable", |history, truth, _| serializable::check(history, truth)),
+    ("realtime", |history, truth, _| realtime::check(history, truth)),
+    ("watch_progress", |history, truth, _| watch_progress::check(history, truth)),
+    ("watch_reliable", |history, truth, _| watch_reliable::check(history, truth)),
+    ("leases", leases::check),
+    ("locks", |history, truth, _| locks::check(history, truth)),
+    ("compaction", |history, _, _| compaction::check(history)),
+    ("lists", |history, _, _| lists::check(history)),
+    ("sets", |history, _, _| sets::check(history)),
+    ("linearizable", |history, _, _| linearizable::check(history)),
+    ("liveness", |history, _, bounds| liveness::check(history, bounds.recovery)),
+];
+
+/// Runs every checker; returns the file's name of the first that found something, and what.
+pub fn check_all(history: &History, bounds: &Bounds) -> Option<(&'static str, String)> {
+    let truth = Truth::of(history);
+    CHECKERS.iter().find_map(|(name, check)| Some((*name, check(history, &truth, bounds).err()?)))
+}
