@@ -16,6 +16,7 @@ use mainstay_server::config::{Config, Url, version};
 use mainstay_server::engine::{self, rocks::RocksHome};
 use mainstay_server::env::serve::{self, ConnectionCount, Content, Listener, Purpose, ServeOptions, SocketOptions};
 use mainstay_server::env::system::{self, StopSignals};
+use mainstay_server::limits;
 use mainstay_server::http::{Access, Probe, ReadFailure, Site, client_router, metrics_router};
 use mainstay_server::metrics::{Metrics, Options as MetricsOptions, RaftNumbers, StoreNumbers, WatchNumbers};
 use mainstay_server::node::{LOG_SEGMENT_BYTES, Node, Storage, Surroundings};
