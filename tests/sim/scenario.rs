@@ -1,6 +1,6 @@
 //! One run: three members, clients, faults from the seed, then quiet, then the checks.
 
-use std::fmt;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use madsim::net::NetSim;
@@ -10,9 +10,10 @@ use mainstay_client::{Client, ClientOptions, Range};
 use mainstay_proto::mvccpb::KeyValue;
 use tokio::time::Instant;
 
-use crate::history::Recorder;
+use crate::history::{History, Recorder};
 use crate::member::{Member, SimConnector};
-use crate::{checks, workload};
+use crate::report::{Report, Run, Violation};
+use crate::{checks, report, trace, workload};
 
 const MEMBERS: usize = 3;
 const CLIENTS: usize = 4;
@@ -21,56 +22,26 @@ const STORMY: Duration = Duration::from_secs(30);
 /// Simulated time within which the cluster must serve again once faults have stopped.
 const RECOVERY: Duration = Duration::from_secs(20);
 
-/// What a run did, in numbers that a reader can judge it by.
-pub(crate) struct Report {
-    seed: u64,
-    writes: usize,
-    acknowledged: usize,
-    reads: usize,
-    events: usize,
-    faults: Faults,
-    revision: i64,
-    checksum: u32,
-}
+/// Every kind of fault.
+pub(crate) const FAULTS: &[&str] = &["kill", "power cut", "partition"];
 
-#[derive(Clone, Copy, Debug, Default)]
-struct Faults {
-    kills: u32,
-    power_cuts: u32,
-    partitions: u32,
-}
+/// How many faults of each kind took place.
+type Faults = BTreeMap<String, u64>;
 
-impl fmt::Display for Report {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            formatter,
-            "seed {}: {} writes, {} acknowledged, {} reads, {} events, {} kills, {} power cuts, {} partitions, revision {}, state {:08x}",
-            self.seed,
-            self.writes,
-            self.acknowledged,
-            self.reads,
-            self.events,
-            self.faults.kills,
-            self.faults.power_cuts,
-            self.faults.partitions,
-            self.revision,
-            self.checksum
-        )
-    }
-}
-
-/// Runs a seed; a violation panics and names it.
-pub(crate) fn run(seed: u64) -> Report {
+/// Runs a seed.
+pub(crate) fn run(run: &Run) -> Report {
     let mut config = madsim::Config::default();
     config.net.send_latency = Duration::from_millis(1)..Duration::from_millis(8);
-    let mut runtime = Runtime::with_seed_and_config(seed, config);
+    let mut runtime = Runtime::with_seed_and_config(run.seed, config);
     runtime.set_time_limit(Duration::from_secs(300));
-    runtime.block_on(simulate(seed))
+    runtime.block_on(simulate(run.seed, run.members.unwrap_or(MEMBERS)))
 }
 
-async fn simulate(seed: u64) -> Report {
+async fn simulate(seed: u64, size: usize) -> Report {
+    let began = Instant::now();
     let handle = Handle::current();
-    let members: Vec<Member> = (0..MEMBERS).map(|index| Member::new(index, MEMBERS, seed)).collect();
+    report::begun(&Report { seed, members: size, ..Report::default() });
+    let members: Vec<Member> = (0..size).map(|index| Member::new(index, size, seed)).collect();
     let nodes: Vec<NodeHandle> = members.iter().map(|member| start(&handle, member)).collect();
     let endpoints: Vec<String> = members.iter().map(Member::endpoint).collect();
 
@@ -80,7 +51,7 @@ async fn simulate(seed: u64) -> Report {
     for id in 0..CLIENTS {
         let node = client_node(&handle, id);
         let (mut endpoints, recorder) = (endpoints.clone(), recorder.clone());
-        endpoints.rotate_left(id % MEMBERS); // so that every member serves somebody
+        endpoints.rotate_left(id % size); // so that every member serves somebody
         work.push(node.spawn(async move {
             let client = client(&endpoints);
             workload::run(id, CLIENTS, client, recorder, until).await;
@@ -97,26 +68,35 @@ async fn simulate(seed: u64) -> Report {
 
     let judge = client_node(&handle, CLIENTS + 1);
     let judged = judge.spawn(async move { settle(&endpoints).await }).await.expect("the judge does not panic");
-    let (state, revision, checksum) = match judged {
-        Ok(judged) => judged,
-        Err(reason) => panic!("seed {seed}: {reason}"),
+    let mut report = Report { seed, members: size, faults, ..Report::default() };
+    let found = match judged {
+        Ok((state, revision, _)) => {
+            report.revision = revision;
+            wait_for_watcher(&recorder, &state).await;
+            recorder.with(|history| {
+                report.operations = operations(history);
+                checks::check(history, &state)
+            })
+        }
+        Err(reason) => Err(reason),
     };
-    wait_for_watcher(&recorder, &state).await;
-    recorder.with(|history| {
-        if let Err(violation) = checks::check(history, &state) {
-            panic!("seed {seed}: {violation}");
-        }
-        Report {
-            seed,
-            writes: history.writes.len(),
-            acknowledged: history.writes.iter().filter(|write| write.acknowledged.is_some()).count(),
-            reads: history.reads.len(),
-            events: history.seen.len(),
-            faults,
-            revision,
-            checksum,
-        }
-    })
+    report.violation = found.err().map(|text| Violation { checker: "checks".to_owned(), text });
+    for error in trace::errors() {
+        trace::note(format_args!("an error was logged at {:?} by {}: {}", error.at, error.node, error.text));
+    }
+    report.simulated_seconds = began.elapsed().as_secs_f64();
+    report
+}
+
+fn operations(history: &History) -> BTreeMap<String, u64> {
+    let acknowledged = history.writes.iter().filter(|write| write.acknowledged.is_some()).count();
+    let counts = [
+        ("put ok", acknowledged),
+        ("put unknown", history.writes.len() - acknowledged),
+        ("get ok", history.reads.len()),
+        ("event", history.seen.len()),
+    ];
+    counts.map(|(kind, count)| (kind.to_owned(), count as u64)).into()
 }
 
 fn start(handle: &Handle, member: &Member) -> NodeHandle {
@@ -141,17 +121,22 @@ async fn storm(handle: &Handle, members: &[Member], nodes: &[NodeHandle], until:
     while Instant::now() < until {
         pause(500, 4000).await;
         let victim = thread_rng().gen_range(0..members.len());
+        let mut count = |kind: &str| {
+            trace::note(format_args!("fault: {kind}, m{}", victim + 1));
+            *faults.entry(kind.to_owned()).or_default() += 1;
+        };
         match thread_rng().gen_range(0..5u32) {
             0 | 1 => {
-                faults.kills += 1;
+                count("kill");
                 crash(handle, members, nodes, &[victim]).await;
             }
             2 => {
-                faults.power_cuts += 1;
-                crash(handle, members, nodes, &[0, 1, 2]).await;
+                count("power cut");
+                let all: Vec<usize> = (0..members.len()).collect();
+                crash(handle, members, nodes, &all).await;
             }
             _ => {
-                faults.partitions += 1;
+                count("partition");
                 cut_off(nodes, victim).await;
             }
         }

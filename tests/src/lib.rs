@@ -5,6 +5,7 @@
 //! - [`workload`] makes traffic and keeps a record of what was promised to it.
 //! - [`history`] is what clients and watchers of a simulation saw, as data.
 //! - [`checker`] holds one property per file against such a record.
+//! - [`shrink`] finds the shortest list of faults that still breaks something.
 //! - [`scenario`] puts them together once, for any cluster; `it/` runs them on processes.
 //!
 //! Nothing here knows the server: members are reached through their API, so that the same tests
@@ -16,6 +17,7 @@ pub mod history;
 #[cfg(not(madsim))]
 mod process_cluster;
 pub mod scenario;
+pub mod shrink;
 pub mod workload;
 
 pub use cluster::{Cluster, leader, wait_until_serving};
