@@ -49,6 +49,8 @@ impl Children {
         if let Some(path) = &run.trace {
             command.arg("--trace").arg(path);
         }
+        // The text and the place of a panic are told; a backtrace would take longer than many a run.
+        command.env("RUST_BACKTRACE", "0");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let end = command.spawn().and_then(|child| wait(child, self.limit));
         match end {

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
 
+use super::markdown::Page;
 use super::totals::{Count, Totals};
 use super::{Known, markdown, say};
 
@@ -11,7 +11,7 @@ use super::{Known, markdown, say};
 const ENOUGH: u64 = 200;
 
 /// Tells what was reached and returns whether nothing is missing.
-pub(crate) fn tell(totals: &Totals, known: &Known, path: Option<&Path>) -> io::Result<bool> {
+pub(crate) fn tell(totals: &Totals, known: &Known, page: Option<&Page>) -> io::Result<bool> {
     let never = missing(&totals.reached, known.places);
     let unused = missing(&totals.faults, known.faults);
     let mut text = format!("Over {} seeds.\n\n", totals.seeds);
@@ -19,8 +19,8 @@ pub(crate) fn tell(totals: &Totals, known: &Known, path: Option<&Path>) -> io::R
     text += "\n";
     text += &markdown::table(["place", "runs", "times"], &rows(&totals.reached, &never));
     say(&text);
-    if let Some(path) = path {
-        markdown::write(path, &text)?;
+    if let Some(page) = page {
+        page.write(&text)?;
     }
     for (what, missing) in [("place", &never), ("kind of fault", &unused)] {
         missing.iter().for_each(|name| say(&format!("never reached: {what} {name}")));

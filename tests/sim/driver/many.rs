@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::child::Children;
 use super::cli::Simulate;
+use super::markdown::Page;
 use super::seeds::Seeds;
 use super::shrink::replay;
 use super::totals::{Totals, verdict};
@@ -22,6 +23,8 @@ const LISTED: usize = 50;
 /// Runs all seeds and returns whether all was well.
 pub(crate) fn run(children: &Children, simulate: &Simulate, known: &Known) -> io::Result<bool> {
     let runs: Vec<Run> = Seeds::all(&simulate.seeds).into_iter().map(|seed| simulate.run(seed)).collect();
+    // A file that cannot be written is said before the work is done.
+    let page = simulate.report.as_deref().map(Page::open).transpose()?;
     let started = Instant::now();
     let mut told = started;
     let mut totals = Totals::default();
@@ -33,7 +36,7 @@ pub(crate) fn run(children: &Children, simulate: &Simulate, known: &Known) -> io
             totals.add(&report);
             if report.violation.is_some() {
                 if failed.len() < TOLD {
-                    eprintln!("{}", verdict(&report));
+                    eprintln!("sim: seed {} FAILED: {}", report.seed, checker(&report));
                 }
                 failed.push((&runs[place], report));
             }
@@ -48,9 +51,14 @@ pub(crate) fn run(children: &Children, simulate: &Simulate, known: &Known) -> io
     // Cores finish in any order; the lowest seeds are told.
     failed.sort_by_key(|(run, _)| run.seed);
     tell(children, &failed, simulate.no_shrink);
-    let covered = !simulate.coverage || coverage::tell(&totals, known, simulate.report.as_deref())?;
+    let covered = !simulate.coverage || coverage::tell(&totals, known, page.as_ref())?;
     totals.lines(took).iter().for_each(|line| say(line));
     Ok(failed.is_empty() && covered)
+}
+
+/// The checker that found a violation.
+fn checker(report: &Report) -> &str {
+    report.violation.as_ref().map_or("", |violation| &violation.checker)
 }
 
 /// Tells the failures: the first in full with the shortest schedule, the others by seed and checker.
@@ -64,8 +72,7 @@ fn tell(children: &Children, failed: &[(&Run, Report)], no_shrink: bool) {
         }
     }
     for (run, report) in failed.iter().skip(TOLD).take(LISTED) {
-        let checker = report.violation.as_ref().map_or("", |violation| violation.checker.as_str());
-        say(&format!("seed {} FAILED: {checker}", run.seed));
+        say(&format!("seed {} FAILED: {}", run.seed, checker(report)));
     }
     if failed.len() > TOLD + LISTED {
         say(&format!("and {} further seeds FAILED", failed.len() - TOLD - LISTED));

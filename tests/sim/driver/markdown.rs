@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Where the generated part of a file begins and ends; what stands around it is somebody's text.
 const BEGIN: &str = "<!-- generated: begin -->";
@@ -26,19 +26,33 @@ pub(crate) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> St
     lines.join("\n") + "\n"
 }
 
-/// Writes text between the markers of a file, or a new file with them.
-pub(crate) fn write(path: &Path, text: &str) -> io::Result<()> {
-    let section = format!("{BEGIN}\n{text}{END}");
-    let whole = match fs::read_to_string(path) {
-        Ok(old) => match (old.split_once(BEGIN), old.split_once(END)) {
-            (Some((before, _)), Some((_, after))) => format!("{before}{section}{after}"),
-            _ => {
-                let text = format!("{} has no {BEGIN} and {END}, and is not overwritten", path.display());
-                return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
-            }
-        },
-        Err(error) if error.kind() == io::ErrorKind::NotFound => format!("{section}\n"),
-        Err(error) => return Err(error),
-    };
-    fs::write(path, whole)
+/// A file with a generated part.
+pub(crate) struct Page {
+    path: PathBuf,
+    before: String,
+    after: String,
+}
+
+impl Page {
+    /// Reads what stands around the generated part; a file that is not there yet gets nothing else.
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        let (before, after) = match fs::read_to_string(path) {
+            Ok(old) => match (old.split_once(BEGIN), old.split_once(END)) {
+                (Some((before, _)), Some((_, after))) => (before.to_owned(), after.to_owned()),
+                _ => {
+                    let text = format!("{} has no {BEGIN} and {END}, and is not overwritten", path.display());
+                    return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
+                }
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (String::new(), "\n".to_owned()),
+            Err(error) => return Err(error),
+        };
+        Ok(Self { path: path.to_owned(), before, after })
+    }
+
+    /// Writes the file with a new generated part.
+    pub(crate) fn write(&self, text: &str) -> io::Result<()> {
+        let Self { path, before, after } = self;
+        fs::write(path, format!("{before}{BEGIN}\n{text}{END}{after}"))
+    }
 }

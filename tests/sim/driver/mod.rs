@@ -86,7 +86,7 @@ fn one(run: &Run, simulate: &Simulate) -> io::Result<bool> {
     if simulate.child || simulate.json {
         say(&json(&report));
     } else {
-        totals::summary(&report).iter().for_each(|line| say(line));
+        totals::summary(&report, run).iter().for_each(|line| say(line));
     }
     Ok(report.violation.is_none())
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::ops::ControlFlow;
 
 use super::child::Children;
+use super::markdown::Page;
 use super::{Mutant, cli, markdown, pool, say};
 use crate::report::Run;
 
@@ -13,6 +14,7 @@ pub(crate) fn run(children: &Children, wanted: &cli::Mutants, known: &[Mutant]) 
     if let Some(name) = wanted.names.iter().find(|name| known.iter().all(|mutant| mutant.name != *name)) {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("no deliberate bug has the name {name}")));
     }
+    let page = wanted.report.as_deref().map(Page::open).transpose()?;
     let chosen = known.iter().filter(|mutant| wanted.names.is_empty() || wanted.names.iter().any(|n| n == mutant.name));
     let mut found: Vec<(&Mutant, Found)> = Vec::new();
     for mutant in chosen {
@@ -22,8 +24,8 @@ pub(crate) fn run(children: &Children, wanted: &cli::Mutants, known: &[Mutant]) 
     }
     let text = table(&found, wanted.all);
     say(&text);
-    if let Some(path) = &wanted.report {
-        markdown::write(path, &text)?;
+    if let Some(page) = page {
+        page.write(&text)?;
     }
     let missed = found.iter().filter(|(_, found)| found.first.is_none()).count();
     say(&format!("mutants: {} found, {missed} missed", found.len() - missed));
@@ -36,6 +38,9 @@ struct Found {
     first: Option<(u64, String)>,
     /// The seeds that may run.
     within: u64,
+    /// The runs, and those of them that came to the place.
+    ran: u64,
+    reached: u64,
     /// With all seeds run: how many find it, by checker.
     by: BTreeMap<String, u64>,
 }
@@ -47,12 +52,18 @@ fn hunt(children: &Children, name: &str, within: u64, all: bool) -> Found {
         (1..=within).map(|seed| Run { seed, broken: Some(name.to_owned()), ..Run::default() }).collect();
     let mut by = BTreeMap::new();
     let mut checkers: BTreeMap<usize, Option<String>> = BTreeMap::new();
-    let mut judged = 0;
+    let (mut judged, mut ran, mut reached) = (0, 0, 0);
     let mut first = None;
     pool::each(
         &runs,
-        |run| children.run(run).violation.map(|violation| violation.checker),
-        |place, checker| {
+        |run| children.run(run),
+        |place, report| {
+            if report.reached.contains_key(name) {
+                reached += 1
+            } else {
+                unreached += 1
+            }
+            let checker = report.violation.map(|violation| violation.checker);
             if let Some(checker) = &checker {
                 *by.entry(checker.clone()).or_default() += 1;
             }
@@ -66,14 +77,16 @@ fn hunt(children: &Children, name: &str, within: u64, all: bool) -> Found {
             if first.is_some() && !all { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         },
     );
-    Found { first, within, by }
+    Found { first, within, ran, reached, by }
 }
 
 impl Found {
     fn told(&self) -> String {
         match &self.first {
             Some((seed, checker)) => format!("found by {checker} with seed {seed}"),
-            None => format!("NOT FOUND within {} seeds", self.within),
+            None => {
+                format!("NOT FOUND within {} seeds; {} of {} came to its place", self.within, self.reached, self.ran)
+            }
         }
     }
 
@@ -89,6 +102,7 @@ fn table(found: &[(&Mutant, Found)], all: bool) -> String {
     let row = |(mutant, found): &(&Mutant, Found)| {
         let (checker, seeds) = match &found.first {
             Some((seed, checker)) => (checker.clone(), seed.to_string()),
+            None if found.reached == 0 => ("NOT REACHED".to_owned(), format!("over {}", found.within)),
             None => ("NOT FOUND".to_owned(), format!("over {}", found.within)),
         };
         [format!("`{}`", mutant.name), mutant.what.to_owned(), checker, seeds, found.within.to_string()]

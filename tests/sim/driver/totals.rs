@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::pool;
-use crate::report::Report;
+use crate::report::{Report, Run};
 
 /// The sum of many reports.
 #[derive(Debug, Default)]
@@ -70,15 +70,22 @@ fn listed<K: std::fmt::Display>(counts: impl Iterator<Item = (K, u64)>) -> Strin
 }
 
 /// One run, told to a reader.
-pub(crate) fn summary(report: &Report) -> Vec<String> {
+pub(crate) fn summary(report: &Report, run: &Run) -> Vec<String> {
     let sum = |counts: &BTreeMap<String, u64>| listed(counts.iter().map(|(kind, times)| (kind.clone(), *times)));
     let mut lines = vec![format!(
         "seed {}: {} members, {:.1} simulated seconds, revision {}, trace {}",
         report.seed, report.members, report.simulated_seconds, report.revision, report.trace
     )];
-    lines.extend(report.schedule.iter().enumerate().map(|(place, fault)| format!("  {place:>3}  {fault}")));
+    lines.extend(report.schedule.iter().enumerate().map(|(place, fault)| {
+        let left_out = if run.without.contains(&place) { " (left out)" } else { "" };
+        format!("  {place:>3}  {fault}{left_out}")
+    }));
     lines.push(format!("operations: {}", sum(&report.operations)));
     lines.push(format!("faults: {}", sum(&report.faults)));
+    if let Some(place) = &run.broken {
+        let times = report.reached.get(place).copied().unwrap_or_default();
+        lines.push(format!("deliberate bug: {place}, reached {times} times"));
+    }
     lines.push(verdict(report));
     lines
 }
