@@ -58,11 +58,8 @@ fn hunt(children: &Children, name: &str, within: u64, all: bool) -> Found {
         &runs,
         |run| children.run(run),
         |place, report| {
-            if report.reached.contains_key(name) {
-                reached += 1
-            } else {
-                unreached += 1
-            }
+            ran += 1;
+            reached += u64::from(report.reached.contains_key(name));
             let checker = report.violation.map(|violation| violation.checker);
             if let Some(checker) = &checker {
                 *by.entry(checker.clone()).or_default() += 1;
