@@ -4,25 +4,29 @@
 //! `sim --help` says how to call it; `make sim SEED=7` builds and calls it.
 
 #[cfg(madsim)]
-mod checks;
-#[cfg(madsim)]
 mod driver;
 #[cfg(madsim)]
-mod history;
+mod judge;
 #[cfg(madsim)]
-mod member;
+mod perform;
+#[cfg(madsim)]
+mod plan;
+#[cfg(madsim)]
+mod recorder;
 #[cfg(madsim)]
 mod report;
 #[cfg(madsim)]
-mod scenario;
+mod run;
 #[cfg(madsim)]
 mod trace;
 #[cfg(madsim)]
 mod workload;
+#[cfg(madsim)]
+mod world;
 
 #[cfg(madsim)]
 fn main() -> std::process::ExitCode {
-    driver::main(&driver::Known { places: &[], faults: scenario::FAULTS, mutants: &[] })
+    driver::main(&driver::Known { places: &[], faults: plan::FAULTS, mutants: &[] })
 }
 
 #[cfg(not(madsim))]

@@ -1,24 +1,9 @@
-//! What a run is told, and what it tells the driver that started it: one line of JSON.
+//! What a run tells the driver that started it: one line of JSON.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
-
-/// What a run is told.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Run {
-    pub(crate) seed: u64,
-    /// How many members the world shall have; the seed decides when nobody else does.
-    pub(crate) members: Option<usize>,
-    /// The faults of the schedule that are left out, by their place.
-    pub(crate) without: BTreeSet<usize>,
-    /// The deliberate bug that the run has.
-    pub(crate) broken: Option<String>,
-    /// The file that gets every line of the trace.
-    pub(crate) trace: Option<PathBuf>,
-}
 
 /// What a run did and found.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -25,12 +25,10 @@ const WORLD: &str = "world";
 
 /// A line that a member logged as an error.
 #[derive(Clone, Debug)]
-pub(crate) struct ErrorLine {
-    /// When, since the world began.
-    pub(crate) at: Duration,
+pub(crate) struct Complaint {
     /// The name of the node.
     pub(crate) node: String,
-    /// The module that logged it, the message and its fields.
+    /// When, since the world began, then the module that logged it, the message and its fields.
     pub(crate) text: String,
 }
 
@@ -43,7 +41,7 @@ struct Trace {
     lines: u64,
     last: Duration,
     file: Option<BufWriter<File>>,
-    errors: Vec<ErrorLine>,
+    errors: Vec<Complaint>,
     /// The nodes by the order in which they came; a span's id is a place here, from one on.
     nodes: Vec<String>,
 }
@@ -75,7 +73,7 @@ pub(crate) fn note(text: fmt::Arguments<'_>) {
 }
 
 /// What members logged as errors so far.
-pub(crate) fn errors() -> Vec<ErrorLine> {
+pub(crate) fn errors() -> Vec<Complaint> {
     trace().errors.clone()
 }
 
@@ -119,7 +117,8 @@ fn add(level: Option<Level>, text: String) {
     trace.lines += 1;
     trace.last = at;
     if level == Level::ERROR.as_str() {
-        trace.errors.push(ErrorLine { at, node: node.to_owned(), text });
+        let text = format!("at {:.3} s {text}", at.as_secs_f64());
+        trace.errors.push(Complaint { node: node.to_owned(), text });
     }
     if let Some(file) = &mut trace.file
         && let Err(error) = file.write_all(line.as_bytes())

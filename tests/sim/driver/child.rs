@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use super::one::PANIC;
 use super::seeds::commas;
-use crate::report::{Report, Run, Violation};
+use crate::report::{Report, Violation};
+use crate::run::Run;
 
 /// The checker that a run which does not end is laid to.
 pub(crate) const HANG: &str = "hang";

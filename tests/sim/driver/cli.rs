@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::seeds::Seeds;
-use crate::report::Run;
+use crate::run::Run;
 
 /// Simulates clusters, seed by seed, and checks what their clients saw.
 #[derive(Debug, Parser)]

@@ -11,7 +11,8 @@ use super::seeds::Seeds;
 use super::shrink::replay;
 use super::totals::{Totals, verdict};
 use super::{Known, coverage, pool, say, shrink};
-use crate::report::{Report, Run};
+use crate::report::Report;
+use crate::run::Run;
 
 /// How often progress is told.
 const EVERY: Duration = Duration::from_secs(15);

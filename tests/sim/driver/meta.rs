@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use super::child::Children;
 use super::totals::verdict;
 use super::{pool, say};
-use crate::report::{Report, Run};
+use crate::report::Report;
+use crate::run::Run;
 
 /// Seeds that differ are told; the first of them say what there is to say.
 const TOLD: usize = 5;

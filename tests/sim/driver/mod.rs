@@ -33,7 +33,8 @@ use clap::Parser as _;
 use self::child::Children;
 use self::cli::{Action, Cli, Simulate};
 use self::seeds::Seeds;
-use crate::report::{self, Report, Run};
+use crate::report::{self, Report};
+use crate::run::Run;
 
 /// What the simulation knows of itself, to be held against what it did.
 pub(crate) struct Known {

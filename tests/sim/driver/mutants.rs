@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use super::child::Children;
 use super::markdown::Page;
 use super::{Mutant, cli, markdown, pool, say};
-use crate::report::Run;
+use crate::run::Run;
 
 /// Runs the bugs and returns whether each was found within its bound.
 pub(crate) fn run(children: &Children, wanted: &cli::Mutants, known: &[Mutant]) -> io::Result<bool> {

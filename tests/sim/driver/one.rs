@@ -6,8 +6,9 @@ use std::thread;
 
 use mainstay_server::env::probe;
 
-use crate::report::{self, Report, Run, Violation};
-use crate::{scenario, trace};
+use crate::report::{self, Report, Violation};
+use crate::run::{self, Run};
+use crate::trace;
 
 /// The checker that a panic is laid to.
 pub(crate) const PANIC: &str = "panic";
@@ -19,9 +20,6 @@ static LAST_PANIC: Mutex<Option<String>> = Mutex::new(None);
 
 /// Simulates; a process does it once.
 pub(crate) fn simulate(run: &Run) -> Report {
-    if let Some(place) = &run.broken {
-        probe::break_at(place);
-    }
     if let Err(error) = trace::start(run.trace.as_deref()) {
         return failed(run, "trace", error.to_string());
     }
@@ -29,7 +27,7 @@ pub(crate) fn simulate(run: &Run) -> Report {
     // std's random state is a thread's: on a new one nobody has drawn from it before the seed is set.
     let own = run.clone();
     let world = thread::Builder::new().name("world".to_owned()).stack_size(STACK);
-    let result = world.spawn(move || scenario::run(&own)).map(thread::JoinHandle::join);
+    let result = world.spawn(move || run::run(&own)).map(thread::JoinHandle::join);
     let mut report = match result {
         Ok(Ok(report)) => report,
         Ok(Err(_)) => {

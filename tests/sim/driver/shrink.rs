@@ -8,7 +8,8 @@ use mainstay_tests::shrink::shrink;
 use super::child::Children;
 use super::pool;
 use super::seeds::commas;
-use crate::report::{Report, Run};
+use crate::report::Report;
+use crate::run::Run;
 
 /// Runs for one failing seed.
 const RUNS: usize = 200;

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::pool;
-use crate::report::{Report, Run};
+use crate::report::Report;
+use crate::run::Run;
 
 /// The sum of many reports.
 #[derive(Debug, Default)]
