@@ -77,7 +77,7 @@ kubernetes: setup $(if $(given),,build) ## three members under a real Kubernetes
 	@tests/kubernetes/run.sh "$(or $(given),$(target)/release/mainstay)"
 
 .PHONY: sim
-sim: setup ## simulate a seed or many: SEED=7 [WITHOUT=3,5] [TRACE=file], SEEDS=1..300; both [MEMBERS=5] [BREAK=bug]
+sim: setup ## simulate a seed or many: SEED=7 [WITHOUT=0..5,7] [TRACE=file], SEEDS=1..300; both [MEMBERS=5] [BREAK=bug]
 	@$(if $(SEED)$(SEEDS),,echo "which seed? make sim SEED=7, or SEEDS=1..300" >&2; exit 2)
 	@scripts/sim.sh $(SEED) $(SEEDS) $(sim_run) $(if $(WITHOUT),--without=$(WITHOUT)) $(if $(TRACE),--trace=$(abspath $(TRACE)))
 

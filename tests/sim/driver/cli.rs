@@ -35,9 +35,9 @@ pub(crate) struct Simulate {
     /// How many members the cluster has, instead of what the seed says
     #[arg(long, value_name = "N")]
     members: Option<usize>,
-    /// Leaves these faults of the schedule out (3,7)
+    /// Leaves these faults of the schedule out (0..5,7)
     #[arg(long, value_name = "PLACES", value_delimiter = ',')]
-    without: Vec<usize>,
+    without: Vec<Seeds>,
     /// Runs with this deliberate bug
     #[arg(long = "break", value_name = "NAME")]
     broken: Option<String>,
@@ -73,7 +73,7 @@ impl Simulate {
         Run {
             seed,
             members: self.members,
-            without: self.without.iter().copied().collect(),
+            without: Seeds::all(&self.without).into_iter().filter_map(|place| place.try_into().ok()).collect(),
             broken: self.broken.clone(),
             trace: self.trace.clone(),
         }

@@ -1,10 +1,10 @@
-//! Seeds on the command line.
+//! Rows of numbers on the command line: seeds, and places in a schedule.
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-/// A seed, `7`, or a row of them, `1..300` or `1..=300`: both ends are meant.
+/// A seed or a place, `7`, or a row of them, `1..300` or `1..=300`: both ends are meant.
 #[derive(Clone, Debug)]
 pub(crate) struct Seeds(RangeInclusive<u64>);
 
@@ -40,7 +40,18 @@ impl FromStr for Seeds {
     }
 }
 
-/// Places as the command line takes them: `3,7`.
+/// Places as the command line takes them: `0..5,7`.
 pub(crate) fn commas(places: &BTreeSet<usize>) -> String {
-    places.iter().map(usize::to_string).collect::<Vec<_>>().join(",")
+    let mut rows: Vec<RangeInclusive<usize>> = Vec::new();
+    for place in places {
+        match rows.last_mut() {
+            Some(row) if row.end() + 1 == *place => *row = *row.start()..=*place,
+            _ => rows.push(*place..=*place),
+        }
+    }
+    let row = |row: &RangeInclusive<usize>| match (row.start(), row.end()) {
+        (first, last) if first == last => first.to_string(),
+        (first, last) => format!("{first}..{last}"),
+    };
+    rows.iter().map(row).collect::<Vec<_>>().join(",")
 }

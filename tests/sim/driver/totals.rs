@@ -67,7 +67,7 @@ fn count(counts: &mut BTreeMap<String, Count>, more: &BTreeMap<String, u64>) {
 
 fn listed<K: std::fmt::Display>(counts: impl Iterator<Item = (K, u64)>) -> String {
     let counts: Vec<String> = counts.map(|(kind, times)| format!("{kind} {times}")).collect();
-    if counts.is_empty() { "none".to_owned() } else { counts.join(", ") }
+    if counts.is_empty() { "none".to_owned() } else { counts.join("; ") }
 }
 
 /// One run, told to a reader.
