@@ -27,7 +27,8 @@ impl World {
         for (place, (one, ones)) in logs.iter().enumerate() {
             for (other, others) in &logs[place + 1..] {
                 matching(ones, others).map_err(|index| {
-                    let show = |log: &BTreeMap<u64, Record>| log.get(&index).map(|entry| (entry.term, entry.payload.len()));
+                    let show =
+                        |log: &BTreeMap<u64, Record>| log.get(&index).map(|entry| (entry.term, entry.payload.len()));
                     format!(
                         "{one} and {other} differ at index {index}: (term, bytes) {:?} and {:?}",
                         show(ones),
@@ -44,10 +45,8 @@ impl World {
         let engine = disks.store.open().map_err(|error| error.to_string())?;
         let identity = engine.get(Family::Meta, meta::IDENTITY).map_err(|error| error.to_string())?;
         let identity = Identity::decode(identity.unwrap_or_default()).map_err(|error| error.to_string())?;
-        let options = Options {
-            identity: identity.cluster_id ^ identity.member_id.rotate_left(32),
-            ..Options::default()
-        };
+        let options =
+            Options { identity: identity.cluster_id ^ identity.member_id.rotate_left(32), ..Options::default() };
         let (log, _task) =
             RaftLog::open(Arc::new(disks.log.fork().mount()), options).map_err(|error| error.to_string())?;
         let (Some(mut from), Some((last, _))) = (log.first_index(), log.last()) else { return Ok(BTreeMap::new()) };
