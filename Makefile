@@ -12,6 +12,10 @@ target := $(or $(CARGO_TARGET_DIR),target)
 given := $(if $(MAINSTAY_BIN),$(abspath $(MAINSTAY_BIN)))
 under_test := $(or $(given),$(abspath $(target))/test-release/mainstay)
 
+# What the simulation's targets have in common.
+sim_run = $(if $(MEMBERS),--members=$(MEMBERS)) $(if $(BREAK),--break=$(BREAK))
+sim_report = $(if $(REPORT),--report=$(abspath $(REPORT)))
+
 .PHONY: help
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,8 +77,21 @@ kubernetes: setup $(if $(given),,build) ## three members under a real Kubernetes
 	@tests/kubernetes/run.sh "$(or $(given),$(target)/release/mainstay)"
 
 .PHONY: sim
-sim: setup ## simulate one seed: make sim SEED=7
-	@scripts/sim.sh $(SEED)
+sim: setup ## simulate a seed or many: SEED=7 [WITHOUT=0..5,7] [TRACE=file], SEEDS=1..300; both [MEMBERS=5] [BREAK=bug]
+	@$(if $(SEED)$(SEEDS),,echo "which seed? make sim SEED=7, or SEEDS=1..300" >&2; exit 2)
+	@scripts/sim.sh $(SEED) $(SEEDS) $(sim_run) $(if $(WITHOUT),--without=$(WITHOUT)) $(if $(TRACE),--trace=$(abspath $(TRACE)))
+
+.PHONY: sim-coverage
+sim-coverage: setup ## simulate many seeds and say which places and faults they reached: SEEDS=1..300 [REPORT=file]
+	@scripts/sim.sh $(or $(SEEDS),1..300) $(sim_run) --coverage $(sim_report)
+
+.PHONY: sim-meta
+sim-meta: setup ## simulate each seed twice and compare every line: SEEDS=1..20
+	@scripts/sim.sh meta $(or $(SEEDS),1..20) $(sim_run)
+
+.PHONY: sim-mutants
+sim-mutants: setup ## simulate with deliberate bugs until each is found: [MUTANT=bug] [SEEDS=50 at most] [REPORT=file]
+	@scripts/sim.sh mutants $(MUTANT) $(if $(SEEDS),--seeds=$(SEEDS)) $(if $(ALL),--all) $(sim_report)
 
 .PHONY: bench
 bench: setup $(if $(given),,build) ## measure mainstay and etcd side by side, one JSON line a run

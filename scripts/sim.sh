@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Simulates a cluster: one seed, or a row of seeds. Every seed runs in a process of its own.
-#
-# usage: scripts/sim.sh SEED
-#        scripts/sim.sh --count N     seeds 1 to N
+# Builds the simulation and calls it; `scripts/sim.sh --help` says with what.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-export CARGO_TARGET_DIR=target/sim RUSTFLAGS="--cfg madsim"
-exec cargo run --quiet --profile test-release --package mainstay-tests --bin sim -- "${@:?usage: sim.sh SEED | --count N}"
+# Its own folder, for another --cfg would rebuild everything that the other stages share.
+target=${CARGO_TARGET_DIR:-target}/sim
+CARGO_TARGET_DIR=$target RUSTFLAGS="--cfg madsim" \
+  cargo build --quiet --profile test-release --package mainstay-tests --bin sim
+exec "$target/test-release/sim" "$@"

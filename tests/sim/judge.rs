@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use madsim::runtime::Handle;
 use mainstay_client::{Client, Range};
-use mainstay_tests::checker;
+use mainstay_tests::checker::history::{Bounds, check_all};
 use mainstay_tests::history::{Call, End, Outcome};
 use tokio::time::Instant;
 
@@ -50,7 +50,8 @@ pub(crate) async fn judge(id: usize, world: World) -> Result<(), Violation> {
     if let Some(complaint) = complaints.iter().find(|complaint| !world.may_complain(&complaint.node)) {
         return Err(violation("complaints", format!("{} said: {}", complaint.node, complaint.text)));
     }
-    world.recorder.with(|history| match checker::check_all(history, RECOVERY) {
+    let bounds = Bounds { recovery: RECOVERY, ..Bounds::default() };
+    world.recorder.with(|history| match check_all(history, &bounds) {
         Some((checker, text)) => Err(violation(checker, text)),
         None => Ok(()),
     })

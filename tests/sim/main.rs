@@ -1,7 +1,7 @@
 //! Simulates clusters: the server's own code, log, consensus and gRPC services in one process,
 //! with virtual time, a seeded network and seeded disks. One seed, one history.
 //!
-//! usage: sim SEED | sim --count N
+//! `sim --help` says how to call it; `make sim SEED=7` builds and calls it.
 
 #[cfg(madsim)]
 mod driver;
@@ -26,7 +26,7 @@ mod world;
 
 #[cfg(madsim)]
 fn main() -> std::process::ExitCode {
-    driver::main()
+    driver::main(&driver::Known { places: &[], faults: plan::FAULTS, mutants: &[] })
 }
 
 #[cfg(not(madsim))]

@@ -11,9 +11,9 @@ use mainstay_tests::history::{Call, History, Outcome};
 
 use crate::plan::Plan;
 use crate::report::{Report, Violation};
-use crate::world::{OPERATOR, World};
 use crate::workload::{self, Worker};
-use crate::{judge, trace};
+use crate::world::{OPERATOR, World};
+use crate::{judge, report};
 
 /// The cluster must serve every call that begins this long after the last disturbance: an election,
 /// and what a cut connection takes to be used again.
@@ -28,7 +28,7 @@ const OBSERVER: usize = 60;
 const JUDGE: usize = 99;
 
 /// What to run.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Run {
     pub(crate) seed: u64,
     /// Another number of members than the seed says.
@@ -56,7 +56,8 @@ pub(crate) fn run(run: &Run) -> Report {
 
 async fn play(run: Run, plan: Arc<Plan>) -> Report {
     let schedule = plan.faults.iter().map(ToString::to_string).collect();
-    trace::begin(run.trace.as_deref());
+    let schedule: Vec<String> = schedule;
+    report::begun(&Report { seed: run.seed, members: plan.members, schedule: schedule.clone(), ..Report::default() });
     let world = World::new(plan.clone(), run.seed);
     let faults: Vec<_> = plan.faults.iter().cloned().enumerate().filter(|(at, _)| !run.without.contains(at)).collect();
     let storm = faults.iter().map(|(_, fault)| fault.at + fault.lasts).max().unwrap_or_default();
@@ -102,11 +103,10 @@ fn report(run: &Run, world: &World, schedule: Vec<String>, violation: Option<Vio
         simulated_seconds: world.recorder.now().as_secs_f64(),
         operations: operations(history),
         faults: world.faults(),
-        reached: probe::all_reached().into_iter().map(|(place, times)| (place.to_owned(), times)).collect(),
         schedule,
-        trace: trace::checksum(),
         revision: history.end.revision,
         violation,
+        ..Report::default()
     })
 }
 

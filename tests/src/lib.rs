@@ -6,6 +6,7 @@
 //! - [`history`] is what clients and watchers of a simulation saw, as data.
 //! - [`model`] is what the store should do, and what it did, in the simplest form there is.
 //! - [`checker`] holds one property per file against such a record.
+//! - [`shrink`] finds the shortest list of faults that still breaks something.
 //! - [`scenario`] puts them together once, for any cluster; `it/` runs them on processes.
 //!
 //! Nothing here knows the server: members are reached through their API, so that the same tests
@@ -18,6 +19,7 @@ pub mod model;
 #[cfg(not(madsim))]
 mod process_cluster;
 pub mod scenario;
+pub mod shrink;
 pub mod workload;
 
 pub use cluster::{Cluster, leader, wait_until_serving};

@@ -10,7 +10,7 @@ use std::time::Duration;
 use madsim::rand::prelude::*;
 
 pub(crate) use dice::Dice;
-pub(crate) use fault::{DiskOperation, Fault, FaultKind};
+pub(crate) use fault::{DiskOperation, FAULTS, Fault, FaultKind};
 
 use crate::workload::Workload;
 

@@ -1,0 +1,47 @@
+//! What many runs reached together: marked places of the code, and kinds of faults.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use super::markdown::Page;
+use super::totals::{Count, Totals};
+use super::{Known, markdown, say};
+
+/// So many seeds must reach everything; fewer say nothing of what they left out.
+const ENOUGH: u64 = 200;
+
+/// Tells what was reached and returns whether nothing is missing.
+pub(crate) fn tell(totals: &Totals, known: &Known, page: Option<&Page>) -> io::Result<bool> {
+    let never = missing(&totals.reached, known.places);
+    let unused = missing(&totals.faults, known.faults);
+    let mut text = format!("Over {} seeds.\n\n", totals.seeds);
+    text += &markdown::table(["fault", "runs", "times"], &rows(&totals.faults, &unused));
+    text += "\n";
+    text += &markdown::table(["place", "runs", "times"], &rows(&totals.reached, &never));
+    say(&text);
+    if let Some(page) = page {
+        page.write(&text)?;
+    }
+    for (what, missing) in [("place", &never), ("kind of fault", &unused)] {
+        missing.iter().for_each(|name| say(&format!("never reached: {what} {name}")));
+    }
+    let reached = known.places.len() - never.len();
+    let used = known.faults.len() - unused.len();
+    say(&format!(
+        "coverage: {reached} of {} places, {used} of {} kinds of faults",
+        known.places.len(),
+        known.faults.len()
+    ));
+    Ok(totals.seeds < ENOUGH || never.is_empty() && unused.is_empty())
+}
+
+/// The known names that were not counted.
+fn missing(counts: &BTreeMap<String, Count>, known: &[&'static str]) -> Vec<&'static str> {
+    known.iter().copied().filter(|name| !counts.contains_key(*name)).collect()
+}
+
+fn rows(counts: &BTreeMap<String, Count>, missing: &[&str]) -> Vec<[String; 3]> {
+    let mut counts = counts.clone();
+    counts.extend(missing.iter().map(|name| ((*name).to_owned(), Count::default())));
+    counts.iter().map(|(name, count)| [name.clone(), count.runs.to_string(), count.times.to_string()]).collect()
+}
