@@ -3,6 +3,10 @@
 
 use std::process::{Command, ExitCode};
 
+use mainstay_raft_log::probe;
+
+use crate::mutants::MUTANTS;
+use crate::places::REACHABLE;
 use crate::scenario;
 
 /// Takes the command line and returns what the process says of it.
@@ -14,16 +18,26 @@ pub(crate) fn main() -> ExitCode {
             Ok(count) => many(count),
             Err(_) => usage(),
         },
+        ["--mutants"] => {
+            for mutant in MUTANTS {
+                say(&format!("{}: {}", mutant.name, mutant.what));
+            }
+            ExitCode::SUCCESS
+        }
         [seed] => match seed.parse() {
             Ok(seed) => one(seed),
             Err(_) => usage(),
+        },
+        [seed, "--break", name] => match seed.parse() {
+            Ok(seed) if MUTANTS.iter().any(|mutant| mutant.name == *name) => broken(seed, name),
+            _ => usage(),
         },
         _ => usage(),
     }
 }
 
 fn usage() -> ExitCode {
-    eprintln!("usage: sim SEED | sim --count N");
+    eprintln!("usage: sim SEED [--break NAME] | sim --count N | sim --mutants");
     ExitCode::from(2)
 }
 
@@ -31,6 +45,23 @@ fn one(seed: u64) -> ExitCode {
     let report = scenario::run(seed);
     say(&report.to_string());
     ExitCode::SUCCESS
+}
+
+/// Runs a seed with one place of the code broken, and tells which marked places it came to.
+fn broken(seed: u64, name: &str) -> ExitCode {
+    probe::break_at(name);
+    let report = std::panic::catch_unwind(|| scenario::run(seed));
+    let reached = probe::all_reached();
+    say(&format!("reached {name}: {} times", reached.get(name).copied().unwrap_or(0)));
+    let missed: Vec<&str> = REACHABLE.iter().copied().filter(|place| !reached.contains_key(place)).collect();
+    say(&format!("not reached: {}", missed.join(" ")));
+    match report {
+        Ok(report) => {
+            say(&report.to_string());
+            ExitCode::SUCCESS
+        }
+        Err(_) => ExitCode::FAILURE,
+    }
 }
 
 /// Runs the seeds from 1 on, one process each and two at a time.

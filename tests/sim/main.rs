@@ -1,7 +1,7 @@
 //! Simulates clusters: the server's own code, log, consensus and gRPC services in one process,
 //! with virtual time, a seeded network and seeded disks. One seed, one history.
 //!
-//! usage: sim SEED | sim --count N
+//! usage: sim SEED [--break NAME] | sim --count N | sim --mutants
 
 #[cfg(madsim)]
 mod checks;
@@ -11,6 +11,10 @@ mod driver;
 mod history;
 #[cfg(madsim)]
 mod member;
+#[cfg(madsim)]
+mod mutants;
+#[cfg(madsim)]
+mod places;
 #[cfg(madsim)]
 mod scenario;
 #[cfg(madsim)]

@@ -10,6 +10,7 @@ use prost::Message;
 
 use super::codec;
 use super::type_config::{Entry, LogId, TypeConfig, Vote};
+use crate::env::probe;
 
 /// Bytes that one read for applying takes from the log.
 const APPLY_READ_BYTES: usize = 4 * 1024 * 1024;
@@ -115,7 +116,11 @@ impl RaftLogReader<TypeConfig> for LogStore {
         let Some(bytes) = self.log.vote() else {
             return Ok(None);
         };
-        let vote = mainstay_proto::mainstay::Vote::decode(bytes).map_err(codec::CodecError::from)?;
+        let mut vote = mainstay_proto::mainstay::Vote::decode(bytes).map_err(codec::CodecError::from)?;
+        if probe::broken("vote-twice-in-term") {
+            // Wrong: a restart forgets whom it voted for, and votes for anybody else in the same term.
+            (vote.node_id, vote.committed) = (0, false);
+        }
         Ok(Some(codec::vote_from_wire(&vote)))
     }
 }
@@ -124,6 +129,11 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     type LogReader = Self;
 
     async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, io::Error> {
+        if probe::broken("truncate-committed") {
+            // Wrong: a restart takes the last entries for unfinished, though they may be committed.
+            let kept = self.last_index().and_then(|last| last.checked_sub(2));
+            self.log.truncate_after(kept).await.map_err(failed)?;
+        }
         let purged = self.log.purged().map(|(index, term)| codec::log_id(term, index));
         let last = self.log.last().map(|(index, term)| codec::log_id(term, index));
         Ok(LogState { last_purged_log_id: purged, last_log_id: last.or(purged) })
@@ -175,10 +185,12 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {
+        probe::reached("log-conflict-truncated");
         self.log.truncate_after(last.map(|log_id| log_id.index)).await.map_err(failed)
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {
+        probe::reached("log-purged");
         self.log.purge(log_id.index, codec::term_of(&log_id)).await.map_err(failed)
     }
 }
