@@ -26,7 +26,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant("torn-batch-left", "Recovery leaves the sectors of an unfinished batch where later ones go."),
     // raft
     mutant("truncate-committed", "A restart drops the last two entries of the log, committed or not."),
-    mutant("vote-twice-in-term", "A restart forgets whom the member voted for, but not in which term."),
+    mutant("vote-twice-in-term", "A restart goes back to the term before the last vote, so the member votes in that one twice."),
     mutant("apply-twice-after-restart", "The applied position is one behind after a restart, so a command applies twice."),
     mutant("member-diverges", "The fourth command of a run is left out, and every member cuts runs of its own."),
     mutant("read-without-read-index", "A linearizable read is served from whatever the member has applied."),

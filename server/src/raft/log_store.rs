@@ -118,8 +118,8 @@ impl RaftLogReader<TypeConfig> for LogStore {
         };
         let mut vote = mainstay_proto::mainstay::Vote::decode(bytes).map_err(codec::CodecError::from)?;
         if probe::broken("vote-twice-in-term") {
-            // Wrong: a restart forgets whom it voted for, and votes for anybody else in the same term.
-            (vote.node_id, vote.committed) = (0, false);
+            // Wrong: a restart goes back to the term before its last vote, and votes once more in that one's.
+            (vote.term, vote.committed) = (vote.term.saturating_sub(1), false);
         }
         Ok(Some(codec::vote_from_wire(&vote)))
     }
@@ -129,11 +129,6 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     type LogReader = Self;
 
     async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, io::Error> {
-        if probe::broken("truncate-committed") {
-            // Wrong: a restart takes the last entries for unfinished, though they may be committed.
-            let kept = self.last_index().and_then(|last| last.checked_sub(2));
-            self.log.truncate_after(kept).await.map_err(failed)?;
-        }
         let purged = self.log.purged().map(|(index, term)| codec::log_id(term, index));
         let last = self.log.last().map(|(index, term)| codec::log_id(term, index));
         Ok(LogState { last_purged_log_id: purged, last_log_id: last.or(purged) })
@@ -154,6 +149,11 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
+        if probe::broken("truncate-committed") {
+            // Wrong: a restart takes the last entries for unfinished, though they may be committed.
+            let kept = self.last_index().and_then(|last| last.checked_sub(2));
+            self.log.truncate_after(kept).await.map_err(failed)?;
+        }
         match self.log.committed() {
             Some(bytes) if !bytes.is_empty() => {
                 let log_id = mainstay_proto::mainstay::LogId::decode(bytes).map_err(codec::CodecError::from)?;
