@@ -19,6 +19,7 @@ use crate::command::command::Kind;
 use crate::config::{AutoCompaction, Config, Refusal, Url, identity};
 use crate::engine::layout::meta;
 use crate::engine::{Batch, Engine, EngineError, EngineHome, Family};
+use crate::env::clock;
 use crate::leader::{auto_compaction, lease_expirer};
 use crate::lease::Lessor;
 use crate::limits;
@@ -309,7 +310,7 @@ async fn publish(services: Arc<Services>, attributes: MemberAttributes) {
             }
             Err(error) => {
                 tracing::warn!(%error, "failed to publish local member to cluster through raft");
-                tokio::time::sleep(PUBLISH_PAUSE).await;
+                clock::sleep(PUBLISH_PAUSE).await;
             }
         }
     }

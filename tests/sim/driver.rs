@@ -7,7 +7,7 @@ use mainstay_raft_log::probe;
 
 use crate::mutants::MUTANTS;
 use crate::places::REACHABLE;
-use crate::scenario;
+use crate::run;
 
 /// Takes the command line and returns what the process says of it.
 pub(crate) fn main() -> ExitCode {
@@ -42,26 +42,20 @@ fn usage() -> ExitCode {
 }
 
 fn one(seed: u64) -> ExitCode {
-    let report = scenario::run(seed);
-    say(&report.to_string());
-    ExitCode::SUCCESS
+    let report = run::run(&run::Run { seed, ..run::Run::default() });
+    say(&format!("{report:#?}"));
+    if report.violation.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 /// Runs a seed with one place of the code broken, and tells which marked places it came to.
 fn broken(seed: u64, name: &str) -> ExitCode {
     probe::break_at(name);
-    let report = std::panic::catch_unwind(|| scenario::run(seed));
+    let outcome = std::panic::catch_unwind(|| one(seed));
     let reached = probe::all_reached();
     say(&format!("reached {name}: {} times", reached.get(name).copied().unwrap_or(0)));
     let missed: Vec<&str> = REACHABLE.iter().copied().filter(|place| !reached.contains_key(place)).collect();
     say(&format!("not reached: {}", missed.join(" ")));
-    match report {
-        Ok(report) => {
-            say(&report.to_string());
-            ExitCode::SUCCESS
-        }
-        Err(_) => ExitCode::FAILURE,
-    }
+    outcome.unwrap_or(ExitCode::FAILURE)
 }
 
 /// Runs the seeds from 1 on, one process each and two at a time.

@@ -4,21 +4,29 @@
 //! usage: sim SEED [--break NAME] | sim --count N | sim --mutants
 
 #[cfg(madsim)]
-mod checks;
-#[cfg(madsim)]
 mod driver;
 #[cfg(madsim)]
-mod history;
-#[cfg(madsim)]
-mod member;
+mod judge;
 #[cfg(madsim)]
 mod mutants;
 #[cfg(madsim)]
+mod perform;
+#[cfg(madsim)]
 mod places;
 #[cfg(madsim)]
-mod scenario;
+mod plan;
+#[cfg(madsim)]
+mod recorder;
+#[cfg(madsim)]
+mod report;
+#[cfg(madsim)]
+mod run;
+#[cfg(madsim)]
+mod trace;
 #[cfg(madsim)]
 mod workload;
+#[cfg(madsim)]
+mod world;
 
 #[cfg(madsim)]
 fn main() -> std::process::ExitCode {

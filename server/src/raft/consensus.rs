@@ -20,6 +20,7 @@ use super::state_machine::{Audience, StateMachine};
 use super::type_config::{PeerNode, Raft};
 use crate::apply::{Counts, State};
 use crate::engine::EngineHome;
+use crate::env::clock;
 use crate::env::probe;
 use crate::lease::Lessor;
 use crate::watch::Hub;
@@ -236,7 +237,7 @@ async fn tell_lessor(raft: Raft, lessor: Lessor) {
             && told.is_none()
         {
             if raft.ensure_linearizable(ReadPolicy::ReadIndex).await.is_err() {
-                tokio::time::sleep(LEADERSHIP_PAUSE).await;
+                clock::sleep(LEADERSHIP_PAUSE).await;
                 continue; // no quorum yet, or deposed meanwhile: look again
             }
             if metrics.borrow_watched().vote.leader_id.term == term {
@@ -260,7 +261,7 @@ async fn compact(raft: Raft, wake: Arc<Notify>) {
         loop {
             let slice = raft.with_state_machine(|machine| Box::pin(async move { machine.compact_slice() })).await;
             match slice {
-                Ok(Ok(true)) => tokio::time::sleep(COMPACTION_PAUSE).await,
+                Ok(Ok(true)) => clock::sleep(COMPACTION_PAUSE).await,
                 Ok(Ok(false)) => break,
                 Ok(Err(error)) => {
                     tracing::error!(%error, "compaction failed; it is taken up again at the next one");

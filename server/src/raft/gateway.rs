@@ -11,7 +11,6 @@ use openraft::error::{ClientWriteError, LinearizableReadError, RaftError};
 use openraft::impls::ProgressResponder;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
-use tokio::time::Instant;
 
 use super::codec;
 use super::peers::Peers;
@@ -19,6 +18,7 @@ use super::read_index::ReadIndex;
 use super::type_config::{EncodedCommand, Raft, TypeConfig, Vote};
 use crate::apply::MemberView;
 use crate::command::{self, Command, Outcome, command as kind};
+use crate::env::clock::{self, Instant};
 use crate::env::probe;
 use crate::env::transport::{self, PeerChannel};
 use crate::lease::{Lessor, Remaining};
@@ -292,7 +292,7 @@ impl Gateway {
     /// Notes that the leader behind a vote is alive.
     pub(crate) fn heard_from(&self, vote: &Vote) {
         if vote.committed {
-            *self.inner.contact.lock() = Some((vote.leader_id.term, Instant::now()));
+            *self.inner.contact.lock() = Some((vote.leader_id.term, clock::now()));
         }
     }
 
@@ -339,12 +339,12 @@ impl Gateway {
                 None => Err(Unavailable::NotLeader),
             };
             match result {
-                Err(Unavailable::NotLeader) => tokio::time::sleep(RETRY_INTERVAL).await,
+                Err(Unavailable::NotLeader) => clock::sleep(RETRY_INTERVAL).await,
                 Err(Unavailable::TimeoutConnectionLost | Unavailable::TimeoutLeaderFailure)
                     if probe::broken("retry-unknown-write") =>
                 {
                     // Wrong: the command may have been appended, and then takes effect twice.
-                    tokio::time::sleep(RETRY_INTERVAL).await;
+                    clock::sleep(RETRY_INTERVAL).await;
                 }
                 result => return result,
             }
@@ -376,7 +376,7 @@ impl Gateway {
                     Ok(index) => return Ok(index),
                     Err(Unavailable::Stopped) => return Err(Unavailable::Stopped),
                     // A round changes nothing: it can be tried again.
-                    Err(_) => tokio::time::sleep(RETRY_INTERVAL).await,
+                    Err(_) => clock::sleep(RETRY_INTERVAL).await,
                 }
             }
         })
@@ -401,7 +401,7 @@ impl Gateway {
         let client = self.client(leader)?;
         // A leader that is cut off keeps a round until its timeout; look for another one earlier.
         let call = ask(client, |mut client| async move { client.read_index(request).await });
-        match tokio::time::timeout(2 * self.inner.options.election_timeout, call).await {
+        match clock::timeout(2 * self.inner.options.election_timeout, call).await {
             Ok(response) => Ok(response?.index),
             Err(_) => Err(Unavailable::TimeoutConnectionLost),
         }
@@ -421,7 +421,7 @@ impl Gateway {
             };
             match result {
                 Err(Unavailable::NotLeader | Unavailable::NotPrimaryLessor) => {
-                    tokio::time::sleep(RETRY_INTERVAL).await;
+                    clock::sleep(RETRY_INTERVAL).await;
                 }
                 result => return result,
             }
@@ -436,7 +436,7 @@ impl Gateway {
     async fn within_timeout<T>(&self, call: impl Future<Output = Result<T, Unavailable>>) -> Result<T, Unavailable> {
         let limit = limits::REQUEST_TIMEOUT_BASE + 2 * self.inner.options.election_timeout;
         let leader_before = self.status().leader;
-        match tokio::time::timeout(limit, call).await {
+        match clock::timeout(limit, call).await {
             Ok(result) => result,
             Err(_) => {
                 probe::reached("request-timed-out");
@@ -473,7 +473,7 @@ impl Gateway {
 
     /// Whether the leader of a term was heard of so lately.
     fn heard_within(&self, term: u64, limit: Duration) -> bool {
-        self.inner.contact.lock().is_some_and(|(of, at)| of == term && at.elapsed() <= limit)
+        self.inner.contact.lock().is_some_and(|(of, at)| of == term && clock::elapsed(at) <= limit)
     }
 }
 
