@@ -12,11 +12,13 @@ use openraft::{ReadPolicy, ServerState, SnapshotPolicy};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
+use super::bootstrap;
 use super::gateway::{Gateway, GatewayOptions};
+use super::leadership::Leadership;
 use super::log_store::LogStore;
 use super::network::Network;
 use super::peer::PeerService;
-use super::state_machine::{Audience, StateMachine};
+use super::state_machine::{AppliedObserver, Audience, StateMachine};
 use super::type_config::{PeerNode, Raft};
 use crate::apply::{Counts, State};
 use crate::engine::EngineHome;
@@ -92,6 +94,7 @@ impl Consensus {
         home: Arc<dyn EngineHome>,
         hub: Hub,
         lessor: Lessor,
+        observer: Option<Arc<dyn AppliedObserver>>,
     ) -> Result<Self, StartError> {
         let config = Arc::new(raft_config(&options).validate()?);
         let (applied, applied_rx) = watch::channel(0);
@@ -99,8 +102,14 @@ impl Consensus {
         let started = Arc::new(AtomicBool::new(false));
         let members = state.members();
         let counts = Arc::new(Counts::default());
-        let audience =
-            Audience { hub, lessor: lessor.clone(), applied, compaction: compaction.clone(), counts: counts.clone() };
+        let audience = Audience {
+            hub,
+            lessor: lessor.clone(),
+            applied,
+            compaction: compaction.clone(),
+            counts: counts.clone(),
+            observer,
+        };
         let machine = StateMachine::new(state, audience, started.clone())
             .map_err(|error| StartError::Stored(error.to_string()))?;
         let network = Network { cluster_id: options.cluster_id, rpc_timeout: options.election_timeout };
@@ -128,9 +137,21 @@ impl Consensus {
         self.counts.clone()
     }
 
+    /// Who leads, and handing that over.
+    pub fn leadership(&self) -> Leadership {
+        Leadership::new(self.raft.clone(), self.options.election_timeout)
+    }
+
     /// What peers call.
     pub fn routes(&self) -> tonic::service::Routes {
         tonic::service::Routes::new(PeerService::server(self.raft.clone(), self.gateway(), self.home.clone()))
+    }
+
+    /// Whether another first member knows of an earlier life of this one.
+    pub async fn is_known_to_peers(&self) -> bool {
+        let own = self.options.member_id;
+        let peers = self.options.initial_members.iter().filter(|(id, _)| **id != own).map(|(_, node)| node);
+        bootstrap::is_known(self.options.cluster_id, own, peers, self.options.election_timeout).await
     }
 
     /// Starts to take part; with the initial members where this is the first start of all.

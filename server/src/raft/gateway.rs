@@ -260,6 +260,15 @@ impl Gateway {
             .collect()
     }
 
+    /// Whether a member has taken part before: it published its name, or, seen from the leader, holds entries.
+    pub(crate) fn is_known(&self, id: u64) -> bool {
+        let metrics = self.inner.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let matched = metrics.replication.as_ref().and_then(|progress| progress.get(&id).cloned().flatten());
+        // The first entry is the list of first members, which every one of them writes for itself.
+        self.inner.members.get(id).is_some() || matched.is_some_and(|log_id| log_id.index > 0)
+    }
+
     /// Renews a lease with the leader: its granted time to live in seconds, 0 where it is unknown or has ended.
     pub async fn lease_renew(&self, id: i64) -> Result<i64, Unavailable> {
         let renew = |client: Client| {

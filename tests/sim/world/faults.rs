@@ -6,6 +6,8 @@ use madsim::net::NetSim;
 use madsim::runtime::Handle;
 use madsim::task::NodeId;
 use mainstay_raft_log::disk::sim::Fault as DiskFault;
+use mainstay_server::env::clock;
+use mainstay_server::env::transport::LinkConditions;
 use mainstay_tests::history::Call;
 
 use super::links::between;
@@ -77,12 +79,32 @@ impl World {
                 others.extend(self.state().clients.values());
                 self.cut(&between(&ones, &others), fault.lasts).await;
             }
-            FaultKind::SlowLink { .. } => lasts().await,
-            FaultKind::FlakyNetwork { loss_per_mille, .. } => {
-                let loss = f64::from(*loss_per_mille) / 1000.0;
-                NetSim::current().update_config(|config| config.packet_loss_rate = loss);
+            FaultKind::SlowLink { one, other, millis } => {
+                let links = between(&[self.nodes[*one].id()], &[self.nodes[*other].id()]);
+                let least = Duration::from_millis(*millis);
+                let conditions = LinkConditions { delay: Some(least..least * 2), ..LinkConditions::default() };
+                self.state().links.spoil(place, links, conditions);
+                lasts().await;
+                self.state().links.restore(place);
+            }
+            FaultKind::FlakyNetwork { resets_per_mille, duplicates_per_mille, loss_per_mille } => {
+                let share = |per_mille: &u32| f64::from(*per_mille) / 1000.0;
+                let conditions = LinkConditions {
+                    reset: share(resets_per_mille),
+                    duplicate: share(duplicates_per_mille),
+                    refuse: share(resets_per_mille),
+                    ignore: share(resets_per_mille) / 2.0,
+                    ..LinkConditions::default()
+                };
+                let (members, _) = self.sides(&(0..self.nodes.len()).collect::<Vec<_>>());
+                let clients: Vec<NodeId> = self.state().clients.values().copied().collect();
+                let mut links = between(&members, &clients);
+                links.extend(between(&members, &members));
+                self.state().links.spoil(place, links, conditions);
+                NetSim::current().update_config(|config| config.packet_loss_rate = share(loss_per_mille));
                 lasts().await;
                 NetSim::current().update_config(|config| config.packet_loss_rate = 0.0);
+                self.state().links.restore(place);
             }
             FaultKind::SlowDisk { member, millis } => {
                 self.members[*member].slow_down(Duration::from_millis(*millis));
@@ -132,7 +154,15 @@ impl World {
                 lasts().await;
                 self.release(*member);
             }
-            FaultKind::ClockRate { .. } | FaultKind::ClockJump { .. } => lasts().await,
+            FaultKind::ClockRate { member, per_cent } => {
+                let node = self.nodes[*member].id();
+                clock::set_rate(node, f64::from(*per_cent) / 100.0);
+                lasts().await;
+                clock::set_rate(node, 1.0);
+            }
+            FaultKind::ClockJump { member, millis } => {
+                clock::jump(self.nodes[*member].id(), Duration::from_millis(*millis));
+            }
             FaultKind::TransferLeader { .. } => lasts().await,
             FaultKind::Compact { keep } => {
                 // Not ahead of the observer, whose record must be whole.

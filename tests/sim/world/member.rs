@@ -108,12 +108,17 @@ impl Member {
     pub(crate) async fn run(self) -> String {
         let config = self.config();
         let disks = self.disks();
-        let storage = Storage { home: Arc::new(disks.store), disk: Arc::new(disks.log.mount()) };
+        let storage = Storage {
+            home: Arc::new(disks.store),
+            disk: Arc::new(disks.log.mount()),
+            log_segment_bytes: self.plan.segment_bytes,
+        };
         let surroundings = Surroundings {
             run_log: Box::new(|task| drop(tokio::task::spawn(task.run()))),
             resolve: Box::new(|url| BTreeSet::from([url.as_str().to_owned()])),
             log_observer: None,
             rpc_observer: Arc::new(Silent),
+            applied_observer: None,
         };
         let mut node = match Node::open(&config, storage, surroundings).await {
             Ok(node) => node,

@@ -7,6 +7,7 @@
 
 mod faults;
 mod links;
+mod logs;
 mod member;
 
 use std::collections::BTreeMap;
