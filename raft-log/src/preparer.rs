@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use crate::disk::{Disk, Operation, wait};
 use crate::error::LogError;
 use crate::options::Options;
+use crate::probe;
 use crate::segment::{Segment, spare_name};
 use crate::state::Shared;
 
@@ -84,6 +85,9 @@ impl Preparer {
         let made = Segment::make(&*self.disk, wanted.sequence, self.identity, bytes, spare.as_deref());
         match made {
             Ok(segment) => {
+                if spare.is_some() {
+                    probe::reached("log-segment-recycled");
+                }
                 tracing::debug!(segment = segment.name(), recycled = spare.is_some(), "a segment is ready");
                 if let Some(observer) = &self.options.observer {
                     observer.prepared(spare.is_some(), begun.elapsed());
@@ -93,6 +97,7 @@ impl Preparer {
                 drop(wanted.made.send(Ok(Arc::new(segment))));
             }
             Err(error @ LogError::DiskFull(_)) if !last_try => {
+                probe::reached("log-disk-full");
                 tracing::error!(%error, "the log goes on until its present segment is full");
                 self.shared.state.lock().warning = Some(error);
                 self.postponed = Some(wanted);
@@ -105,6 +110,7 @@ impl Preparer {
     }
 
     fn retire(&mut self, segment: Arc<Segment>) -> Result<(), LogError> {
+        probe::reached("log-segment-retired");
         let name = segment.name().to_owned();
         // A reader may still be at work in it: it keeps the file, which then gets no second life.
         let unread = Arc::strong_count(&segment) == 1;

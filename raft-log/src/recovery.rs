@@ -12,6 +12,7 @@ use crate::error::{Damage, LogError, OpenError};
 use crate::index::Index;
 use crate::ledger::Ledger;
 use crate::options::Options;
+use crate::probe;
 use crate::record::Frame;
 use crate::segment::{HEADER_SECTORS, Segment, UNFINISHED_NAME, place, segment_name, spare_name};
 
@@ -235,6 +236,12 @@ impl Scan {
         for (nth, (segment, from)) in end.into_iter().chain(heads).enumerate() {
             let rest = Rest::survey(segment, from, next_batch)?;
             if let Some((sector, stamp)) = rest.later {
+                probe::reached("log-rot-found");
+                if probe::broken("rot-taken-for-the-end") {
+                    // Wrong: a batch that was acknowledged and has rotted since, and all after it, is
+                    // taken for one that a crash left unfinished.
+                    continue;
+                }
                 let (culprit, at) = self.missing_batch_place(end, ready, nth, sector.saturating_sub(stamp.place));
                 let what = format!(
                     "batch {next_batch} is not complete here, but a later one was begun in {} at offset {}",
@@ -262,7 +269,11 @@ impl Scan {
             return Err(damaged(segment, from, ROTTEN));
         }
         if let Some((segment, sectors)) = torn {
-            cut(segment, sectors)?;
+            probe::reached("log-torn-tail-found");
+            // Wrong where it is broken: what a crash left of a batch stays, between the batches to come.
+            if !probe::broken("torn-batch-left") {
+                cut(segment, sectors)?;
+            }
         }
         if let Some(segment) = written.last() {
             self.write_last_batch_again(segment)?;

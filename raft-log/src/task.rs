@@ -9,6 +9,7 @@ use crate::disk::Disk;
 use crate::error::OpenError;
 use crate::options::Options;
 use crate::preparer::Preparer;
+use crate::probe;
 use crate::recovery::recover;
 use crate::state::{Shared, State};
 use crate::writer::{Writer, payload_bytes_max};
@@ -24,7 +25,8 @@ impl LogTask {
         options.check()?;
         let mut recovered = recover(&*disk, &options)?;
         let state = State {
-            purged: recovered.ledger.purged,
+            // Wrong where it is broken: a restart forgets up to where the log was purged.
+            purged: recovered.ledger.purged.filter(|_| !probe::broken("lost-purge-boundary")),
             vote: recovered.ledger.vote.clone(),
             committed: recovered.ledger.committed.clone(),
             located: std::mem::take(&mut recovered.located),

@@ -14,6 +14,7 @@ use crate::ledger::Ledger;
 use crate::log::{Completion, Record};
 use crate::options::Observer;
 use crate::preparer::Job;
+use crate::probe;
 use crate::record::Frame;
 use crate::recovery::Recovered;
 use crate::segment::{HEADER_SECTORS, Segment, place};
@@ -241,6 +242,7 @@ impl Writer {
     /// Seals the active segment and opens the next one with its head.
     async fn roll(&mut self) -> Result<(), LogError> {
         let segment = self.next_segment().await?;
+        probe::reached("log-segment-sealed");
         self.shared.state.lock().segments.insert(segment.sequence(), Arc::clone(&segment));
         let before = self.ledger.clone();
         for frame in before.head() {
@@ -261,6 +263,7 @@ impl Writer {
         if let Ok(segment) = coming.try_recv() {
             return segment;
         }
+        probe::reached("log-waits-for-segment");
         let begun = Instant::now();
         drop(self.jobs.send(Job::Hurry));
         let segment = coming.await.unwrap_or(Err(LogError::OwnerGone));
@@ -284,6 +287,12 @@ impl Writer {
     /// Writes and syncs the batch, then lets its effects be seen and completes its callers.
     async fn commit(&mut self) -> Result<(), LogError> {
         let mark = self.effects.close.is_some() && self.has_sector();
+        if probe::broken("acknowledge-before-fsync") {
+            // Wrong: the callers are told that the batch is durable before anything of it is written.
+            for done in self.effects.done.drain(..) {
+                done(Ok(()));
+            }
+        }
         if !self.batch.is_empty() || mark {
             self.write().await?;
         }
@@ -316,7 +325,13 @@ impl Writer {
         }
         let begun = Instant::now();
         wait(&*self.disk, Operation::Sync).await;
-        active.segment.sync()?;
+        if let Err(error) = active.segment.sync() {
+            probe::reached("log-sync-failed");
+            // Wrong where it is broken: a second sync succeeds, and what the first one lost counts as durable.
+            if !(probe::broken("ignore-failed-fsync") && active.segment.sync().is_ok()) {
+                return Err(error);
+            }
+        }
         if let Some(observer) = &self.observer {
             observer.synced(begun.elapsed());
         }

@@ -8,7 +8,11 @@ mod driver;
 #[cfg(madsim)]
 mod judge;
 #[cfg(madsim)]
+mod mutants;
+#[cfg(madsim)]
 mod perform;
+#[cfg(madsim)]
+mod places;
 #[cfg(madsim)]
 mod plan;
 #[cfg(madsim)]
@@ -26,7 +30,7 @@ mod world;
 
 #[cfg(madsim)]
 fn main() -> std::process::ExitCode {
-    driver::main(&driver::Known { places: &[], faults: plan::FAULTS, mutants: &[] })
+    driver::main(&driver::Known { places: places::REACHABLE, faults: plan::FAULTS, mutants: mutants::MUTANTS })
 }
 
 #[cfg(not(madsim))]

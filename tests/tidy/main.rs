@@ -209,3 +209,61 @@ fn documents_name_files_that_exist() {
     }
     expect_none("documents name files that exist", &found);
 }
+
+#[path = "../sim/mutants.rs"]
+mod mutants;
+#[path = "../sim/places.rs"]
+mod places;
+
+/// What stands in the table and not at exactly one place of the code, and the other way round.
+fn probes_that_differ(call: &str, table: &[&str]) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut used: Vec<String> = Vec::new();
+    for folder in ["raft-log/src", "server/src"] {
+        for (path, text) in files(folder, "rs") {
+            for (number, line) in code(&text) {
+                for (at, _) in line.match_indices(&format!("probe::{call}(")) {
+                    let argument = &line[at + "probe::".len() + call.len() + 1..];
+                    let name = argument.strip_prefix('"').and_then(|rest| rest.split_once('"')).map(|(name, _)| name);
+                    let is_kebab = |name: &str| name.chars().all(|c| c.is_ascii_lowercase() || c == '-');
+                    match name.filter(|name| is_kebab(name)) {
+                        None => found.push(format!("{path}:{number}: the name is no literal in kebab-case")),
+                        Some(name) if !table.contains(&name) => {
+                            found.push(format!("{path}:{number}: {name} is not in the table"));
+                        }
+                        Some(name) if used.iter().any(|used| used == name) => {
+                            found.push(format!("{path}:{number}: {name} stands at another place, too"));
+                        }
+                        Some(name) => used.push(name.to_owned()),
+                    }
+                }
+            }
+        }
+    }
+    for (place, name) in table.iter().enumerate() {
+        if !used.iter().any(|used| used == name) {
+            found.push(format!("{name} is in the table, but nowhere in the code"));
+        }
+        if table[..place].contains(name) {
+            found.push(format!("{name} is in the table twice"));
+        }
+    }
+    found
+}
+
+/// A bug that nobody can switch on proves nothing, nor does one that is switched on somewhere else as well.
+#[test]
+fn deliberate_bugs_are_listed() {
+    let names: Vec<&str> = mutants::MUTANTS.iter().map(|mutant| mutant.name).collect();
+    let mut found = probes_that_differ("broken", &names);
+    let vague = mutants::MUTANTS.iter().filter(|mutant| !mutant.what.ends_with('.') || mutant.what.len() < 20);
+    found.extend(vague.map(|mutant| format!("{} does not say what is wrong", mutant.name)));
+    expect_none("every probe::broken is in tests/sim/mutants.rs, once, and every mutant is in the code", &found);
+}
+
+/// A place that no run comes to is a gap in the simulation, which is seen only if the place is listed.
+#[test]
+fn marked_places_are_listed() {
+    let found = probes_that_differ("reached", places::REACHABLE);
+    expect_none("every probe::reached is in tests/sim/places.rs, once, and every place is in the code", &found);
+}

@@ -16,7 +16,8 @@ use super::validate;
 use crate::command::command::Kind;
 use crate::command::outcome::Reply;
 use crate::engine::Size;
-use crate::{env, raft};
+use crate::env::{self, probe};
+use crate::raft;
 
 /// The release of etcd that this server answers as.
 pub const VERSION: &str = "3.7.1";
@@ -51,6 +52,7 @@ impl Maintenance for Services {
             tracing::warn!(%error, "failed to defragment");
             status::engine(&error)
         })?;
+        probe::reached("defragmented");
         tracing::info!("finished defragment");
         Ok(Response::new(DefragmentResponse { header: None }))
     }

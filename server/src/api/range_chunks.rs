@@ -7,6 +7,7 @@ use mainstay_proto::etcdserverpb::{RangeRequest, RangeResponse, ResponseHeader};
 use prost::Message;
 
 use crate::apply::range_response;
+use crate::env::probe;
 use crate::limits::RANGE_STREAM_FIRST_CHUNK;
 use crate::mvcc::{RangeOptions, RangeResult, ReadError};
 
@@ -51,7 +52,8 @@ impl RangeChunks {
         let chunk = range_response(&self.request, read)?;
         let revision = *self.revision.get_or_insert_with(|| {
             let revision = chunk.header.as_ref().map_or(0, |header| header.revision);
-            if self.request.revision <= 0 {
+            // Wrong where it is broken: each chunk is of the revision that is current when it is read.
+            if self.request.revision <= 0 && !probe::broken("range-stream-moves-on") {
                 self.request.revision = revision;
             }
             revision
@@ -64,6 +66,7 @@ impl RangeChunks {
         {
             self.request.key = successor(&last.key);
             self.request.limit = self.next_limit(chunk.encoded_len());
+            probe::reached("range-streamed-in-chunks");
             self.sent += len;
             self.done = false;
             return Ok(Some(RangeResponse { kvs: chunk.kvs, ..RangeResponse::default() }));

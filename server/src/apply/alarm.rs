@@ -13,6 +13,7 @@ use super::{OpenError, State};
 use crate::command::{Outcome, Refusal, command, outcome};
 use crate::engine::layout::meta;
 use crate::engine::{Engine, Family};
+use crate::env::probe;
 
 /// The alarms that are raised.
 #[derive(Default)]
@@ -83,6 +84,7 @@ pub(super) fn refusal(alarms: &Alarms, command: &command::Kind) -> Option<Refusa
         return Some(Refusal::Corrupt);
     }
     if alarms.is_raised(AlarmType::Nospace) && grows() {
+        probe::reached("write-refused-for-space");
         return Some(Refusal::NoSpace);
     }
     None

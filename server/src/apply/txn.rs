@@ -9,20 +9,33 @@ use parking_lot::RwLock;
 use super::State;
 use super::compare::all_hold;
 use super::dispatch::{done, refused};
-use super::view::{View, engine_error};
+use super::view::{Pinned, View, engine_error};
 use super::{delete_range, put, range_response};
 use crate::command::{Outcome, Refusal, outcome};
 use crate::engine::EngineError;
+use crate::env::probe;
 use crate::lease::Leases;
 use crate::mvcc::{ReadError, WriteTxn};
 
 /// Carries out a transaction in three steps: which branches are taken, whether anything on them is
 /// refused, and only then the operations. So a refused transaction has written nothing.
 pub(super) fn apply(state: &mut State, request: &TxnRequest) -> Result<Outcome, EngineError> {
+    let mut plan = None;
+    if probe::broken("txn-compares-published-state") {
+        // Wrong: the compares do not see what the commands before it in the same run wrote.
+        let store = state.store();
+        let mut published = Pinned { store: &store, revision: store.revision() };
+        plan = Some(Plan::new(&mut published, request).map_err(engine_error)?);
+    }
     let mut txn = state.store.begin();
-    let plan = Plan::new(&mut txn, request).map_err(engine_error)?;
+    let plan = plan.map_or_else(|| Plan::new(&mut txn, request).map_err(engine_error), Ok)?;
     let refusal = Check { txn: &mut txn, leases: &state.leases, writes: Vec::new() }.refusal(&plan)?;
     if let Some(refusal) = refusal {
+        probe::reached("txn-refused");
+        if probe::broken("refused-txn-writes") {
+            // Wrong: the client is told that nothing happened.
+            execute(&mut txn, &state.leases, &plan)?;
+        }
         txn.end();
         return Ok(refused(state, refusal));
     }

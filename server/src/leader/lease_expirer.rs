@@ -30,6 +30,7 @@ use tracing::{debug, info, warn};
 use super::deadlines::{Deadlines, Renewal};
 use crate::command::{Outcome, Refusal, command};
 use crate::env::clock::{self, Instant};
+use crate::env::probe;
 use crate::lease::{LeaseChange, LeaseView, LessorMessage, NotPrimary};
 use crate::limits;
 use crate::raft::Unavailable;
@@ -162,7 +163,11 @@ impl Expirer {
         if self.primary.as_ref().is_some_and(|primary| primary.term == term) {
             return;
         }
-        let terms = self.leases.terms();
+        let mut terms = self.leases.terms();
+        if !terms.is_empty() && probe::broken("forget-lease-on-leader-change") {
+            // Wrong: a new leader knows only the leases that were granted in its own term.
+            terms.clear();
+        }
         info!(term, leases = terms.len(), "looks after leases");
         let deadlines = Deadlines::new(now, terms, self.options.extension, self.options.checkpoint_interval);
         self.primary = Some(Primary {
@@ -195,9 +200,16 @@ impl Expirer {
         };
         match primary.deadlines.renew(now, id) {
             // etcd waits for the revocation and then answers the same.
-            Renewal::Ended => answer(reply, Ok(0)),
-            Renewal::Renewed { ttl } => answer(reply, Ok(ttl)),
+            Renewal::Ended => {
+                probe::reached("lease-renewed-too-late");
+                answer(reply, Ok(0));
+            }
+            Renewal::Renewed { ttl } => {
+                probe::reached("lease-renewed");
+                answer(reply, Ok(ttl));
+            }
             Renewal::Checkpointed { ttl } => {
+                probe::reached("lease-renewal-clears-checkpoint");
                 primary.clearings.push(Clearing { id, ttl, reply });
                 self.checkpoint(Vec::new());
             }
@@ -214,6 +226,7 @@ impl Expirer {
         }
         let room = limits::LEASE_REVOKES_PER_ROUND.saturating_sub(primary.revoking);
         for id in primary.deadlines.take_expired(now, room) {
+            probe::reached("lease-expired");
             let revoke = command::Kind::LeaseRevoke(LeaseRevokeRequest { id });
             let proposal = (self.propose)(primary.term, revoke);
             primary.under_way.push(Box::pin(async move { Ended::Revocation { id, result: proposal.await } }));
@@ -231,6 +244,7 @@ impl Expirer {
         if primary.checkpointing || (checkpoints.is_empty() && primary.clearings.is_empty()) {
             return;
         }
+        probe::reached("lease-checkpoint-proposed");
         let count = primary.clearings.len().min(limits::LEASE_CHECKPOINTS_PER_COMMAND);
         let clearings: Vec<_> = primary.clearings.drain(..count).collect();
         // Last, so that a lease that is in both is cleared.
@@ -250,6 +264,7 @@ impl Expirer {
                 if is_gone(&result) {
                     primary.deadlines.revoked(id);
                 } else {
+                    probe::reached("lease-revocation-failed");
                     primary.failed += 1;
                     primary.deadlines.not_revoked(clock::now(), id);
                 }

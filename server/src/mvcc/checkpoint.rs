@@ -10,6 +10,7 @@ use super::index::{Fate, Interest, encode_entry};
 use super::store::released;
 use crate::engine::layout::{self, meta};
 use crate::engine::{Batch, Engine, EngineError, Family};
+use crate::env::probe;
 use crate::limits;
 
 /// Entries that one slice looks at. Few in tests, so that much can come between two slices.
@@ -93,6 +94,10 @@ impl Writer {
     /// The applied position ([`meta::APPLIED`]) up to which everything is known to be durable, as
     /// it was written; `None` where there is none.
     pub fn durable_applied(&self) -> Option<Bytes> {
+        if probe::broken("durable-ahead-of-flush") {
+            // Wrong: what was written counts as durable, so the log that would restore it may be purged.
+            return self.engine.as_ref().and_then(|engine| engine.get(Family::Meta, meta::APPLIED).ok()?);
+        }
         self.checkpoint.durable_applied.clone()
     }
 
@@ -101,6 +106,7 @@ impl Writer {
         while !self.write_slice(engine)? {}
         let applied = engine.get(Family::Meta, meta::APPLIED)?;
         engine.flush()?;
+        probe::reached("store-flushed-whole");
         self.checkpoint = self.checkpoint.reopened(applied);
         Ok(true)
     }
@@ -111,6 +117,7 @@ impl Writer {
             return Ok(false);
         }
         if let Phase::Flushing { applied } = std::mem::take(&mut self.checkpoint.phase) {
+            probe::reached("store-flushed-in-background");
             self.checkpoint.durable_applied = applied;
         }
         Ok(engine.unflushed_bytes() == 0)

@@ -21,6 +21,7 @@ use super::store::released;
 use super::{Revision, Writer};
 use crate::engine::layout::{self, meta};
 use crate::engine::{Batch, Engine, EngineError, Family};
+use crate::env::probe;
 use crate::limits;
 
 /// Revisions that one slice removes. Small in tests, like the other slices, so that much can come
@@ -82,6 +83,7 @@ impl Compaction {
             compaction.graves.retain(|grave| matches!(grave, Grave::Last(..)));
         }
         if finished < compacted {
+            probe::reached("compaction-resumed");
             compaction.rounds.push_back(Round { at: compacted, before: None });
         }
         compaction
@@ -146,6 +148,7 @@ impl Writer {
         let at = round.at;
         match &mut compaction.phase {
             Phase::Waiting => {
+                probe::reached("compaction-begun");
                 if shared.pins.allow_compaction(at) {
                     compaction.phase = match round.before {
                         Some(before) => Phase::Hashing(HashWalk::new(&shared, at, before)),
@@ -165,6 +168,7 @@ impl Writer {
                 }
             }
             Phase::Sweeping(cursor) => {
+                probe::reached("compaction-slice");
                 let from = std::mem::take(cursor);
                 let next = compaction.sweep(&mut shared.state.write().tree, &from, at, &mut Vec::new());
                 match next {

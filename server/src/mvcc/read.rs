@@ -15,6 +15,7 @@ use super::index::{Entry, Interval, KeyRef, Visible};
 use super::store::{Pin, Shared, State, released};
 use super::{KeyValue, Revision, record};
 use crate::engine::{Engine, EngineError, Family};
+use crate::env::probe;
 use crate::limits;
 
 /// Keys of one section under the lock. Few in tests, so that short ranges go on from slice to slice.
@@ -151,11 +152,17 @@ fn attempt(
         return Err(released().into());
     }
     let (current, compacted) = run.map_or((state.published, state.compacted), |run| (run.revision, run.compacted));
-    let at = if options.revision <= 0 { current } else { options.revision };
+    let mut at = if options.revision <= 0 { current } else { options.revision };
     if at > current {
+        probe::reached("read-of-the-future");
         return Err(Interrupted::Failed(ReadError::FutureRevision));
     }
+    if at < current && probe::broken("stale-revision-in-range") {
+        // Wrong: who asks for an earlier revision gets the present one.
+        at = current;
+    }
     if at < compacted {
+        probe::reached("read-of-the-compacted");
         return Err(Interrupted::Failed(ReadError::Compacted));
     }
     let reading = Reading { shared, options, run, at };
@@ -232,6 +239,7 @@ impl<'a> Reading<'a> {
             if next.is_none() {
                 return Ok((kvs, counted.unwrap_or(walked)));
             }
+            probe::reached("range-read-in-slices");
             resumed_at = next;
             state = self.shared.state.read();
             if state.life != life {

@@ -23,6 +23,7 @@ use super::type_config::{PeerNode, Raft};
 use crate::apply::{Counts, State};
 use crate::engine::EngineHome;
 use crate::env::clock;
+use crate::env::probe;
 use crate::lease::Lessor;
 use crate::watch::Hub;
 
@@ -220,7 +221,7 @@ fn raft_config(options: &ConsensusOptions) -> openraft::Config {
         enable_pre_vote: Some(options.pre_vote),
         // A leader that comes back resumes its term without a new entry, and ReadIndex would then
         // answer from before the restart: it has to be elected anew.
-        enable_leader_restore: Some(false),
+        enable_leader_restore: Some(probe::broken("leader-resumes-after-restart")),
         snapshot_policy: SnapshotPolicy::LogsSinceLast(options.snapshot_count),
         max_in_snapshot_log_to_keep: options.snapshot_catchup_entries,
         // A follower is sent the log for as long as the log is there.
@@ -248,6 +249,7 @@ async fn tell_lessor(raft: Raft, lessor: Lessor) {
         if let Some(term) = told
             && leading != told
         {
+            probe::reached("leadership-lost");
             tracing::info!(term, "lost the leadership");
             lessor.leadership(false, term).await;
             told = None;
@@ -260,6 +262,7 @@ async fn tell_lessor(raft: Raft, lessor: Lessor) {
                 continue; // no quorum yet, or deposed meanwhile: look again
             }
             if metrics.borrow_watched().vote.leader_id.term == term {
+                probe::reached("leadership-gained");
                 tracing::info!(term, "became leader");
                 lessor.leadership(true, term).await;
                 told = leading;

@@ -19,6 +19,7 @@ use super::type_config::{EncodedCommand, Raft, TypeConfig, Vote};
 use crate::apply::MemberView;
 use crate::command::{self, Command, Outcome, command as kind};
 use crate::env::clock::{self, Instant};
+use crate::env::probe;
 use crate::env::transport::{self, PeerChannel};
 use crate::lease::{Lessor, Remaining};
 use crate::limits;
@@ -171,9 +172,13 @@ impl Gateway {
         if bytes.len() > self.inner.options.request_bytes_max {
             return Err(Unavailable::TooLarge);
         }
-        let _permit = self.inner.proposals.try_acquire().map_err(|_| Unavailable::TooManyRequests)?;
+        let _permit = self.inner.proposals.try_acquire().map_err(|_| {
+            probe::reached("proposal-refused-for-number");
+            Unavailable::TooManyRequests
+        })?;
         let status = self.status();
         if status.committed > status.applied + limits::COMMIT_APPLY_GAP_MAX {
+            probe::reached("proposal-refused-for-load");
             return Err(Unavailable::TooManyRequests);
         }
         self.within_timeout(self.propose_anywhere(bytes)).await
@@ -188,8 +193,19 @@ impl Gateway {
 
     /// Waits until this member's state covers everything that was acknowledged before the call.
     pub async fn read_index(&self) -> Result<(), Unavailable> {
+        if probe::broken("read-without-read-index") {
+            // Wrong: a linearizable read is served from whatever this member has.
+            return Ok(());
+        }
         self.within_timeout(async {
             let index = self.inner.reads.wait().await?;
+            if index > *self.inner.applied.borrow() {
+                probe::reached("read-index-waited");
+                if probe::broken("read-before-applied") {
+                    // Wrong: the read knows how far it must wait, and does not.
+                    return Ok(());
+                }
+            }
             self.wait_applied(index).await
         })
         .await
@@ -333,6 +349,12 @@ impl Gateway {
             };
             match result {
                 Err(Unavailable::NotLeader) => clock::sleep(RETRY_INTERVAL).await,
+                Err(Unavailable::TimeoutConnectionLost | Unavailable::TimeoutLeaderFailure)
+                    if probe::broken("retry-unknown-write") =>
+                {
+                    // Wrong: the command may have been appended, and then takes effect twice.
+                    clock::sleep(RETRY_INTERVAL).await;
+                }
                 result => return result,
             }
         }
@@ -341,9 +363,12 @@ impl Gateway {
     async fn forward(&self, leader: u64, command: Bytes) -> Result<Outcome, Unavailable> {
         let request = wire::ForwardRequest { cluster_id: self.inner.options.cluster_id, command };
         let client = self.client(leader)?;
+        probe::reached("proposal-forwarded");
         let response = ask(client, |mut client| async move { client.forward(request).await }).await?;
-        // Whoever wrote through this member must find the write here.
-        self.wait_applied(response.index).await?;
+        // Whoever wrote through this member must find the write here. Wrong where it is broken: it may not.
+        if !probe::broken("reply-before-apply") {
+            self.wait_applied(response.index).await?;
+        }
         response.outcome.ok_or(Unavailable::TimeoutConnectionLost)
     }
 
@@ -368,6 +393,10 @@ impl Gateway {
     }
 
     async fn confirm_leadership(&self) -> Result<u64, Unavailable> {
+        if probe::broken("read-index-without-quorum") {
+            // Wrong: whoever takes itself for the leader says so, though another may lead in a later term.
+            return Ok(self.status().committed);
+        }
         match self.inner.raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
             Ok(linearizer) => Ok(linearizer.read_log_id().index()),
             Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(_))) => Err(Unavailable::NotLeader),
@@ -419,6 +448,7 @@ impl Gateway {
         match clock::timeout(limit, call).await {
             Ok(result) => result,
             Err(_) => {
+                probe::reached("request-timed-out");
                 let leader = self.status().leader;
                 Err(match (leader_before, leader) {
                     (Some(_), None) => Unavailable::TimeoutLeaderFailure,
@@ -466,8 +496,14 @@ where
     match call(client).await {
         Ok(response) => Ok(response.into_inner()),
         // As good as a member that says it does not lead: the call can be made again.
-        Err(status) if transport::never_sent(&status) => Err(Unavailable::NotLeader),
-        Err(status) => Err(unavailable_from_status(&status)),
+        Err(status) if transport::never_sent(&status) => {
+            probe::reached("peer-call-never-sent");
+            Err(Unavailable::NotLeader)
+        }
+        Err(status) => {
+            probe::reached("peer-call-failed");
+            Err(unavailable_from_status(&status))
+        }
     }
 }
 

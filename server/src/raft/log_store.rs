@@ -10,6 +10,7 @@ use prost::Message;
 
 use super::codec;
 use super::type_config::{Entry, LogId, TypeConfig, Vote};
+use crate::env::probe;
 
 /// Bytes that one read for applying takes from the log.
 const APPLY_READ_BYTES: usize = 4 * 1024 * 1024;
@@ -115,7 +116,11 @@ impl RaftLogReader<TypeConfig> for LogStore {
         let Some(bytes) = self.log.vote() else {
             return Ok(None);
         };
-        let vote = mainstay_proto::mainstay::Vote::decode(bytes).map_err(codec::CodecError::from)?;
+        let mut vote = mainstay_proto::mainstay::Vote::decode(bytes).map_err(codec::CodecError::from)?;
+        if probe::broken("vote-twice-in-term") {
+            // Wrong: a restart goes back to the term before its last vote, and votes once more in that one's.
+            (vote.term, vote.committed) = (vote.term.saturating_sub(1), false);
+        }
         Ok(Some(codec::vote_from_wire(&vote)))
     }
 }
@@ -144,6 +149,11 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
+        if probe::broken("truncate-committed") {
+            // Wrong: a restart takes the last entries for unfinished, though they may be committed.
+            let kept = self.last_index().and_then(|last| last.checked_sub(2));
+            self.log.truncate_after(kept).await.map_err(failed)?;
+        }
         match self.log.committed() {
             Some(bytes) if !bytes.is_empty() => {
                 let log_id = mainstay_proto::mainstay::LogId::decode(bytes).map_err(codec::CodecError::from)?;
@@ -175,10 +185,12 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {
+        probe::reached("log-conflict-truncated");
         self.log.truncate_after(last.map(|log_id| log_id.index)).await.map_err(failed)
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {
+        probe::reached("log-purged");
         self.log.purge(log_id.index, codec::term_of(&log_id)).await.map_err(failed)
     }
 }

@@ -23,6 +23,7 @@ use super::codec;
 use super::snapshot::{Snapshot, SnapshotData};
 use super::type_config::{PeerNode, TypeConfig, Vote};
 use crate::env::clock::{self, Instant};
+use crate::env::probe;
 use crate::env::transport::{self, PeerChannel};
 use crate::limits;
 
@@ -123,9 +124,13 @@ fn unreachable(reason: impl ToString) -> RpcError {
     RPCError::Unreachable(Unreachable::from_string(reason))
 }
 
-fn vote_response(response: wire::VoteResponse) -> Result<VoteResponse<TypeConfig>, RpcError> {
+fn vote_response(response: wire::VoteResponse, asked: &Vote) -> Result<VoteResponse<TypeConfig>, RpcError> {
     let vote = response.vote.ok_or_else(|| unreachable("vote response without a vote"))?;
     let last_log_id = response.last_log_id.as_ref().map(codec::log_id_from_wire);
+    if !response.granted && probe::broken("refused-vote-counts") {
+        // Wrong: an answer is taken for consent, so a member with an old log can win.
+        return Ok(VoteResponse::new(*asked, last_log_id, true));
+    }
     Ok(VoteResponse::new(codec::vote_from_wire(&vote), last_log_id, response.granted))
 }
 
@@ -194,7 +199,8 @@ impl RaftNetworkV2<TypeConfig> for Connection {
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RpcError> {
         let message = self.vote_message(&request);
-        vote_response(self.call(|mut client| async move { client.vote(message).await }, option.soft_ttl()).await?)
+        let call = self.call(|mut client| async move { client.vote(message).await }, option.soft_ttl());
+        vote_response(call.await?, &request.vote)
     }
 
     async fn pre_vote(
@@ -203,7 +209,8 @@ impl RaftNetworkV2<TypeConfig> for Connection {
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RpcError> {
         let message = self.vote_message(&request);
-        vote_response(self.call(|mut client| async move { client.pre_vote(message).await }, option.soft_ttl()).await?)
+        let call = self.call(|mut client| async move { client.pre_vote(message).await }, option.soft_ttl());
+        vote_response(call.await?, &request.vote)
     }
 
     async fn full_snapshot(
@@ -223,6 +230,7 @@ impl RaftNetworkV2<TypeConfig> for Connection {
                 let response = response.map_err(|status| self.failed(&status))?.into_inner();
                 read.map_err(unreachable)?;
                 let vote = response.vote.ok_or_else(|| unreachable("snapshot response without a vote"))?;
+                probe::reached("snapshot-sent");
                 Ok(SnapshotResponse::new(codec::vote_from_wire(&vote)))
             }
             futures_util::future::Either::Right((closed, _)) => Err(StreamingError::Closed(closed)),

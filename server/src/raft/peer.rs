@@ -17,6 +17,7 @@ use super::snapshot::{Snapshot, SnapshotData};
 use super::type_config::{Raft, TypeConfig};
 use crate::command;
 use crate::engine::{EngineHome, Staging};
+use crate::env::probe;
 use crate::limits;
 
 /// The service of one member.
@@ -75,8 +76,16 @@ fn append_response(result: StreamAppendResult<TypeConfig>) -> wire::AppendRespon
     use wire::append_response::Result;
     let (result, log_id, vote) = match result {
         Ok(log_id) => (Result::Success, log_id, None),
-        Err(StreamAppendError::Conflict(log_id)) => (Result::Conflict, Some(log_id), None),
-        Err(StreamAppendError::HigherVote(vote)) => (Result::HigherVote, None, Some(vote)),
+        Err(StreamAppendError::Conflict(log_id)) => {
+            probe::reached("append-conflict");
+            // Wrong where it is broken: the leader counts entries that are not here.
+            let told = if probe::broken("conflict-told-as-success") { Result::Success } else { Result::Conflict };
+            (told, Some(log_id), None)
+        }
+        Err(StreamAppendError::HigherVote(vote)) => {
+            probe::reached("append-from-old-leader");
+            (Result::HigherVote, None, Some(vote))
+        }
     };
     wire::AppendResponse {
         result: result.into(),
@@ -134,6 +143,9 @@ impl Peer for PeerService {
         let request = request.into_inner();
         self.same_cluster(request.cluster_id)?;
         let response = self.raft.vote(vote_request(&request)?).await.map_err(stopped)?;
+        if !response.vote_granted {
+            probe::reached("vote-refused");
+        }
         Ok(vote_response(&response))
     }
 
@@ -141,6 +153,9 @@ impl Peer for PeerService {
         let request = request.into_inner();
         self.same_cluster(request.cluster_id)?;
         let response = self.raft.pre_vote(vote_request(&request)?).await.map_err(stopped)?;
+        if !response.vote_granted {
+            probe::reached("pre-vote-refused");
+        }
         Ok(vote_response(&response))
     }
 
@@ -155,6 +170,7 @@ impl Peer for PeerService {
         let message = TransferLeaderRequest::new(codec::vote_from_wire(&from), request.to, last_log_id);
         let answer = self.raft.handle_transfer_leader(message).await.map_err(stopped)?;
         answer.map_err(|error| Status::failed_precondition(error.to_string()))?;
+        probe::reached("leader-transferred");
         Ok(Response::new(wire::TransferLeaderResponse {}))
     }
 
@@ -190,7 +206,10 @@ impl Peer for PeerService {
         self.same_cluster(request.cluster_id)?;
         // Decoded before it is replicated: a command that cannot be applied must never be committed.
         command::decode(request.command.clone()).map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let (index, outcome) = self.gateway.propose_here(request.command, None).await.map_err(unavailable_to_status)?;
+        let (index, outcome) = self.gateway.propose_here(request.command, None).await.map_err(|error| {
+            probe::reached("forward-refused");
+            unavailable_to_status(error)
+        })?;
         Ok(Response::new(wire::ForwardResponse { index, outcome: Some(outcome) }))
     }
 

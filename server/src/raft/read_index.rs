@@ -9,6 +9,7 @@ use std::future::Future;
 use tokio::sync::{mpsc, oneshot};
 
 use super::gateway::Unavailable;
+use crate::env::probe;
 use crate::limits;
 
 /// What a round answers: the index that a reader's state must have reached.
@@ -50,7 +51,16 @@ where
         if replies.is_empty() {
             continue; // everybody gave up meanwhile
         }
+        if replies.len() > 1 {
+            probe::reached("read-index-shared");
+        }
         let result = round().await;
+        if probe::broken("read-joins-running-round") {
+            // Wrong: who came while the round was under way gets its answer, which may be older than the question.
+            while let Ok(late) = waiting.try_recv() {
+                replies.push(late);
+            }
+        }
         for reply in replies.drain(..) {
             // A reader that gave up needs no answer.
             reply.send(result).ok();

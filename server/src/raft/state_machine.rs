@@ -15,6 +15,7 @@ use super::snapshot::{Position, Snapshot, SnapshotBuilder, SnapshotData};
 use super::type_config::{EncodedCommand, Entry, LogId, StoredMembership, TypeConfig};
 use crate::apply::{self, Counts, State};
 use crate::command::{self, Outcome};
+use crate::env::probe;
 use crate::lease::Lessor;
 use crate::limits;
 use crate::watch::Hub;
@@ -67,7 +68,14 @@ type Pending = (ApplyResponder<TypeConfig>, Outcome);
 impl StateMachine {
     /// Takes over an opened state.
     pub(crate) fn new(state: State, audience: Audience, started: Arc<AtomicBool>) -> Result<Self, codec::CodecError> {
-        let (log_id, membership) = codec::applied_from_bytes(state.applied())?;
+        let (mut log_id, membership) = codec::applied_from_bytes(state.applied())?;
+        if let Some(last) = &mut log_id {
+            probe::reached("restart-with-state");
+            if probe::broken("apply-twice-after-restart") {
+                // Wrong: the last command that the state includes is applied to it once more.
+                last.index = last.index.saturating_sub(1);
+            }
+        }
         let applied = Position { log_id, membership };
         audience.applied.send_replace(applied.log_id.map_or(0, |log_id| log_id.index));
         Ok(Self { state, audience, applied, reported: None, started })
@@ -158,7 +166,13 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             let mut item = Some(item);
             while let Some(next) = item.take() {
                 let (entry, responder) = next?;
-                let outcome = self.take(&entry)?;
+                // Wrong where it is broken: the state depends on how this member happened to cut its runs.
+                let outcome = if run == 3 && probe::broken("member-diverges") {
+                    self.applied.log_id = Some(entry.log_id);
+                    Outcome::default()
+                } else {
+                    self.take(&entry)?
+                };
                 run += 1;
                 if let Some(responder) = responder {
                     answers.push((responder, outcome));
@@ -215,6 +229,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                 observer.restored(log_id.index, codec::term_of(&log_id));
             }
         }
+        probe::reached("snapshot-installed");
         tracing::info!(index = log_id.map(|log_id| log_id.index), "applied snapshot");
         self.audience.compaction.notify_one();
         Ok(())

@@ -13,6 +13,7 @@ use super::fragment;
 use super::hub::{Hub, HubMessage};
 use super::mailbox::MailboxReader;
 use crate::env::clock;
+use crate::env::probe;
 use crate::limits;
 use crate::mvcc::{Event, KeyValue, ReadError};
 
@@ -119,8 +120,17 @@ impl WatchStream {
             events,
             ..WatchResponse::default()
         };
+        if response.events.len() > 1 && probe::broken("split-revision-in-watch") {
+            // Wrong: a revision comes in several responses, none of which says that it is not all.
+            let alone = |event: &Event| WatchResponse { events: vec![event.clone()], ..response.clone() };
+            return Ok(response.events.iter().map(alone).collect());
+        }
         if delivered.fragment {
-            return Ok(fragment::split(response, self.hub.max_response_bytes()));
+            let pieces = fragment::split(response, self.hub.max_response_bytes());
+            if pieces.len() > 1 {
+                probe::reached("watch-response-fragmented");
+            }
+            return Ok(pieces);
         }
         Ok(vec![response])
     }
@@ -133,9 +143,14 @@ impl WatchStream {
             if let Some(found) = previous.get() {
                 return Ok(found.clone());
             }
-            let found = match self.hub.store().get_at(&kv.key, kv.mod_revision - 1) {
+            // Wrong where it is broken: the record after the change passes for the one before it.
+            let before = kv.mod_revision - i64::from(!probe::broken("prev-kv-from-wrong-revision"));
+            let found = match self.hub.store().get_at(&kv.key, before) {
                 Ok(found) => found,
-                Err(ReadError::Compacted) => None,
+                Err(ReadError::Compacted) => {
+                    probe::reached("prev-kv-compacted");
+                    None
+                }
                 Err(error) => {
                     // While a snapshot takes its place the store cannot be read.
                     tracing::debug!(%error, "the record before an event cannot be read now");

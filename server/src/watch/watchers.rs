@@ -18,6 +18,7 @@ use super::recent::Recent;
 use super::stats::{self, WatchStats};
 use super::{StreamKey, WatcherKey};
 use crate::env::clock::Instant;
+use crate::env::probe;
 use crate::limits;
 use crate::mvcc::{EventSlice, ReadError, RevisionEvents, Store};
 
@@ -167,7 +168,11 @@ impl Watchers {
             ..WatchResponse::default()
         });
 
-        let start = request.start_revision;
+        let mut start = request.start_revision;
+        if start != 0 && probe::broken("watch-resume-skips-one") {
+            // Wrong: the start is taken for the last revision that the client knows.
+            start += 1;
+        }
         let compacted = self.store.compact_revision();
         if start != 0 && start < compacted {
             return stream.end_compacted(id, compacted);
@@ -261,6 +266,7 @@ impl Watchers {
     }
 
     fn replaced(&mut self, current: i64) {
+        probe::reached("watch-store-replaced");
         let missed = self.current + 1;
         self.current = current;
         self.retry_at = None;
@@ -317,7 +323,9 @@ impl Watchers {
                 false
             }
         };
+        probe::reached("watch-history-read");
         if !self.catch_up.read(plan, slice.ok()) && !is_void {
+            probe::reached("watch-history-unreadable");
             self.retry_at = Some(now + limits::CATCH_UP_RETRY);
         }
     }
@@ -362,7 +370,7 @@ impl Watchers {
                 }
                 events += recorded.revision_events.events.len();
                 next = recorded.revision() + 1;
-                if let Some(part) = matching::part_of(recorded, &watcher.range, watcher.filter) {
+                if let Some(part) = matching::part_of(recorded, &watcher.range, watcher.filter(Told::History)) {
                     gathered.add(part);
                 }
             }
@@ -370,7 +378,10 @@ impl Watchers {
             match self.send(key, gathered, Told::History) {
                 Err(next) => self.park(key, next),
                 Ok(()) => {
-                    self.set_next(key, next);
+                    probe::reached("watch-caught-up-in-memory");
+                    // Wrong where it is broken: the first revision that is published after the lag counts as told.
+                    let skipped = i64::from(probe::broken("drop-event-at-hand-over"));
+                    self.set_next(key, next + skipped);
                     self.sync_or_wait(key);
                 }
             }
@@ -413,7 +424,7 @@ impl Watchers {
         told: Told,
     ) -> Result<(), i64> {
         let mut gathered = Gathered::default();
-        for part in matching::parts(batch, hits, self.watchers[&key].filter, next) {
+        for part in matching::parts(batch, hits, self.watchers[&key].filter(told), next) {
             if gathered.bytes >= limit {
                 self.send(key, std::mem::take(&mut gathered), told)?;
             }
@@ -438,7 +449,13 @@ impl Watchers {
             count: gathered.count,
             bytes: gathered.bytes,
         };
-        stream.mailbox.offer(events).map_err(|Full| first)?;
+        if let Err(Full) = stream.mailbox.offer(events) {
+            probe::reached("watch-mailbox-full");
+            // Wrong where it is broken: what finds no room counts as told.
+            if !probe::broken("full-mailbox-drops-events") {
+                return Err(first);
+            }
+        }
         watcher.was_sent_events = true;
         Ok(())
     }
@@ -597,12 +614,14 @@ impl Stream {
     /// Tells that everything up to a revision was told, unless that would go back in time.
     fn post_progress(&mut self, id: i64, revision: i64) {
         if revision >= self.noticed {
+            probe::reached("watch-progress-told");
             self.post(WatchResponse { header: header(revision), watch_id: id, ..WatchResponse::default() });
         }
     }
 
     /// Tells that a watcher has ended by compaction.
     fn end_compacted(&mut self, id: i64, compacted: i64) {
+        probe::reached("watch-canceled-by-compaction");
         self.ids.insert(id, None);
         self.post(WatchResponse {
             header: header(0),
@@ -617,7 +636,18 @@ impl Stream {
 impl Watcher {
     /// Whether it was told everything up to the current revision, and that is not before its start.
     fn is_up_to_date(&self, current: i64) -> bool {
-        self.place == Place::Synced && self.start <= current
+        // Wrong where it is broken: who lags is told to know what is still to be told.
+        let is_told_all = self.place == Place::Synced || probe::broken("notice-ahead-of-events");
+        is_told_all && self.start <= current
+    }
+
+    /// The events that it wants.
+    fn filter(&self, told: Told) -> Filter {
+        if matches!(told, Told::History) && probe::broken("filter-ignored-in-catch-up") {
+            // Wrong: history is told without the filter.
+            return Filter { puts: true, deletes: true };
+        }
+        self.filter
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the index knows of one key.
 
 use super::super::Revision;
+use crate::env::probe;
 
 /// Marks an entry whose record is not cached.
 pub(crate) const NO_SLOT: u32 = u32::MAX;
@@ -183,8 +184,10 @@ impl Entry {
     /// before. Whether nothing is left.
     pub(crate) fn compact(&mut self, revision: i64, dead: &mut Vec<Revision>) -> bool {
         let before = dead.len();
-        let head_is_kept = self.is_live() || self.main >= revision;
-        if self.main <= revision {
+        // Wrong where it is broken: a delete that is newer than the compaction goes with what is older.
+        let swallowed = !self.is_live() && probe::broken("compaction-swallows-delete");
+        let head_is_kept = self.is_live() || (self.main >= revision && !swallowed);
+        if self.main <= revision || swallowed {
             dead.extend(self.older().iter().map(|version| version.revision()));
             self.older = None;
             if !head_is_kept {
@@ -195,6 +198,8 @@ impl Entry {
             let newest = older.partition_point(|version| version.main <= revision);
             if let Some(last) = newest.checked_sub(1) {
                 let is_kept = !older[last].is_tombstone() || older[last].main == revision;
+                // Wrong where it is broken: the version goes that the compacted revision itself shows.
+                let is_kept = is_kept && !probe::broken("compaction-drops-visible-version");
                 let count = if is_kept { last } else { newest };
                 dead.extend(older.drain(..count).map(Older::revision));
                 if older.is_empty() {

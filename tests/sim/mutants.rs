@@ -1,0 +1,63 @@
+//! The deliberate bugs that a simulation can switch on, one for each `probe::broken("…")` in the code:
+//! a checker is worth something only if it notices them.
+
+use crate::driver::Mutant;
+
+/// How many seeds may run until a bug is found, where nothing else is said.
+const WITHIN: u64 = 100;
+
+const fn mutant(name: &'static str, what: &'static str) -> Mutant {
+    Mutant { name, what, within: WITHIN }
+}
+
+/// Every one of them, by room.
+#[rustfmt::skip] // one line each
+pub(crate) const MUTANTS: &[Mutant] = &[
+    // raft-log
+    mutant("acknowledge-before-fsync", "The log completes its callers before it writes and syncs what they gave."),
+    mutant("skip-vote-fsync", "A vote is kept in memory only, so a crash takes it back."),
+    mutant("ignore-failed-fsync", "A failed sync is tried again, and what the first one lost is acknowledged."),
+    mutant("lost-purge-boundary", "A restart forgets up to where the log was purged."),
+    mutant("skip-directory-sync", "A new segment's name is not synced, so a crash may take the whole segment away."),
+    mutant("rot-taken-for-the-end", "Recovery takes an acknowledged batch that has rotted for the end of the log."),
+    mutant("torn-batch-left", "Recovery leaves the sectors of an unfinished batch where later ones go."),
+    // raft
+    mutant("truncate-committed", "A restart drops the last two entries of the log, committed or not."),
+    mutant("vote-twice-in-term", "A restart goes back to the term before the last vote, so the member votes in that one twice."),
+    mutant("apply-twice-after-restart", "The applied position is one behind after a restart, so a command applies twice."),
+    mutant("member-diverges", "The fourth command of a run is left out, and every member cuts runs of its own."),
+    mutant("read-without-read-index", "A linearizable read is served from whatever the member has applied."),
+    mutant("read-before-applied", "A linearizable read asks for the read index, but does not wait until it is applied."),
+    mutant("read-index-without-quorum", "A leader answers for the read index without asking whether it still leads."),
+    mutant("read-joins-running-round", "A read takes the answer of a round that began before it."),
+    mutant("leader-resumes-after-restart", "A leader goes on in its old term after a restart, and serves reads from before it."),
+    mutant("reply-before-apply", "A follower answers for a forwarded command before it has applied it itself."),
+    mutant("retry-unknown-write", "A follower forwards a command again although the first attempt may have succeeded."),
+    mutant("conflict-told-as-success", "A follower that refuses entries for a conflict tells the leader that it has them."),
+    mutant("refused-vote-counts", "A candidate counts refused votes as granted."),
+    // watch
+    mutant("watch-resume-skips-one", "A watch with a start revision begins one revision later."),
+    mutant("drop-event-at-hand-over", "A watcher that has caught up misses the next revision that is published."),
+    mutant("full-mailbox-drops-events", "Events that find a full mailbox are dropped."),
+    mutant("notice-ahead-of-events", "A watcher that lags is sent progress notices of revisions that it was not told yet."),
+    mutant("filter-ignored-in-catch-up", "A watcher that catches up gets events that its filter excludes."),
+    mutant("split-revision-in-watch", "The events of a revision come in several responses that are not marked as fragments."),
+    mutant("prev-kv-from-wrong-revision", "The record after a change passes for the one before it."),
+    // leader
+    mutant("forget-lease-on-leader-change", "A new leader neither renews nor ends leases that were granted before its term."),
+    mutant("lease-expires-early", "A lease ends after half of its time."),
+    // apply
+    mutant("txn-compare-ignored", "A compare with the last revision of a key that does not exist always holds."),
+    mutant("txn-compares-published-state", "Compares do not see what earlier commands of the same run wrote."),
+    mutant("refused-txn-writes", "A transaction that is refused carries out its writes."),
+    mutant("lease-revoke-leaves-key", "Revoking a lease leaves its first key."),
+    mutant("snapshot-without-leases", "A member that installed a snapshot knows no leases."),
+    // mvcc
+    mutant("stale-revision-in-range", "A read at an earlier revision gets the present state."),
+    mutant("compaction-swallows-delete", "A compaction removes a deleted key with its delete, even where that is newer."),
+    mutant("compaction-drops-visible-version", "A compaction removes the version that its own revision shows."),
+    mutant("durable-ahead-of-flush", "What was written but not flushed counts as durable, so the log is purged too far."),
+    mutant("index-misses-tombstone", "A restart forgets deletes that are newer than the stored index."),
+    // api
+    mutant("range-stream-moves-on", "The chunks of a streamed range are of different revisions."),
+];
