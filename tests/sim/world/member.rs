@@ -1,8 +1,8 @@
-//! A simulated member: the node on a disk that forgets, behind the simulated network.
+//! A simulated member: the node on disks that forget, behind the simulated network.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mainstay_raft_log::disk::sim::{SimLatency, SimMedium};
@@ -12,63 +12,87 @@ use mainstay_server::engine::mem::MemHome;
 use mainstay_server::env::transport;
 use mainstay_server::node::{Node, Storage, Surroundings};
 
+use crate::plan::Plan;
+
 /// What survives a crash of a member, and how it is started again.
 #[derive(Clone)]
 pub(crate) struct Member {
     pub(crate) index: usize,
+    disks: Arc<Mutex<Disks>>,
+    plan: Arc<Plan>,
+    seed: u64,
+}
+
+/// A member's disks. They are replaced when it loses them.
+#[derive(Clone)]
+pub(crate) struct Disks {
     pub(crate) log: SimMedium,
     pub(crate) store: MemHome,
-    size: usize,
 }
 
 /// The address of a member on the simulated network.
-fn ip(index: usize) -> String {
+fn address(index: usize) -> String {
     format!("10.0.0.{}", index + 1)
 }
 
 impl Member {
-    pub(crate) fn new(index: usize, size: usize, seed: u64) -> Self {
-        let log = SimMedium::new(seed.wrapping_mul(31).wrapping_add(index as u64));
-        // A sync takes its time, so that there is something that was written and is not safe yet.
-        let millis = |from, to| Duration::from_millis(from)..=Duration::from_millis(to);
-        log.set_latency(SimLatency { sync: millis(1, 12), ..SimLatency::default() });
-        Self { index, log, store: MemHome::new(), size }
+    pub(crate) fn new(index: usize, plan: Arc<Plan>, seed: u64) -> Self {
+        let seed = seed.wrapping_mul(31).wrapping_add(index as u64);
+        let disks = Disks { log: new_log(&plan, seed), store: MemHome::new() };
+        Self { index, disks: Arc::new(Mutex::new(disks)), plan, seed }
+    }
+
+    /// The disks that it has now.
+    pub(crate) fn disks(&self) -> Disks {
+        self.disks.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// Gives it empty disks in place of some.
+    pub(crate) fn replace_disks(&self, log: bool, store: bool) {
+        let mut disks = self.disks.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if log {
+            disks.log = new_log(&self.plan, self.seed.wrapping_add(1));
+        }
+        if store {
+            disks.store = MemHome::new();
+        }
+    }
+
+    /// Sets how long the log's disk takes: as planned, and so much more.
+    pub(crate) fn slow_down(&self, more: Duration) {
+        self.disks().log.set_latency(latency(&self.plan, more));
     }
 
     pub(crate) fn name(&self) -> String {
         format!("m{}", self.index + 1)
     }
 
-    pub(crate) fn address(&self) -> std::net::IpAddr {
-        ip(self.index).parse().expect("a member's address is made from its number")
+    pub(crate) fn address(&self) -> IpAddr {
+        address(self.index).parse().expect("a member's address is made from its number")
     }
 
     /// Where clients reach it.
     pub(crate) fn endpoint(&self) -> String {
-        format!("http://{}:2379", ip(self.index))
-    }
-
-    /// What a power cut leaves: of the log what was synced and some of the rest, of the store what was flushed.
-    pub(crate) fn lose_unsynced(&self) {
-        self.log.crash();
-        self.store.crash();
+        format!("http://{}:2379", address(self.index))
     }
 
     fn config(&self) -> Config {
-        let cluster: Vec<String> =
-            (0..self.size).map(|index| format!("m{}=http://{}:2380", index + 1, ip(index))).collect();
-        let own = ip(self.index);
+        let cluster: Vec<String> = (0..self.plan.members)
+            .map(|index| format!("m{}=http://{}:2380", index + 1, address(index)))
+            .collect();
+        let own = address(self.index);
         let arguments = [
-            "--name".to_owned(),
-            self.name(),
+            format!("--name={}", self.name()),
             format!("--listen-peer-urls=http://{own}:2380"),
             format!("--initial-advertise-peer-urls=http://{own}:2380"),
             format!("--listen-client-urls=http://{own}:2379"),
             format!("--advertise-client-urls=http://{own}:2379"),
             format!("--initial-cluster={}", cluster.join(",")),
-            // Small enough that snapshots and purges happen within a run.
-            "--snapshot-count=200".to_owned(),
-            "--snapshot-catchup-entries=50".to_owned(),
+            format!("--heartbeat-interval={}", self.plan.heartbeat.as_millis()),
+            format!("--election-timeout={}", self.plan.heartbeat.as_millis() * 10),
+            format!("--snapshot-count={}", self.plan.snapshot_count),
+            format!("--experimental-snapshot-catchup-entries={}", self.plan.catchup_entries),
+            "--watch-progress-notify-interval=3s".to_owned(),
         ];
         let given = Given {
             arguments: arguments.to_vec(),
@@ -81,13 +105,14 @@ impl Member {
         }
     }
 
-    /// Runs until it fails; a failure is a finding, for the scenarios break nothing that a member may not survive.
-    pub(crate) async fn run(self) {
+    /// Runs until it fails, and says why.
+    pub(crate) async fn run(self) -> String {
         let config = self.config();
+        let disks = self.disks();
         let storage = Storage {
-            home: Arc::new(self.store.clone()),
-            disk: Arc::new(self.log.mount()),
-            log_segment_bytes: 256 * 1024,
+            home: Arc::new(disks.store),
+            disk: Arc::new(disks.log.mount()),
+            log_segment_bytes: self.plan.segment_bytes,
         };
         let surroundings = Surroundings {
             run_log: Box::new(|task| drop(tokio::task::spawn(task.run()))),
@@ -98,7 +123,7 @@ impl Member {
         };
         let mut node = match Node::open(&config, storage, surroundings).await {
             Ok(node) => node,
-            Err(error) => panic!("{} does not start: {error}", self.name()),
+            Err(error) => return format!("does not start: {error}"),
         };
         let serve = |port, routes| {
             let address = SocketAddr::new(self.address(), port);
@@ -107,11 +132,22 @@ impl Member {
         let _peers = serve(2380, node.peer_routes());
         let _clients = serve(2379, node.client_routes());
         if let Err(error) = node.start().await {
-            panic!("{} does not start: {error}", self.name());
+            return format!("does not start: {error}");
         }
-        let reason = node.failed().await;
-        panic!("{} failed: {reason}", self.name());
+        node.failed().await
     }
+}
+
+fn new_log(plan: &Plan, seed: u64) -> SimMedium {
+    let log = SimMedium::new(seed);
+    // A sync takes its time, so that there is something that was written and is not safe yet.
+    log.set_latency(latency(plan, Duration::ZERO));
+    log
+}
+
+fn latency(plan: &Plan, more: Duration) -> SimLatency {
+    let sync = *plan.sync.start() + more..=*plan.sync.end() + more;
+    SimLatency { write: Duration::ZERO..=more, sync, ..SimLatency::default() }
 }
 
 /// Nobody counts requests in a simulation.
