@@ -3,6 +3,9 @@
 //! It is the only file that knows every room. It knows no socket and no file: those come in as
 //! [`Storage`] and go out as routes, so that a simulation runs the same node.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

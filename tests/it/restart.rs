@@ -77,3 +77,29 @@ fn folder_bytes(folder: &std::path::Path) -> u64 {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).sum()
 }
+
+/// How long a refusal to start may take.
+const REFUSES_WITHIN: Duration = Duration::from_secs(20);
+
+/// A member that lost its data has forgotten its votes and what it confirmed: it must not take part again as if
+/// it were new, nor when only its log is gone. The others go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_lost_its_data_does_not_come_back_as_itself() {
+    let mut cluster = ProcessCluster::start_all(3).await.unwrap();
+    let client = cluster.client(0, ClientOptions::default()).with_timeout(Duration::from_secs(60));
+    client.put("before", "1").await.unwrap();
+    // Stopped in order, so that its store holds a state and the others know its name.
+    cluster.stop(2).await.unwrap();
+    for lost in ["member/wal", ""] {
+        std::fs::remove_dir_all(cluster.data_dir(2).join(lost)).unwrap();
+        cluster.start(2).await.unwrap();
+        let status = cluster.wait_until_ended(2, REFUSES_WITHIN).await.unwrap();
+        assert!(!status.success(), "{status} with {lost:?} gone");
+        client.put("after", lost).await.unwrap();
+        if lost.is_empty() {
+            let log = cluster.log(2).unwrap();
+            assert!(log.contains("has already been bootstrapped"), "{log}");
+        }
+    }
+    wait_until_serving(&cluster, 0..2).await.unwrap();
+}

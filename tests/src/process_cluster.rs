@@ -6,7 +6,7 @@ mod port;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -104,6 +104,20 @@ impl ProcessCluster {
 
     fn log_path(&self, member: usize) -> PathBuf {
         self.home().join(format!("{}.log", self.members[member].name))
+    }
+
+    /// Waits until a member has ended by itself, for a time.
+    pub async fn wait_until_ended(&mut self, member: usize, within: Duration) -> Result<ExitStatus> {
+        let begun = Instant::now();
+        while begun.elapsed() < within {
+            let process = self.members[member].process.as_mut().context("the member is not running")?;
+            if let Some(status) = process.try_wait()? {
+                self.members[member].process = None;
+                return Ok(status);
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+        bail!("member {member} did not end by itself within {within:?}")
     }
 
     /// Sends a signal to the process of a member, which is a child that nobody has waited for: its

@@ -37,12 +37,57 @@ struct Disk {
     live: Arc<Maps>,
     /// Counts crashes and replacements: handles of an earlier life are dead.
     life: u64,
+    /// Operations of which the next fails.
+    faults: Vec<Fault>,
+    /// Bytes that can still be written; no limit where there is none.
+    room: Option<u64>,
+}
+
+/// A kind of operation to fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// A look-up or a scan.
+    Read,
+    /// Writing a batch. Nothing of it is kept.
+    Write,
+    /// Making durable. What was written stays as it was.
+    Flush,
+}
+
+impl Disk {
+    fn fail_if_asked(&mut self, fault: Fault) -> Result<(), EngineError> {
+        match self.faults.iter().position(|asked| *asked == fault) {
+            Some(place) => {
+                self.faults.remove(place);
+                Err(EngineError(format!("simulated I/O error: {fault:?}")))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn take_room(&mut self, bytes: u64) -> Result<(), EngineError> {
+        if let Some(room) = &mut self.room {
+            *room =
+                room.checked_sub(bytes).ok_or_else(|| EngineError("no space left on the simulated device".into()))?;
+        }
+        Ok(())
+    }
 }
 
 impl MemHome {
     /// A place with nothing in it.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Lets the next operation of a kind fail, once. It may be asked for several times; it survives crashes.
+    pub fn fail_next(&self, fault: Fault) {
+        self.disk.lock().faults.push(fault);
+    }
+
+    /// Leaves room for so many more bytes, or no limit; what finds no room fails until there is some again.
+    pub fn set_room(&self, bytes: Option<u64>) {
+        self.disk.lock().room = bytes;
     }
 
     /// Loses everything that was not flushed. Open engines are dead afterwards.
@@ -84,11 +129,15 @@ struct MemEngine {
 
 impl MemEngine {
     fn with_disk<R>(&self, act: impl FnOnce(&mut Disk) -> R) -> Result<R, EngineError> {
+        self.try_with_disk(|disk| Ok(act(disk)))
+    }
+
+    fn try_with_disk<R>(&self, act: impl FnOnce(&mut Disk) -> Result<R, EngineError>) -> Result<R, EngineError> {
         let mut disk = self.home.disk.lock();
         if disk.life != self.life {
             return Err(EngineError("the simulated engine has crashed or was replaced".into()));
         }
-        Ok(act(&mut disk))
+        act(&mut disk)
     }
 
     fn snapshot(&self) -> Result<Arc<Maps>, EngineError> {
@@ -98,18 +147,27 @@ impl MemEngine {
 
 impl Engine for MemEngine {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
-        self.with_disk(|disk| disk.live[family as usize].get(key).cloned())
+        self.try_with_disk(|disk| {
+            disk.fail_if_asked(Fault::Read)?;
+            Ok(disk.live[family as usize].get(key).cloned())
+        })
     }
 
     fn multi_get(&self, family: Family, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>, EngineError> {
-        self.with_disk(|disk| keys.iter().map(|key| disk.live[family as usize].get(key).cloned()).collect())
+        self.try_with_disk(|disk| {
+            disk.fail_if_asked(Fault::Read)?;
+            Ok(keys.iter().map(|key| disk.live[family as usize].get(key).cloned()).collect())
+        })
     }
 
     fn scan(&self, family: Family, from: Bound<&[u8]>, to: Bound<&[u8]>, visit: Visit<'_>) -> Result<(), EngineError> {
         if is_empty(from, to) {
             return Ok(());
         }
-        let maps = self.snapshot()?;
+        let maps = self.try_with_disk(|disk| {
+            disk.fail_if_asked(Fault::Read)?;
+            Ok(disk.live.clone())
+        })?;
         for (key, value) in maps[family as usize].range::<[u8], _>((from, to)) {
             if visit(key, value).is_break() {
                 break;
@@ -120,20 +178,25 @@ impl Engine for MemEngine {
 
     fn write(&self, batch: Batch) -> Result<(), EngineError> {
         let bytes = batch.operations.iter().map(operation_bytes).sum();
-        self.with_disk(|disk| {
+        self.try_with_disk(|disk| {
+            disk.fail_if_asked(Fault::Write)?;
+            disk.take_room(bytes)?;
             // Copies the maps only while a scan or a checkpoint holds them.
             apply(Arc::make_mut(&mut disk.live), &batch);
             disk.unflushed.push(batch);
+            Ok(())
         })?;
         self.unflushed_bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(())
     }
 
     fn flush(&self) -> Result<(), EngineError> {
-        self.with_disk(|disk| {
+        self.try_with_disk(|disk| {
+            disk.fail_if_asked(Fault::Flush)?;
             for batch in std::mem::take(&mut disk.unflushed) {
                 apply(&mut disk.durable, &batch);
             }
+            Ok(())
         })?;
         self.unflushed_bytes.store(0, Ordering::Relaxed);
         Ok(())
@@ -192,6 +255,7 @@ impl Staging for MemStaging {
     }
 
     fn commit(self: Box<Self>) -> Result<Arc<dyn Engine>, EngineError> {
+        self.home.disk.lock().take_room(self.received.len() as u64)?;
         let maps = decode(self.received.into()).ok_or_else(|| EngineError("the received state is damaged".into()))?;
         {
             let mut disk = self.home.disk.lock();
@@ -315,6 +379,39 @@ mod tests {
         assert_eq!(home.crash_keeping(2), 3);
         let engine = home.open().unwrap();
         assert!(get(&*engine, "b").is_some() && get(&*engine, "c").is_none());
+    }
+
+    #[test]
+    fn a_failure_happens_once_and_leaves_nothing_behind() {
+        let home = MemHome::new();
+        let engine = home.open().unwrap();
+        put(&*engine, "a", "1");
+        for fault in [Fault::Write, Fault::Flush, Fault::Read] {
+            home.fail_next(fault);
+        }
+        let mut batch = Batch::default();
+        batch.put(Family::Meta, "b", "2");
+        engine.write(batch).unwrap_err();
+        engine.flush().unwrap_err();
+        engine.get(Family::Meta, b"a").unwrap_err();
+        assert_eq!(get(&*engine, "b"), None);
+        home.crash();
+        assert_eq!(get(&*home.open().unwrap(), "a"), None, "a failed flush makes nothing durable");
+    }
+
+    #[test]
+    fn a_full_disk_takes_no_more_until_there_is_room() {
+        let home = MemHome::new();
+        let engine = home.open().unwrap();
+        home.set_room(Some(3));
+        put(&*engine, "a", "1");
+        let mut batch = Batch::default();
+        batch.put(Family::Meta, "b", "2");
+        engine.write(batch).unwrap_err();
+        assert_eq!(get(&*engine, "b"), None);
+        home.set_room(None);
+        put(&*engine, "b", "2");
+        assert!(get(&*engine, "b").is_some());
     }
 
     #[test]

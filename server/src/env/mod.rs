@@ -4,6 +4,9 @@
 //! else of the server is the same code in both worlds: `tokio` is a renamed package that a
 //! simulation replaces, the disk and the engine are traits.
 //!
+//! Tests of the simulated half, and of a whole member in it (`node`):
+//! `RUSTFLAGS="--cfg madsim" cargo test -p mainstay-server --lib -- env:: node::`.
+//!
 //! This room, `engine` and the log's `disk` are the only ones that know `cfg(madsim)`.
 
 mod blocking;

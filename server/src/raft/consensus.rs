@@ -79,6 +79,8 @@ pub struct Consensus {
     lessor: Lessor,
     compaction: Arc<Notify>,
     counts: Arc<Counts>,
+    /// What the store failed with, where openraft does not hear of it.
+    store_failure: watch::Receiver<Option<String>>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -98,6 +100,7 @@ impl Consensus {
     ) -> Result<Self, StartError> {
         let config = Arc::new(raft_config(&options).validate()?);
         let (applied, applied_rx) = watch::channel(0);
+        let (failure, store_failure) = watch::channel(None);
         let compaction = Arc::new(Notify::new());
         let started = Arc::new(AtomicBool::new(false));
         let members = state.members();
@@ -108,6 +111,7 @@ impl Consensus {
             applied,
             compaction: compaction.clone(),
             counts: counts.clone(),
+            failure,
             observer,
         };
         let machine = StateMachine::new(state, audience, started.clone())
@@ -124,7 +128,7 @@ impl Consensus {
             request_bytes_max: options.request_bytes_max,
         };
         let (gateway, rounds) = Gateway::new(gateway_options, raft.clone(), members, lessor.clone(), applied_rx);
-        Ok(Self { raft, gateway, home, options, lessor, compaction, counts, tasks: vec![rounds] })
+        Ok(Self { raft, gateway, home, options, lessor, compaction, counts, store_failure, tasks: vec![rounds] })
     }
 
     /// The way in for everything else.
@@ -179,7 +183,16 @@ impl Consensus {
     /// Resolves with the reason when consensus cannot go on: a failed disk, a command that cannot be applied.
     pub fn failed(&self) -> impl Future<Output = String> + Send + 'static {
         let mut metrics = self.raft.metrics();
-        async move {
+        let mut store_failure = self.store_failure.clone();
+        let of_store = async move {
+            let failure = store_failure.wait_for(Option::is_some).await.map(|failure| failure.clone());
+            match failure {
+                Ok(failure) => failure.unwrap_or_default(),
+                // The state machine has ended, of which consensus tells more.
+                Err(_) => std::future::pending().await,
+            }
+        };
+        let of_consensus = async move {
             loop {
                 if let Err(fatal) = &metrics.borrow_watched().running_state {
                     return fatal.to_string();
@@ -187,6 +200,14 @@ impl Consensus {
                 if metrics.changed().await.is_err() {
                     return "consensus ended".to_owned();
                 }
+            }
+        };
+        async move {
+            // The first is the cause where both are there.
+            tokio::select! {
+                biased;
+                reason = of_store => reason,
+                reason = of_consensus => reason,
             }
         }
     }
@@ -285,8 +306,8 @@ async fn compact(raft: Raft, wake: Arc<Notify>) {
                 Ok(Ok(true)) => clock::sleep(COMPACTION_PAUSE).await,
                 Ok(Ok(false)) => break,
                 Ok(Err(error)) => {
-                    tracing::error!(%error, "compaction failed; it is taken up again at the next one");
-                    break;
+                    tracing::error!(%error, "compaction failed");
+                    return; // the state machine has said so: this member ends
                 }
                 Err(_) => return, // consensus has ended
             }

@@ -425,7 +425,10 @@ impl Gateway {
         loop {
             let result = match self.reachable_leader() {
                 Some(leader) if leader == self.inner.options.member_id => here().await,
-                Some(leader) => at(self.client(leader)?).await,
+                Some(leader) => match self.client(leader) {
+                    Ok(client) => at(client).await,
+                    Err(error) => Err(error),
+                },
                 None => Err(Unavailable::NotLeader),
             };
             match result {

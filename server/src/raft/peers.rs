@@ -23,7 +23,8 @@ impl Peers {
 
     /// The connection to a member, at the address that it has now.
     pub(crate) fn client(&self, id: u64, members: &Membership) -> Result<PeerClient<PeerChannel>, Unavailable> {
-        let url = members.get_node(&id).and_then(|node| node.peer_urls.first()).ok_or(Unavailable::NoLeader)?;
+        // A member that has just started may know its leader before the entry with the addresses.
+        let url = members.get_node(&id).and_then(|node| node.peer_urls.first()).ok_or(Unavailable::NotLeader)?;
         let mut clients = self.clients.lock();
         match clients.get(&id) {
             Some((known, client)) if known == url => Ok(client.clone()),

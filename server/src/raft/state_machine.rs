@@ -34,6 +34,8 @@ pub(crate) struct Audience {
     pub(crate) compaction: Arc<tokio::sync::Notify>,
     /// Counts what commands did.
     pub(crate) counts: Arc<Counts>,
+    /// Learns of a failure of the engine that openraft does not learn of.
+    pub(crate) failure: watch::Sender<Option<String>>,
     /// Is shown what goes into the state.
     pub(crate) observer: Option<Arc<dyn AppliedObserver>>,
 }
@@ -83,7 +85,23 @@ impl StateMachine {
 
     /// Removes a slice of what was compacted; whether there is more to do.
     pub(crate) fn compact_slice(&mut self) -> io::Result<bool> {
-        self.state.store.compact_slice().map_err(io::Error::other)
+        let slice = self.state.store.compact_slice().map_err(io::Error::other);
+        self.note_failure(slice)
+    }
+
+    /// An engine that failed once is not used again: what is in memory may be ahead of it.
+    fn note_failure<T>(&self, result: io::Result<T>) -> io::Result<T> {
+        if let Err(error) = &result {
+            self.audience.failure.send_replace(Some(format!("store: {error}")));
+        }
+        result
+    }
+
+    fn check_not_failed(&self) -> io::Result<()> {
+        match &*self.audience.failure.borrow() {
+            Some(failure) => Err(io::Error::other(failure.clone())),
+            None => Ok(()),
+        }
     }
 
     /// Makes the state durable, so that the next start has nothing to replay.
@@ -160,6 +178,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     where
         Strm: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
     {
+        self.check_not_failed()?;
         let mut answers = Vec::new();
         let mut run = 0;
         while let Some(item) = entries.next().await {
@@ -239,7 +258,9 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         if !self.started.load(Ordering::Acquire) || self.applied.log_id.is_none() {
             return Ok(None);
         }
-        self.flush_if_due(true)?;
+        self.check_not_failed()?;
+        let flushed = self.flush_if_due(true);
+        self.note_failure(flushed)?;
         let checkpoint = self.state.store.engine().checkpoint().map_err(io::Error::other)?;
         Ok(Some(self.applied.snapshot(SnapshotData::Checkpoint(checkpoint))))
     }

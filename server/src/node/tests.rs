@@ -1,0 +1,311 @@
+//! Three members of the real server in one simulated process: what only the server itself can show.
+//!
+//! `RUSTFLAGS="--cfg madsim" cargo test -p mainstay-server --lib node::`
+
+#![cfg(madsim)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::{Node, StartError, Storage, Surroundings};
+use crate::api::{Rpc, RpcKind, RpcObserver, Services};
+use crate::command::command::Kind;
+use crate::config::{Config, Given, Invocation};
+use crate::engine::mem::{Fault, MemHome};
+use crate::env::{clock, transport};
+use crate::raft::{AppliedObserver, Leadership, TransferError};
+use futures_util::StreamExt;
+use madsim::runtime::{Handle, NodeHandle, Runtime};
+use madsim::task::NodeId;
+use mainstay_proto::etcdserverpb::{CompactionRequest, PutRequest};
+use mainstay_raft_log::disk::sim::SimMedium;
+use tokio::sync::oneshot;
+use tokio::time::{sleep, timeout};
+
+const MEMBERS: usize = 3;
+
+/// What one member's state was made of, by index.
+type Applied = Arc<Mutex<BTreeMap<u64, (u64, Vec<u8>)>>>;
+
+struct Record(Applied);
+
+impl AppliedObserver for Record {
+    fn applying(&self, index: u64, term: u64, payload: &[u8]) {
+        let before = self.0.lock().unwrap().insert(index, (term, payload.to_vec()));
+        assert!(before.is_none_or(|before| before == (term, payload.to_vec())), "entry {index} changed");
+    }
+
+    fn restored(&self, _index: u64, _term: u64) {}
+}
+
+struct Silent;
+
+impl RpcObserver for Silent {
+    fn started(&self, _rpc: &'static Rpc) {}
+    fn received(&self, _rpc: &'static Rpc) {}
+    fn sent(&self, _rpc: &'static Rpc) {}
+    fn handled(&self, _rpc: &'static Rpc, _code: tonic::Code, _elapsed: Duration) {}
+    fn client_request(&self, _kind: RpcKind, _version: &str) {}
+}
+
+/// A machine: what survives its member, and the member that runs on it.
+struct Machine {
+    index: usize,
+    node: NodeId,
+    log: SimMedium,
+    store: MemHome,
+    applied: Applied,
+}
+
+/// What a running member is asked through.
+struct Running {
+    services: Arc<Services>,
+    leadership: Leadership,
+    /// Why it ended.
+    ended: tokio::task::JoinHandle<String>,
+}
+
+fn address(index: usize) -> IpAddr {
+    IpAddr::from([10, 0, 0, index as u8 + 1])
+}
+
+fn config(index: usize) -> Config {
+    let url = |index| format!("http://{}:2380", address(index));
+    let cluster: Vec<String> = (0..MEMBERS).map(|index| format!("m{index}={}", url(index))).collect();
+    let arguments = vec![
+        format!("--name=m{index}"),
+        format!("--listen-peer-urls={}", url(index)),
+        format!("--initial-advertise-peer-urls={}", url(index)),
+        format!("--listen-client-urls=http://{}:2379", address(index)),
+        format!("--advertise-client-urls=http://{}:2379", address(index)),
+        format!("--initial-cluster={}", cluster.join(",")),
+    ];
+    let read_file = &|_: &std::path::Path| Err(std::io::ErrorKind::NotFound.into());
+    match (Given { arguments, variables: Vec::new(), read_file }).understand() {
+        Ok(Invocation::Serve(config, _)) => *config,
+        other => panic!("the flags are refused: {other:?}"),
+    }
+}
+
+impl Machine {
+    fn new(index: usize) -> Self {
+        let node = Handle::current().create_node().name(format!("m{index}")).ip(address(index)).build().id();
+        Self { index, node, log: SimMedium::new(index as u64), store: MemHome::new(), applied: Applied::default() }
+    }
+
+    /// The machine as it is since its last start: a handle from before starts nothing any more.
+    fn node(&self) -> NodeHandle {
+        Handle::current().get_node(self.node).expect("the machine is there")
+    }
+
+    async fn start(&self) -> Result<Running, StartError> {
+        let config = config(self.index);
+        let storage = Storage {
+            home: Arc::new(self.store.clone()),
+            disk: Arc::new(self.log.mount()),
+            log_segment_bytes: 64 * 1024,
+        };
+        let surroundings = Surroundings {
+            run_log: Box::new(|task| drop(tokio::task::spawn(task.run()))),
+            resolve: Box::new(|url| BTreeSet::from([url.as_str().to_owned()])),
+            log_observer: None,
+            rpc_observer: Arc::new(Silent),
+            applied_observer: Some(Arc::new(Record(self.applied.clone()))),
+        };
+        let peers = SocketAddr::new(address(self.index), 2380);
+        let (started, running) = oneshot::channel();
+        let ended = self.node().spawn(async move {
+            let opened = Node::open(&config, storage, surroundings).await;
+            let mut node = match opened {
+                Ok(node) => node,
+                Err(error) => {
+                    started.send(Err(error)).ok();
+                    return "not opened".to_owned();
+                }
+            };
+            let serving = tokio::task::spawn(transport::serve(peers, node.peer_routes()));
+            if let Err(error) = node.start().await {
+                serving.abort();
+                started.send(Err(error)).ok();
+                return "not started".to_owned();
+            }
+            started.send(Ok((node.services(), node.leadership()))).ok();
+            node.failed().await
+        });
+        let (services, leadership) = running.await.expect("a member says whether it started")?;
+        Ok(Running { services, leadership, ended })
+    }
+
+    /// Ends the member, with nothing that was not made durable.
+    fn kill(&self) {
+        Handle::current().kill(self.node);
+        self.log.crash();
+        self.store.crash();
+        Handle::current().restart(self.node);
+    }
+}
+
+fn simulate<F: Future<Output = ()>>(seed: u64, run: impl FnOnce(Vec<Machine>, Vec<Running>) -> F) {
+    clock::reset();
+    transport::clear_links();
+    let mut runtime = Runtime::with_seed_and_config(seed, madsim::Config::default());
+    runtime.set_time_limit(Duration::from_secs(600));
+    runtime.block_on(async {
+        let machines: Vec<Machine> = (0..MEMBERS).map(Machine::new).collect();
+        let starts = machines.iter().map(Machine::start);
+        let members = futures_util::future::join_all(starts).await.into_iter().map(Result::unwrap).collect();
+        run(machines, members).await;
+    });
+}
+
+impl Running {
+    fn id(&self) -> u64 {
+        self.leadership.view().member_id
+    }
+}
+
+/// Proposes a command at a member, on its own machine, and waits for it.
+async fn propose(machine: &Machine, member: &Running, kind: Kind) -> bool {
+    let gateway = member.services.gateway.clone();
+    machine.node().spawn(async move { gateway.propose(kind).await.is_ok() }).await.unwrap()
+}
+
+async fn put(machine: &Machine, member: &Running, key: &str) -> bool {
+    let key = bytes::Bytes::copy_from_slice(key.as_bytes());
+    propose(machine, member, Kind::Put(PutRequest { key, ..PutRequest::default() })).await
+}
+
+async fn leader(members: &[Running]) -> usize {
+    loop {
+        if let Some(leader) = members.iter().position(|member| member.leadership.view().leads) {
+            return leader;
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[test]
+fn the_leadership_is_handed_over_and_members_apply_alike() {
+    simulate(1, |machines, members| async move {
+        let first = leader(&members).await;
+        assert!(put(&machines[0], &members[0], "a").await);
+        let next = (first + 1) % MEMBERS;
+        let to = members[next].id();
+        let follower = members[next].leadership.clone();
+        let refused = machines[next].node().spawn(async move { follower.transfer(to).await }).await.unwrap();
+        assert_eq!(refused, Err(TransferError::NotLeader));
+        let leading = members[first].leadership.clone();
+        let stranger = machines[first].node().spawn({
+            let leading = leading.clone();
+            async move { leading.transfer(7).await }
+        });
+        assert_eq!(stranger.await.unwrap(), Err(TransferError::NotVoter));
+        let mut views = Box::pin(members[next].leadership.views());
+        machines[first].node().spawn(async move { leading.transfer(to).await }).await.unwrap().unwrap();
+        while !views.next().await.unwrap().leads {}
+        assert!(!members[first].leadership.view().leads);
+        assert!(put(&machines[first], &members[first], "b").await);
+        sleep(Duration::from_secs(2)).await;
+        let states: Vec<_> = machines.iter().map(|machine| machine.applied.lock().unwrap().clone()).collect();
+        assert!(states[0].len() > 2 && states[0] == states[1] && states[1] == states[2]);
+    });
+}
+
+#[test]
+fn a_member_that_lost_its_data_is_refused() {
+    simulate(2, |mut machines, members| async move {
+        let away = (leader(&members).await + 1) % MEMBERS;
+        assert!(put(&machines[0], &members[0], "a").await);
+        sleep(Duration::from_secs(2)).await; // until all have published themselves
+        machines[away].kill();
+        machines[away].log = SimMedium::new(9);
+        machines[away].store = MemHome::new();
+        for _ in 0..2 {
+            // The second time it knows its name again, but has still never voted.
+            match machines[away].start().await {
+                Err(StartError::AlreadyBootstrapped(id)) => assert_eq!(id, members[away].id()),
+                Err(other) => panic!("{other}"),
+                Ok(_) => panic!("it came back as itself"),
+            }
+        }
+        let other = (away + 1) % MEMBERS;
+        assert!(put(&machines[other], &members[other], "b").await);
+    });
+}
+
+#[test]
+fn a_member_that_lost_its_log_is_refused_and_one_that_lost_its_store_too() {
+    simulate(3, |mut machines, members| async move {
+        assert!(put(&machines[0], &members[0], "a").await);
+        sleep(Duration::from_secs(2)).await;
+        machines[1].store.crash_keeping(usize::MAX); // as if its engine had flushed by itself
+        Handle::current().kill(machines[1].node);
+        Handle::current().restart(machines[1].node);
+        let log = std::mem::replace(&mut machines[1].log, SimMedium::new(9));
+        assert!(matches!(machines[1].start().await, Err(StartError::LogLost { applied, .. }) if applied > 0));
+        machines[1].log = log;
+        let store = std::mem::take(&mut machines[1].store);
+        assert!(matches!(machines[1].start().await, Err(StartError::NoIdentity)));
+        machines[1].store = store;
+        let back = machines[1].start().await.map(|_| ());
+        assert!(back.is_ok(), "{back:?}");
+    });
+}
+
+#[test]
+fn a_store_that_fails_ends_its_member_and_no_other() {
+    for (seed, fault) in [(4, Some(Fault::Write)), (5, None)] {
+        simulate(seed, |machines, mut members| async move {
+            let victim = (leader(&members).await + 1) % MEMBERS;
+            assert!(put(&machines[victim], &members[victim], "a").await);
+            match fault {
+                Some(fault) => machines[victim].store.fail_next(fault),
+                None => machines[victim].store.set_room(Some(0)),
+            }
+            let other = (victim + 1) % MEMBERS;
+            assert!(put(&machines[other], &members[other], "b").await);
+            let failed = timeout(Duration::from_secs(5), &mut members[victim].ended).await.expect("it ends").unwrap();
+            assert!(failed.contains("simulated"), "{failed}");
+            // The rest is a majority, and the one that failed comes back when its disk is well.
+            assert!(put(&machines[other], &members[other], "c").await);
+            machines[victim].store.set_room(None);
+            machines[victim].kill();
+            members[victim] = machines[victim].start().await.unwrap();
+            assert!(put(&machines[victim], &members[victim], "d").await);
+        });
+    }
+}
+
+#[test]
+fn a_store_that_fails_while_it_removes_history_ends_its_member() {
+    simulate(6, |machines, mut members| async move {
+        for _ in 0..20 {
+            assert!(put(&machines[0], &members[0], "again").await);
+        }
+        let compaction = CompactionRequest { revision: 15, physical: false };
+        assert!(propose(&machines[0], &members[0], Kind::Compaction(compaction)).await);
+        machines[0].store.fail_next(Fault::Write);
+        let failed = timeout(Duration::from_secs(5), &mut members[0].ended).await.expect("it ends").unwrap();
+        assert!(failed.contains("simulated I/O error"), "{failed}");
+    });
+}
+
+#[test]
+fn a_follower_whose_clock_jumps_stands_for_election_and_the_cluster_goes_on() {
+    simulate(7, |machines, members| async move {
+        let leading = leader(&members).await;
+        assert!(put(&machines[0], &members[0], "a").await);
+        for step in 0..20 {
+            let machine = &machines[(leading + 1 + step) % MEMBERS];
+            clock::jump(machine.node, Duration::from_secs(60));
+            clock::set_rate(machine.node, if step % 2 == 0 { 1.3 } else { 0.8 });
+            sleep(Duration::from_millis(300)).await;
+        }
+        sleep(Duration::from_secs(5)).await;
+        for (machine, member) in machines.iter().zip(&members) {
+            assert!(put(machine, member, "b").await);
+        }
+    });
+}
