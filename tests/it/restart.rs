@@ -71,6 +71,11 @@ async fn a_member_that_was_away_gets_a_snapshot() {
     if folder_bytes(&cluster.data_dir(serving).join("member").join("db")) > 0 {
         assert!(cluster.log(away).unwrap().contains("applied snapshot"), "it caught up by the log");
     }
+    // With the other's state it has not become the other.
+    cluster.kill(away).await.unwrap();
+    cluster.start(away).await.unwrap();
+    wait_until_serving(&cluster, [away]).await.unwrap();
+    equal_members(&cluster).await.unwrap();
 }
 
 fn folder_bytes(folder: &std::path::Path) -> u64 {

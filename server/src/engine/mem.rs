@@ -254,9 +254,10 @@ impl Staging for MemStaging {
         Ok(())
     }
 
-    fn commit(self: Box<Self>) -> Result<Arc<dyn Engine>, EngineError> {
+    fn commit(self: Box<Self>, own: Batch) -> Result<Arc<dyn Engine>, EngineError> {
         self.home.disk.lock().take_room(self.received.len() as u64)?;
-        let maps = decode(self.received.into()).ok_or_else(|| EngineError("the received state is damaged".into()))?;
+        let mut maps = decode(self.received.into()).ok_or_else(|| EngineError("the received state is damaged".into()))?;
+        apply(&mut maps, &own);
         {
             let mut disk = self.home.disk.lock();
             disk.unflushed.clear();
@@ -444,7 +445,7 @@ mod tests {
                 staging.write(&file, offset, &checkpoint.read(&file, offset, 1).unwrap()).unwrap();
             }
         }
-        let engine = staging.commit().unwrap();
+        let engine = staging.commit(Batch::default()).unwrap();
         home.crash();
         assert!(engine.get(Family::Meta, b"a").is_err());
         let engine = home.open().unwrap();
@@ -457,6 +458,6 @@ mod tests {
         let home = MemHome::new();
         let mut staging = home.stage().unwrap();
         staging.write(STATE_FILE, 0, &[0, 1]).unwrap();
-        assert!(staging.commit().is_err());
+        assert!(staging.commit(Batch::default()).is_err());
     }
 }

@@ -164,7 +164,10 @@ pub trait Staging: Send + 'static {
 
     /// Makes the received files durable, puts them in the place of the old state, atomically
     /// across crashes, and opens the new engine. Every handle to the old one must be idle.
-    fn commit(self: Box<Self>) -> Result<Arc<dyn Engine>, EngineError>;
+    ///
+    /// `own` is written to the new state before it counts: what belongs to this member, in place of
+    /// what the files say of the one that sent them.
+    fn commit(self: Box<Self>, own: Batch) -> Result<Arc<dyn Engine>, EngineError>;
 }
 
 /// Where the real engine keeps its files below the data directory.

@@ -226,11 +226,13 @@ impl Staging for RocksStaging {
         }
     }
 
-    fn commit(mut self: Box<Self>) -> Result<Arc<dyn Engine>, EngineError> {
+    fn commit(mut self: Box<Self>, own: Batch) -> Result<Arc<dyn Engine>, EngineError> {
         self.sync_file()?;
         sync_directory(&self.directory).map_err(|error| failed("sync", &self.directory, &error))?;
         // Opened before it counts: what cannot be opened leaves the old state in service.
         let engine = self.home.open_generation(self.number)?;
+        engine.write(own)?;
+        engine.flush()?;
         self.home.set_current(self.number)?;
         self.committed = true;
         self.home.clean(self.number)?;
@@ -591,7 +593,7 @@ mod tests {
         let mut staging = home.stage().unwrap();
         copy(&*checkpoint, &mut *staging);
         drop(old);
-        let new = staging.commit().unwrap();
+        let new = staging.commit(Batch::default()).unwrap();
         assert_eq!(keys(&new, Bound::Unbounded, Bound::Unbounded), ["new"]);
         drop(new);
         assert_eq!(keys(&home.open().unwrap(), Bound::Unbounded, Bound::Unbounded), ["new"]);
@@ -647,7 +649,7 @@ mod tests {
         let home = home_with_state(root.path());
         let mut staging = home.stage().unwrap();
         staging.write("CURRENT", 0, b"MANIFEST-000009\n").unwrap();
-        assert!(staging.commit().is_err());
+        assert!(staging.commit(Batch::default()).is_err());
         assert_eq!(keys(&home.open().unwrap(), Bound::Unbounded, Bound::Unbounded), ["old"]);
     }
 

@@ -16,6 +16,8 @@ use super::type_config::{EncodedCommand, Entry, LogId, StoredMembership, TypeCon
 use crate::apply::{self, Counts, State};
 use crate::command::{self, Outcome};
 use crate::env::probe;
+use crate::engine::layout::meta;
+use crate::engine::{Batch, EngineError, Family};
 use crate::lease::Lessor;
 use crate::limits;
 use crate::watch::Hub;
@@ -154,6 +156,16 @@ impl StateMachine {
         self.flush_if_due(false)
     }
 
+    /// What the store holds of this member alone. It stays when another member's state takes the place
+    /// of this one's.
+    fn own_records(&self) -> Result<Batch, EngineError> {
+        let mut own = Batch::default();
+        if let Some(identity) = self.state.store.engine().get(Family::Meta, meta::IDENTITY)? {
+            own.put(Family::Meta, meta::IDENTITY, identity);
+        }
+        Ok(own)
+    }
+
     /// Goes on with making the state durable; to the end where that is forced.
     fn flush_if_due(&mut self, force: bool) -> io::Result<()> {
         self.state.store.maybe_flush(force).map(drop).map_err(io::Error::other)
@@ -229,8 +241,9 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                 return Err(io::Error::other("a snapshot of this member's own cannot be installed"));
             }
         };
+        let own = self.own_records().map_err(io::Error::other)?;
         self.state.release();
-        let engine = staging.commit().map_err(io::Error::other)?;
+        let engine = staging.commit(own).map_err(io::Error::other)?;
         self.state.reopen(engine).map_err(io::Error::other)?;
         let (log_id, membership) = codec::applied_from_bytes(self.state.applied())?;
         if log_id != meta.last_log_id {

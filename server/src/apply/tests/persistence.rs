@@ -112,7 +112,7 @@ fn a_received_snapshot_is_seen_by_views_that_were_there_before() {
         staging.write(&file, 0, &checkpoint.read(&file, 0, size as usize).unwrap()).unwrap();
     }
     receiver.state.release();
-    let engine = staging.commit().unwrap();
+    let engine = staging.commit(Batch::default()).unwrap();
     receiver.state.reopen(engine).unwrap();
 
     check_filled(&receiver.state, "at 11");

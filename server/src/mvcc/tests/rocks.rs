@@ -6,7 +6,7 @@ use std::path::Path;
 use super::*;
 use crate::engine::layout::meta;
 use crate::engine::rocks::RocksHome;
-use crate::engine::{Family, Staging};
+use crate::engine::{Batch, Family, Staging};
 
 fn open_at(root: &Path) -> Writer {
     Writer::open(RocksHome::new(root).open().unwrap(), CACHE).unwrap()
@@ -80,7 +80,7 @@ fn a_checkpoint_carries_the_store_to_another_member() {
     assert_eq!(show(&reader.range(&KeyRange::all(), &at(0)).unwrap()), ["old=state@2"]);
     other.release();
     assert!(matches!(reader.range(&KeyRange::all(), &at(0)), Err(ReadError::Engine(_))));
-    other.reopen(staging.commit().unwrap()).unwrap();
+    other.reopen(staging.commit(Batch::default()).unwrap()).unwrap();
     assert_eq!(picture(&reader), picture(&writer.store()));
     put(&mut other, "k", "v");
     assert_eq!(reader.revision(), writer.revision() + 1);
