@@ -28,6 +28,8 @@ const WORLD: &str = "world";
 pub(crate) struct Complaint {
     /// The name of the node.
     pub(crate) node: String,
+    /// When, since the world began.
+    pub(crate) at: Duration,
     /// When, since the world began, then the module that logged it, the message and its fields.
     pub(crate) text: String,
 }
@@ -118,7 +120,7 @@ fn add(level: Option<Level>, text: String) {
     trace.last = at;
     if level == Level::ERROR.as_str() {
         let text = format!("at {:.3} s {text}", at.as_secs_f64());
-        trace.errors.push(Complaint { node: node.to_owned(), text });
+        trace.errors.push(Complaint { node: node.to_owned(), at, text });
     }
     if let Some(file) = &mut trace.file
         && let Err(error) = file.write_all(line.as_bytes())

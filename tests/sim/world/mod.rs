@@ -18,6 +18,7 @@ use std::time::Duration;
 use madsim::rand::prelude::*;
 use madsim::runtime::{Handle, NodeHandle};
 use madsim::task::NodeId;
+use madsim::time::TimeHandle;
 use mainstay_client::{Client, ClientOptions};
 use tokio::sync::mpsc;
 
@@ -25,7 +26,7 @@ use self::ledger::Ledger;
 use self::links::Links;
 use crate::plan::Plan;
 use crate::recorder::Recorder;
-use crate::trace;
+use crate::trace::{self, Complaint};
 use crate::workload::Observed;
 
 pub(crate) use faults::OPERATOR;
@@ -66,6 +67,8 @@ struct Condition {
     may_be_lost: bool,
     /// It does not come back.
     lost: bool,
+    /// When its processes were ended.
+    ended: Vec<Duration>,
 }
 
 /// How a process ends from outside.
@@ -136,10 +139,14 @@ impl World {
         self.state().surprises.clone()
     }
 
-    /// Whether a member with this name may say that something is wrong.
-    pub(crate) fn may_complain(&self, name: &str) -> bool {
+    /// Whether the world did something to the member that said this, of which it may complain: it broke
+    /// a disk, or ended the process at that moment, and the parts of it that went last miss those that
+    /// went first.
+    pub(crate) fn accounts_for(&self, complaint: &Complaint) -> bool {
         let state = self.state();
-        self.members.iter().any(|member| member.name() == name && state.conditions[member.index].may_fail)
+        let Some(member) = self.members.iter().find(|member| member.name() == complaint.node) else { return false };
+        let condition = &state.conditions[member.index];
+        condition.may_fail || condition.ended.contains(&complaint.at)
     }
 
     /// Ends a member's process, if it runs, and keeps it down until it is [released](Self::release).
@@ -156,6 +163,7 @@ impl World {
 
     fn end(&self, index: usize, ending: Ending) {
         trace::note(format_args!("{} ends", self.members[index].name()));
+        self.state().conditions[index].ended.push(TimeHandle::current().elapsed());
         Handle::current().kill(self.nodes[index].id());
         let disks = self.members[index].disks();
         match ending {
