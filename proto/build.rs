@@ -19,6 +19,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     tonic_prost_build::configure()
         // Keys and values are shared slices of the message that brought them.
         .bytes(".")
+        // One message has one encoding, on every member: entries of the log are compared byte by byte.
+        .btree_map(".mainstay")
         // Generated constructors would dial by themselves; the client crate owns connections.
         .build_transport(false)
         .compile_fds(descriptors)?;

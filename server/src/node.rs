@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,10 +20,11 @@ use crate::command::command::Kind;
 use crate::config::{AutoCompaction, Config, Refusal, Url, identity};
 use crate::engine::layout::meta;
 use crate::engine::{Batch, Engine, EngineError, EngineHome, Family};
+use crate::env::clock;
 use crate::leader::{auto_compaction, lease_expirer};
 use crate::lease::Lessor;
 use crate::limits;
-use crate::raft::{Consensus, ConsensusOptions, Gateway, PeerNode};
+use crate::raft::{self, AppliedObserver, Consensus, ConsensusOptions, Gateway, Leadership, PeerNode};
 use crate::watch::{Hub, HubOptions};
 
 /// Pause before a member tells again under which name clients reach it.
@@ -34,7 +36,14 @@ pub struct Storage {
     pub home: Arc<dyn EngineHome>,
     /// The raft log's.
     pub disk: Arc<dyn Disk>,
+    /// Size of a file of the raft log; [`LOG_SEGMENT_BYTES`] but where the disk is a simulated one.
+    pub log_segment_bytes: u64,
+    /// Bytes of the store that may wait to be flushed; [`limits::FLUSH_BYTES`] but in a simulation.
+    pub store_flush_bytes: u64,
 }
+
+/// Size of a file of the raft log: written in full when it is made, so that a sync has no metadata to write.
+pub const LOG_SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Finds the addresses behind a URL's host.
 pub type Resolve = Box<dyn Fn(&Url) -> BTreeSet<String> + Send>;
@@ -49,6 +58,23 @@ pub struct Surroundings {
     pub log_observer: Option<Arc<dyn Observer>>,
     /// Is told of every request.
     pub rpc_observer: Arc<dyn RpcObserver>,
+    /// Is shown what goes into the state.
+    pub applied_observer: Option<Arc<dyn AppliedObserver>>,
+}
+
+/// How full the bounded places of a member are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Occupancy {
+    /// Proposals under way, of [`limits::PROPOSALS_MAX`].
+    pub proposals: u64,
+    /// Open watch streams.
+    pub watch_streams: u64,
+    /// Watchers on them.
+    pub watchers: u64,
+    /// Events that wait in mailboxes.
+    pub pending_events: u64,
+    /// Entries that are kept in the log.
+    pub log_entries: u64,
 }
 
 /// Why a member did not start.
@@ -63,6 +89,20 @@ pub enum StartError {
     /// The store cannot be opened.
     #[error("store: {0}")]
     Store(String),
+    /// The store holds a state, but the log from which it was made is gone.
+    #[error(
+        "the store holds the state up to entry {applied}, but the raft log in {log} is empty: \
+         without it this member has forgotten its votes and what it confirmed; remove it from the cluster and add it anew"
+    )]
+    LogLost {
+        /// The last entry in the state.
+        applied: u64,
+        /// Where the log should be.
+        log: String,
+    },
+    /// The other members know of an earlier life of this one; etcd's words.
+    #[error("member {0:x} has already been bootstrapped")]
+    AlreadyBootstrapped(u64),
     /// The log holds entries, but the store does not know whose.
     #[error("the data directory has a raft log but no identity: it is incomplete or belongs to something else")]
     NoIdentity,
@@ -85,6 +125,8 @@ pub struct Node {
     log: RaftLog,
     tasks: Vec<JoinHandle<()>>,
     attributes: MemberAttributes,
+    /// Whether nothing on disk says that this member ever took part.
+    is_first_start: bool,
 }
 
 impl Node {
@@ -93,7 +135,7 @@ impl Node {
     /// # Errors
     /// When the configuration does not fit what is stored, or that cannot be read.
     pub async fn open(config: &Config, storage: Storage, surroundings: Surroundings) -> Result<Self, StartError> {
-        let Storage { home, disk } = storage;
+        let Storage { home, disk, log_segment_bytes, store_flush_bytes } = storage;
         let engine = home.open()?;
         let stored = stored_identity(&*engine)?;
         let founded = match stored {
@@ -106,13 +148,19 @@ impl Node {
         let options = LogOptions {
             identity: founded.cluster_id ^ founded.member_id.rotate_left(32),
             observer: surroundings.log_observer,
+            segment_bytes: log_segment_bytes,
             ..LogOptions::default()
         };
         let (log, task) = RaftLog::open(disk, options)?;
+        if stored.is_none() && (log.last().is_some() || log.vote().is_some()) {
+            return Err(StartError::NoIdentity);
+        }
+        // As far as its disk knows, this member has never taken part.
+        let is_first_start = log.vote().is_none();
+        if is_first_start && let Some(applied) = raft::applied_index(&*engine)? {
+            return Err(StartError::LogLost { applied, log: config.log_dir().display().to_string() });
+        }
         if stored.is_none() {
-            if log.last().is_some() || log.vote().is_some() {
-                return Err(StartError::NoIdentity);
-            }
             store_identity(&*engine, &founded)?;
         }
         (surroundings.run_log)(task);
@@ -123,8 +171,9 @@ impl Node {
             "starting local member"
         );
 
-        let state = State::open(engine, StateOptions { cache_bytes: config.value_cache_bytes })
+        let mut state = State::open(engine, StateOptions { cache_bytes: config.value_cache_bytes })
             .map_err(|error| StartError::Store(error.to_string()))?;
+        state.store.set_flush_bytes(store_flush_bytes);
         let (store, leases, alarms) = (state.store(), state.leases(), state.alarms());
         let (hub, hub_task) = Hub::spawn(
             store.clone(),
@@ -134,9 +183,16 @@ impl Node {
             },
         );
         let (lessor, lessor_inbox) = Lessor::channel();
-        let consensus =
-            Consensus::open(consensus_options(config, &founded), log.clone(), state, home, hub.clone(), lessor.clone())
-                .await?;
+        let consensus = Consensus::open(
+            consensus_options(config, &founded),
+            log.clone(),
+            state,
+            home,
+            hub.clone(),
+            lessor.clone(),
+            surroundings.applied_observer,
+        )
+        .await?;
         let gateway = consensus.gateway();
         let mut tasks = vec![hub_task];
         tasks.push(spawn_expirer(config, &gateway, lessor_inbox, leases.clone()));
@@ -166,7 +222,7 @@ impl Node {
             name: config.name.clone(),
             client_urls: config.advertise_client_urls.iter().map(|url| url.as_str().to_owned()).collect(),
         };
-        Ok(Self { services: Arc::new(services), consensus, lessor, log, tasks, attributes })
+        Ok(Self { services: Arc::new(services), consensus, lessor, log, tasks, attributes, is_first_start })
     }
 
     /// What clients call.
@@ -189,11 +245,40 @@ impl Node {
         self.consensus.counts()
     }
 
+    /// Who leads, as this member sees it, and handing that over. Usable beside the node.
+    pub fn leadership(&self) -> Leadership {
+        self.consensus.leadership()
+    }
+
+    /// Looks how full the bounded places are. Usable beside the node.
+    pub fn occupancy(&self) -> impl Fn() -> Occupancy + Send + Sync + 'static {
+        let (services, log) = (self.services.clone(), self.log.clone());
+        move || {
+            let watches = services.hub.stats();
+            let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+            let log_entries = match (log.first_index(), log.last()) {
+                (Some(first), Some((last, _))) => (last + 1).saturating_sub(first),
+                _ => 0,
+            };
+            Occupancy {
+                proposals: services.gateway.pending(),
+                watch_streams: read(&watches.streams),
+                watchers: read(&watches.watchers),
+                pending_events: read(&watches.pending_events),
+                log_entries,
+            }
+        }
+    }
+
     /// Begins to take part in the cluster. Peers can be answered from now on.
     ///
     /// # Errors
-    /// When consensus has failed meanwhile.
+    /// When the others know of an earlier life of this member that it has forgotten, or consensus has failed.
     pub async fn start(&mut self) -> Result<(), StartError> {
+        // Asked while peers are answered already, so that the members of a new cluster answer each other.
+        if self.is_first_start && self.consensus.is_known_to_peers().await {
+            return Err(StartError::AlreadyBootstrapped(self.attributes.id));
+        }
         self.consensus.start().await?;
         self.tasks.push(tokio::task::spawn(publish(self.services.clone(), self.attributes.clone())));
         Ok(())
@@ -309,7 +394,7 @@ async fn publish(services: Arc<Services>, attributes: MemberAttributes) {
             }
             Err(error) => {
                 tracing::warn!(%error, "failed to publish local member to cluster through raft");
-                tokio::time::sleep(PUBLISH_PAUSE).await;
+                clock::sleep(PUBLISH_PAUSE).await;
             }
         }
     }

@@ -3,7 +3,7 @@
 
 use std::process::{Command, ExitCode};
 
-use crate::scenario;
+use crate::run;
 
 /// Takes the command line and returns what the process says of it.
 pub(crate) fn main() -> ExitCode {
@@ -28,9 +28,9 @@ fn usage() -> ExitCode {
 }
 
 fn one(seed: u64) -> ExitCode {
-    let report = scenario::run(seed);
-    say(&report.to_string());
-    ExitCode::SUCCESS
+    let report = run::run(&run::Run { seed, ..run::Run::default() });
+    say(&format!("{report:#?}"));
+    if report.violation.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 /// Runs the seeds from 1 on, one process each and two at a time.

@@ -4,17 +4,25 @@
 //! usage: sim SEED | sim --count N
 
 #[cfg(madsim)]
-mod checks;
-#[cfg(madsim)]
 mod driver;
 #[cfg(madsim)]
-mod history;
+mod judge;
 #[cfg(madsim)]
-mod member;
+mod perform;
 #[cfg(madsim)]
-mod scenario;
+mod plan;
+#[cfg(madsim)]
+mod recorder;
+#[cfg(madsim)]
+mod report;
+#[cfg(madsim)]
+mod run;
+#[cfg(madsim)]
+mod trace;
 #[cfg(madsim)]
 mod workload;
+#[cfg(madsim)]
+mod world;
 
 #[cfg(madsim)]
 fn main() -> std::process::ExitCode {

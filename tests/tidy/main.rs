@@ -121,7 +121,7 @@ fn only_the_doors_know_the_simulation() {
     let mut found = Vec::new();
     for (path, text) in rust_files() {
         // Tests may say which world they are for.
-        if doors.iter().any(|door| path.starts_with(door)) || path.contains("/tests/") {
+        if doors.iter().any(|door| path.starts_with(door)) || path.contains("/tests/") || path.ends_with("/tests.rs") {
             continue;
         }
         for (number, line) in code(&text) {
@@ -131,6 +131,30 @@ fn only_the_doors_know_the_simulation() {
         }
     }
     expect_none("cfg(madsim) belongs into raft-log/src/disk, server/src/env, server/src/engine and tests", &found);
+}
+
+/// A simulation gives each member a clock of its own, which runs fast or slow and jumps. Whatever decides
+/// by time has to ask that one; the process's own would be one clock for all.
+#[test]
+fn time_comes_from_the_member_clock() {
+    // These measure what a log line or a metric says, or belong to a real process.
+    let measures = ["server/src/env/", "server/src/process/", "server/src/logging.rs", "server/src/api/edge.rs"];
+    let asks = ["tokio::time", "std::time::Instant", ".elapsed()", "Instant::now"];
+    let mut found = Vec::new();
+    for (path, text) in files("server/src", "rs") {
+        // RocksDB is not there in simulation.
+        let exempt = measures.iter().any(|place| path.starts_with(place)) || path == "server/src/engine/rocks.rs";
+        if exempt || path.contains("/tests/") || path.ends_with("/tests.rs") {
+            continue;
+        }
+        let tested = text.find("#[cfg(test)]\nmod tests {").unwrap_or(text.len());
+        for (number, line) in code(&text[..tested]) {
+            if asks.iter().any(|ask| line.contains(ask)) {
+                found.push(format!("{path}:{number}: {}", line.trim()));
+            }
+        }
+    }
+    expect_none("the server takes its time from crate::env::clock", &found);
 }
 
 /// Without `biased` a select takes its branches in random order, which no simulation repeats.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::env::clock;
 use crate::raft::Gateway;
 
 /// Election timeouts without a leader after which streams are ended; as in etcd.
@@ -36,7 +37,7 @@ impl LeaderLoss {
         let task = tokio::spawn(async move {
             let mut rounds = Rounds::default();
             while !loss.is_closed() {
-                tokio::time::sleep(election_timeout).await;
+                clock::sleep(election_timeout).await;
                 if rounds.are_over(has_leader()) {
                     loss.send_modify(|count| *count += 1);
                 }

@@ -1,12 +1,13 @@
 //! What differs between a real process and a simulated one.
 //!
-//! Owns the runtime under openraft, blocking calls, and the transport between members. Everything
+//! Owns the runtime under openraft, the member's clock, blocking calls, and the transport between members. Everything
 //! else of the server is the same code in both worlds: `tokio` is a renamed package that a
 //! simulation replaces, the disk and the engine are traits.
 //!
 //! This room, `engine` and the log's `disk` are the only ones that know `cfg(madsim)`.
 
 mod blocking;
+pub mod clock;
 mod raft_runtime;
 #[cfg(not(madsim))]
 pub mod serve;

@@ -7,16 +7,18 @@ use std::time::Duration;
 use openraft::OptionalSend;
 use openraft_rt_tokio::{TokioMpsc, TokioMutex, TokioOneshot, TokioWatch};
 
+use super::clock;
+
 /// openraft's runtime over the renamed `tokio`, so that consensus follows into simulation.
 ///
-/// Channels and locks are tokio's own in both worlds: they need no runtime. Tasks and time are the
-/// renamed package's.
+/// Channels and locks are tokio's own in both worlds: they need no runtime. Tasks are the renamed
+/// package's, and time is the member's [`clock`].
 #[derive(Debug)]
 pub struct RaftRuntime;
 
 /// A point in time as openraft sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct RaftInstant(tokio::time::Instant);
+pub struct RaftInstant(clock::Instant);
 
 impl Add<Duration> for RaftInstant {
     type Output = Self;
@@ -56,7 +58,7 @@ impl Sub for RaftInstant {
 
 impl openraft::Instant for RaftInstant {
     fn now() -> Self {
-        Self(tokio::time::Instant::now())
+        Self(clock::now())
     }
 }
 
@@ -85,11 +87,11 @@ impl openraft::AsyncRuntime for RaftRuntime {
     }
 
     fn sleep(duration: Duration) -> Self::Sleep {
-        Box::pin(tokio::time::sleep(duration))
+        Box::pin(clock::sleep(duration))
     }
 
     fn sleep_until(deadline: Self::Instant) -> Self::Sleep {
-        Box::pin(tokio::time::sleep_until(deadline.0))
+        Box::pin(clock::sleep_until(deadline.0))
     }
 
     fn timeout<R, F: Future<Output = R> + OptionalSend>(duration: Duration, future: F) -> Self::Timeout<R, F> {

@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use mainstay_proto::etcdserverpb::CompactionRequest;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use crate::command::{Outcome, Refusal, command};
+use crate::env::clock::{self, Instant};
 use crate::mvcc::Store;
 use crate::raft::{Gateway, Unavailable};
 
@@ -55,20 +55,20 @@ async fn run<F>(mode: Mode, revision: impl Fn() -> i64, leads: impl Fn() -> bool
 where
     F: Future<Output = Result<Outcome, Unavailable>>,
 {
-    let mut schedule = Schedule::new(mode, Instant::now());
+    let mut schedule = Schedule::new(mode, clock::now());
     loop {
         schedule.sample(revision());
-        sleep(schedule.step()).await;
+        clock::sleep(schedule.step()).await;
         if !leads() {
             continue;
         }
-        let Some(target) = schedule.due(Instant::now(), revision()) else { continue };
+        let Some(target) = schedule.due(clock::now(), revision()) else { continue };
         info!(revision = target, ?mode, "starting auto compaction");
         match compact(target).await.map(|outcome| outcome.refusal()) {
             // Somebody else was faster.
             Ok(Refusal::None | Refusal::Compacted) => {
                 info!(revision = target, ?mode, "completed auto compaction");
-                schedule.compacted(Instant::now(), target);
+                schedule.compacted(clock::now(), target);
             }
             Ok(refusal) => warn!(revision = target, ?mode, ?refusal, "failed auto compaction"),
             Err(error) => warn!(revision = target, ?mode, %error, "failed auto compaction"),

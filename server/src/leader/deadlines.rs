@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use mainstay_proto::etcdserverpb::LeaseCheckpoint;
-use tokio::time::Instant;
 
+use crate::env::clock::Instant;
 use crate::lease::{LeaseTerm, Remaining};
 
 /// How long a revocation that failed rests before it is tried again; as in etcd.

@@ -25,11 +25,11 @@ use futures_util::stream::FuturesUnordered;
 use mainstay_proto::etcdserverpb::{LeaseCheckpoint, LeaseCheckpointRequest, LeaseRevokeRequest};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{debug, info, warn};
 
 use super::deadlines::{Deadlines, Renewal};
 use crate::command::{Outcome, Refusal, command};
+use crate::env::clock::{self, Instant};
 use crate::lease::{LeaseChange, LeaseView, LessorMessage, NotPrimary};
 use crate::limits;
 use crate::raft::Unavailable;
@@ -106,13 +106,15 @@ enum Ended {
 }
 
 async fn run(mut inbox: mpsc::Receiver<LessorMessage>, mut expirer: Expirer) {
-    let mut rounds = interval(ROUND);
-    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut next_round = std::pin::pin!(clock::sleep_until(clock::now()));
     loop {
         // Rounds are rare and proposals bounded, so neither starves the inbox, which may be full at all times.
         tokio::select! {
             biased;
-            _ = rounds.tick() => expirer.round(),
+            () = &mut next_round => {
+                next_round.set(clock::sleep(ROUND));
+                expirer.round();
+            }
             ended = next_ended(&mut expirer.primary) => expirer.ended(ended),
             message = inbox.recv() => match message {
                 Some(LessorMessage::Stop) | None => return,
@@ -134,7 +136,7 @@ async fn next_ended(primary: &mut Option<Primary>) -> Ended {
 
 impl Expirer {
     fn receive(&mut self, message: LessorMessage) {
-        let now = Instant::now();
+        let now = clock::now();
         match message {
             LessorMessage::Renew { id, reply } => self.renew(now, id, reply),
             LessorMessage::Remaining { id, reply } => {
@@ -204,7 +206,7 @@ impl Expirer {
 
     /// Proposes to revoke what ran out, and to record what is left of the rest.
     fn round(&mut self) {
-        let now = Instant::now();
+        let now = clock::now();
         let Some(primary) = &mut self.primary else { return };
         let failed = std::mem::take(&mut primary.failed);
         if failed > 0 {
@@ -249,7 +251,7 @@ impl Expirer {
                     primary.deadlines.revoked(id);
                 } else {
                     primary.failed += 1;
-                    primary.deadlines.not_revoked(Instant::now(), id);
+                    primary.deadlines.not_revoked(clock::now(), id);
                 }
             }
             Ended::Checkpoint { clearings, result } => {

@@ -20,9 +20,10 @@ const DUE_BYTES: u64 = if cfg!(test) { 500 } else { limits::FLUSH_BYTES };
 use bytes::Bytes;
 
 /// The state of the index checkpoint and the flush that follows it.
-#[derive(Default)]
 pub(super) struct Checkpoint {
     phase: Phase,
+    /// Unflushed bytes at which a flush is due.
+    due_bytes: u64,
     /// The applied position that the last completed flush covers.
     durable_applied: Option<Bytes>,
 }
@@ -37,10 +38,16 @@ enum Phase {
     Flushing { applied: Option<Bytes> },
 }
 
+impl Default for Checkpoint {
+    fn default() -> Self {
+        Self { phase: Phase::Idle, due_bytes: DUE_BYTES, durable_applied: None }
+    }
+}
+
 impl Checkpoint {
-    /// The state of a store that was just opened, with the applied position that it holds.
-    pub(super) fn opened(applied: Option<Bytes>) -> Self {
-        Self { phase: Phase::Idle, durable_applied: applied }
+    /// The state of a store that was just opened again, with the applied position that it holds.
+    pub(super) fn reopened(&self, applied: Option<Bytes>) -> Self {
+        Self { phase: Phase::Idle, due_bytes: self.due_bytes, durable_applied: applied }
     }
 }
 
@@ -60,7 +67,7 @@ impl Writer {
         }
         match &self.checkpoint.phase {
             Phase::Idle => {
-                if engine.unflushed_bytes() >= DUE_BYTES {
+                if engine.unflushed_bytes() >= self.checkpoint.due_bytes {
                     self.checkpoint.phase = Phase::Writing { revision: self.run.revision, cursor: Vec::new() };
                 }
                 Ok(false)
@@ -78,6 +85,11 @@ impl Writer {
         }
     }
 
+    /// Sets how many bytes may wait to be flushed; at first [`limits::FLUSH_BYTES`].
+    pub fn set_flush_bytes(&mut self, bytes: u64) {
+        self.checkpoint.due_bytes = bytes;
+    }
+
     /// The applied position ([`meta::APPLIED`]) up to which everything is known to be durable, as
     /// it was written; `None` where there is none.
     pub fn durable_applied(&self) -> Option<Bytes> {
@@ -89,7 +101,7 @@ impl Writer {
         while !self.write_slice(engine)? {}
         let applied = engine.get(Family::Meta, meta::APPLIED)?;
         engine.flush()?;
-        self.checkpoint = Checkpoint { phase: Phase::Idle, durable_applied: applied };
+        self.checkpoint = self.checkpoint.reopened(applied);
         Ok(true)
     }
 

@@ -78,7 +78,7 @@ impl Writer {
         let mut loaded = load(&*engine)?;
         let applied = engine.get(Family::Meta, meta::APPLIED)?;
         self.compaction = Compaction::resume(&mut loaded.tree, loaded.finished, loaded.compacted);
-        self.checkpoint = Checkpoint::opened(applied);
+        self.checkpoint = self.checkpoint.reopened(applied);
         self.run = Run::new(loaded.revision, loaded.compacted);
         self.engine = Some(engine.clone());
         self.shared.hashes.lock().clear();

@@ -16,9 +16,10 @@ use mainstay_server::config::{Config, Url, version};
 use mainstay_server::engine::{self, rocks::RocksHome};
 use mainstay_server::env::serve::{self, ConnectionCount, Content, Listener, Purpose, ServeOptions, SocketOptions};
 use mainstay_server::env::system::{self, StopSignals};
+use mainstay_server::limits;
 use mainstay_server::http::{Access, Probe, ReadFailure, Site, client_router, metrics_router};
 use mainstay_server::metrics::{Metrics, Options as MetricsOptions, RaftNumbers, StoreNumbers, WatchNumbers};
-use mainstay_server::node::{Node, Storage, Surroundings};
+use mainstay_server::node::{LOG_SEGMENT_BYTES, Node, Storage, Surroundings};
 use mainstay_server::raft::Status;
 use prometheus::IntCounter;
 use tokio::sync::watch;
@@ -156,7 +157,12 @@ async fn bind(config: &Config) -> Result<Sockets, serve::BindError> {
 fn storage(config: &Config) -> anyhow::Result<Storage> {
     // The log's directory is locked while it is open; it goes first, so that a second process never reaches the store.
     let disk = Arc::new(RealDisk::open(&config.log_dir())?);
-    Ok(Storage { home: Arc::new(RocksHome::new(engine::directory(&config.data_dir))), disk })
+    Ok(Storage {
+        home: Arc::new(RocksHome::new(engine::directory(&config.data_dir))),
+        disk,
+        log_segment_bytes: LOG_SEGMENT_BYTES,
+        store_flush_bytes: limits::FLUSH_BYTES,
+    })
 }
 
 fn surroundings(config: &Config, metrics: &Arc<Metrics>) -> Surroundings {
@@ -165,6 +171,7 @@ fn surroundings(config: &Config, metrics: &Arc<Metrics>) -> Surroundings {
         resolve: Box::new(resolve),
         log_observer: Some(Arc::new(observers::LogDisk(metrics.clone()))),
         rpc_observer: Arc::new(observers::Requests::new(metrics.clone(), config.warning_unary_request_duration)),
+        applied_observer: None,
     }
 }
 

@@ -12,14 +12,17 @@ use openraft::{ReadPolicy, ServerState, SnapshotPolicy};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
+use super::bootstrap;
 use super::gateway::{Gateway, GatewayOptions};
+use super::leadership::Leadership;
 use super::log_store::LogStore;
 use super::network::Network;
 use super::peer::PeerService;
-use super::state_machine::{Audience, StateMachine};
+use super::state_machine::{AppliedObserver, Audience, StateMachine};
 use super::type_config::{PeerNode, Raft};
 use crate::apply::{Counts, State};
 use crate::engine::EngineHome;
+use crate::env::clock;
 use crate::lease::Lessor;
 use crate::watch::Hub;
 
@@ -90,6 +93,7 @@ impl Consensus {
         home: Arc<dyn EngineHome>,
         hub: Hub,
         lessor: Lessor,
+        observer: Option<Arc<dyn AppliedObserver>>,
     ) -> Result<Self, StartError> {
         let config = Arc::new(raft_config(&options).validate()?);
         let (applied, applied_rx) = watch::channel(0);
@@ -97,8 +101,14 @@ impl Consensus {
         let started = Arc::new(AtomicBool::new(false));
         let members = state.members();
         let counts = Arc::new(Counts::default());
-        let audience =
-            Audience { hub, lessor: lessor.clone(), applied, compaction: compaction.clone(), counts: counts.clone() };
+        let audience = Audience {
+            hub,
+            lessor: lessor.clone(),
+            applied,
+            compaction: compaction.clone(),
+            counts: counts.clone(),
+            observer,
+        };
         let machine = StateMachine::new(state, audience, started.clone())
             .map_err(|error| StartError::Stored(error.to_string()))?;
         let network = Network { cluster_id: options.cluster_id, rpc_timeout: options.election_timeout };
@@ -126,9 +136,21 @@ impl Consensus {
         self.counts.clone()
     }
 
+    /// Who leads, and handing that over.
+    pub fn leadership(&self) -> Leadership {
+        Leadership::new(self.raft.clone(), self.options.election_timeout)
+    }
+
     /// What peers call.
     pub fn routes(&self) -> tonic::service::Routes {
         tonic::service::Routes::new(PeerService::server(self.raft.clone(), self.gateway(), self.home.clone()))
+    }
+
+    /// Whether another first member knows of an earlier life of this one.
+    pub async fn is_known_to_peers(&self) -> bool {
+        let own = self.options.member_id;
+        let peers = self.options.initial_members.iter().filter(|(id, _)| **id != own).map(|(_, node)| node);
+        bootstrap::is_known(self.options.cluster_id, own, peers, self.options.election_timeout).await
     }
 
     /// Starts to take part; with the initial members where this is the first start of all.
@@ -234,7 +256,7 @@ async fn tell_lessor(raft: Raft, lessor: Lessor) {
             && told.is_none()
         {
             if raft.ensure_linearizable(ReadPolicy::ReadIndex).await.is_err() {
-                tokio::time::sleep(LEADERSHIP_PAUSE).await;
+                clock::sleep(LEADERSHIP_PAUSE).await;
                 continue; // no quorum yet, or deposed meanwhile: look again
             }
             if metrics.borrow_watched().vote.leader_id.term == term {
@@ -257,7 +279,7 @@ async fn compact(raft: Raft, wake: Arc<Notify>) {
         loop {
             let slice = raft.with_state_machine(|machine| Box::pin(async move { machine.compact_slice() })).await;
             match slice {
-                Ok(Ok(true)) => tokio::time::sleep(COMPACTION_PAUSE).await,
+                Ok(Ok(true)) => clock::sleep(COMPACTION_PAUSE).await,
                 Ok(Ok(false)) => break,
                 Ok(Err(error)) => {
                     tracing::error!(%error, "compaction failed; it is taken up again at the next one");

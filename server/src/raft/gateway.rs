@@ -11,7 +11,6 @@ use openraft::error::{ClientWriteError, LinearizableReadError, RaftError};
 use openraft::impls::ProgressResponder;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
-use tokio::time::Instant;
 
 use super::codec;
 use super::peers::Peers;
@@ -19,6 +18,7 @@ use super::read_index::ReadIndex;
 use super::type_config::{EncodedCommand, Raft, TypeConfig, Vote};
 use crate::apply::MemberView;
 use crate::command::{self, Command, Outcome, command as kind};
+use crate::env::clock::{self, Instant};
 use crate::env::transport::{self, PeerChannel};
 use crate::lease::{Lessor, Remaining};
 use crate::limits;
@@ -244,6 +244,15 @@ impl Gateway {
             .collect()
     }
 
+    /// Whether a member has taken part before: it published its name, or, seen from the leader, holds entries.
+    pub(crate) fn is_known(&self, id: u64) -> bool {
+        let metrics = self.inner.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let matched = metrics.replication.as_ref().and_then(|progress| progress.get(&id).cloned().flatten());
+        // The first entry is the list of first members, which every one of them writes for itself.
+        self.inner.members.get(id).is_some() || matched.is_some_and(|log_id| log_id.index > 0)
+    }
+
     /// Renews a lease with the leader: its granted time to live in seconds, 0 where it is unknown or has ended.
     pub async fn lease_renew(&self, id: i64) -> Result<i64, Unavailable> {
         let renew = |client: Client| {
@@ -276,7 +285,7 @@ impl Gateway {
     /// Notes that the leader behind a vote is alive.
     pub(crate) fn heard_from(&self, vote: &Vote) {
         if vote.committed {
-            *self.inner.contact.lock() = Some((vote.leader_id.term, Instant::now()));
+            *self.inner.contact.lock() = Some((vote.leader_id.term, clock::now()));
         }
     }
 
@@ -323,7 +332,7 @@ impl Gateway {
                 None => Err(Unavailable::NotLeader),
             };
             match result {
-                Err(Unavailable::NotLeader) => tokio::time::sleep(RETRY_INTERVAL).await,
+                Err(Unavailable::NotLeader) => clock::sleep(RETRY_INTERVAL).await,
                 result => return result,
             }
         }
@@ -351,7 +360,7 @@ impl Gateway {
                     Ok(index) => return Ok(index),
                     Err(Unavailable::Stopped) => return Err(Unavailable::Stopped),
                     // A round changes nothing: it can be tried again.
-                    Err(_) => tokio::time::sleep(RETRY_INTERVAL).await,
+                    Err(_) => clock::sleep(RETRY_INTERVAL).await,
                 }
             }
         })
@@ -372,7 +381,7 @@ impl Gateway {
         let client = self.client(leader)?;
         // A leader that is cut off keeps a round until its timeout; look for another one earlier.
         let call = ask(client, |mut client| async move { client.read_index(request).await });
-        match tokio::time::timeout(2 * self.inner.options.election_timeout, call).await {
+        match clock::timeout(2 * self.inner.options.election_timeout, call).await {
             Ok(response) => Ok(response?.index),
             Err(_) => Err(Unavailable::TimeoutConnectionLost),
         }
@@ -392,7 +401,7 @@ impl Gateway {
             };
             match result {
                 Err(Unavailable::NotLeader | Unavailable::NotPrimaryLessor) => {
-                    tokio::time::sleep(RETRY_INTERVAL).await;
+                    clock::sleep(RETRY_INTERVAL).await;
                 }
                 result => return result,
             }
@@ -407,7 +416,7 @@ impl Gateway {
     async fn within_timeout<T>(&self, call: impl Future<Output = Result<T, Unavailable>>) -> Result<T, Unavailable> {
         let limit = limits::REQUEST_TIMEOUT_BASE + 2 * self.inner.options.election_timeout;
         let leader_before = self.status().leader;
-        match tokio::time::timeout(limit, call).await {
+        match clock::timeout(limit, call).await {
             Ok(result) => result,
             Err(_) => {
                 let leader = self.status().leader;
@@ -443,7 +452,7 @@ impl Gateway {
 
     /// Whether the leader of a term was heard of so lately.
     fn heard_within(&self, term: u64, limit: Duration) -> bool {
-        self.inner.contact.lock().is_some_and(|(of, at)| of == term && at.elapsed() <= limit)
+        self.inner.contact.lock().is_some_and(|(of, at)| of == term && clock::elapsed(at) <= limit)
     }
 }
 

@@ -11,15 +11,19 @@
 //! | `network`, `peers`, `peer` | to a peer for consensus, to a peer for a client, and what this member answers |
 //! | `read_index` | one quorum round for all reads that wait |
 //! | `gateway` | propose, forward, read, ask |
+//! | `leadership` | who leads, and handing that over |
+//! | `bootstrap` | refuses a member that lost its data |
 //! | `consensus` | opens and starts all of it |
 //!
 //! **Invariant:** no caller is answered before the entry is committed and readable here.
 //! **Invariant:** a linearizable read waits for a round that began after it (`read_index`).
 //! **Invariant:** a restarted leader must be elected anew before it serves reads (`consensus`).
 
+mod bootstrap;
 mod codec;
 mod consensus;
 mod gateway;
+mod leadership;
 mod log_store;
 mod network;
 mod peer;
@@ -29,8 +33,10 @@ mod snapshot;
 mod state_machine;
 mod type_config;
 
+pub use bootstrap::applied_index;
 pub use consensus::{Consensus, ConsensusOptions, StartError};
 pub use gateway::{Gateway, Member, Status, Unavailable};
+pub use leadership::{Leadership, LeadershipView, TransferError};
 pub use snapshot::{SnapshotBuilder, SnapshotData};
-pub use state_machine::StateMachine;
+pub use state_machine::{AppliedObserver, StateMachine};
 pub use type_config::{EncodedCommand, PeerNode, TypeConfig};

@@ -16,13 +16,13 @@ use openraft::raft::{
     TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use super::codec;
 use super::snapshot::{Snapshot, SnapshotData};
 use super::type_config::{PeerNode, TypeConfig, Vote};
+use crate::env::clock::{self, Instant};
 use crate::env::transport::{self, PeerChannel};
 use crate::limits;
 
@@ -95,7 +95,7 @@ impl Connection {
         F: Future<Output = Result<tonic::Response<T>, Status>>,
     {
         let client = self.client()?;
-        match tokio::time::timeout(limit, call(client)).await {
+        match clock::timeout(limit, call(client)).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
             Ok(Err(status)) => Err(self.failed(&status)),
             Err(_) => Err(self.failed(&Status::deadline_exceeded("no answer in time"))),
@@ -178,7 +178,7 @@ impl RaftNetworkV2<TypeConfig> for Connection {
             let (sent_tx, sent_rx) = mpsc::unbounded_channel();
             let requests = input.map(move |request| {
                 // Received for as long as the answers are read; after that nobody asks.
-                sent_tx.send(Instant::now()).ok();
+                sent_tx.send(clock::now()).ok();
                 codec::append_to_wire(cluster_id, request)
             });
             let responses = self.call(|mut client| async move { client.append(requests).await }, limit).await?;
@@ -263,9 +263,9 @@ impl Answers {
                 state.waiting.push_back(sent);
             }
             // With nothing sent there is nothing to wait for; look again when there may be.
-            let since = state.waiting.front().copied().unwrap_or_else(Instant::now);
-            let left = state.limit.saturating_sub(since.elapsed());
-            match tokio::time::timeout(left, state.responses.next()).await {
+            let since = state.waiting.front().copied().unwrap_or_else(clock::now);
+            let left = state.limit.saturating_sub(clock::elapsed(since));
+            match clock::timeout(left, state.responses.next()).await {
                 Ok(Some(Ok(response))) => {
                     state.waiting.pop_front();
                     let answer = append_result(response);
@@ -279,7 +279,7 @@ impl Answers {
                     while let Ok(sent) = state.sent.try_recv() {
                         state.waiting.push_back(sent);
                     }
-                    if state.waiting.front().is_some_and(|sent| sent.elapsed() >= state.limit) {
+                    if state.waiting.front().is_some_and(|sent| clock::elapsed(*sent) >= state.limit) {
                         return Some((Err(unreachable("the peer does not answer")), None));
                     }
                 }

@@ -213,6 +213,15 @@ impl Peer for PeerService {
         Ok(Response::new(wire::LeaseRenewResponse { ttl }))
     }
 
+    async fn member_known(
+        &self,
+        request: Request<wire::MemberKnownRequest>,
+    ) -> Result<Response<wire::MemberKnownResponse>, Status> {
+        let request = request.into_inner();
+        self.same_cluster(request.cluster_id)?;
+        Ok(Response::new(wire::MemberKnownResponse { known: self.gateway.is_known(request.member_id) }))
+    }
+
     async fn lease_remaining(
         &self,
         request: Request<wire::LeaseRemainingRequest>,

@@ -33,6 +33,20 @@ pub(crate) struct Audience {
     pub(crate) compaction: Arc<tokio::sync::Notify>,
     /// Counts what commands did.
     pub(crate) counts: Arc<Counts>,
+    /// Is shown what goes into the state.
+    pub(crate) observer: Option<Arc<dyn AppliedObserver>>,
+}
+
+/// Is shown what goes into a member's state, to compare members with each other.
+///
+/// It is called by the state machine, which waits for it. After a restart, entries beyond the
+/// durable state are shown again.
+pub trait AppliedObserver: Send + Sync {
+    /// The next entry is about to be applied; the payload's bytes are as in the log.
+    fn applying(&self, index: u64, term: u64, payload: &[u8]);
+
+    /// A snapshot took the state's place; the next entry follows this one.
+    fn restored(&self, index: u64, term: u64);
 }
 
 /// The owner of the replicated state.
@@ -72,6 +86,9 @@ impl StateMachine {
     /// Takes an entry into the run that is being gathered.
     fn take(&mut self, entry: &Entry) -> io::Result<Outcome> {
         self.applied.log_id = Some(entry.log_id);
+        if let Some(observer) = &self.audience.observer {
+            observer.applying(entry.log_id.index, codec::term_of(&entry.log_id), &codec::payload_to_bytes(entry));
+        }
         match &entry.payload {
             EntryPayload::Blank => Ok(Outcome::default()),
             EntryPayload::Normal(EncodedCommand(bytes)) => {
@@ -194,6 +211,9 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         self.audience.hub.restored().await;
         if let Some(log_id) = log_id {
             self.audience.applied.send_replace(log_id.index);
+            if let Some(observer) = &self.audience.observer {
+                observer.restored(log_id.index, codec::term_of(&log_id));
+            }
         }
         tracing::info!(index = log_id.map(|log_id| log_id.index), "applied snapshot");
         self.audience.compaction.notify_one();

@@ -9,7 +9,6 @@ use std::time::Duration;
 use mainstay_proto::etcdserverpb::WatchCreateRequest;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 
 use super::StreamKey;
 use super::bounds::Bounds;
@@ -18,7 +17,8 @@ use super::mailbox::{Mailbox, Signal, mailbox};
 use super::stats::WatchStats;
 use super::stream::WatchStream;
 use super::watchers::Watchers;
-use crate::env;
+use crate::env::clock::Instant;
+use crate::env::{self, clock};
 use crate::limits;
 use crate::mvcc::{EventSlice, ReadError, RevisionEvents, Store};
 
@@ -134,7 +134,7 @@ async fn run(
     let mut reading: Option<Reading> = None;
     loop {
         if reading.is_none() {
-            reading = watchers.plan(Instant::now()).map(|plan| read(store.clone(), plan));
+            reading = watchers.plan(clock::now()).map(|plan| read(store.clone(), plan));
         }
         let is_busy = watchers.is_busy();
         let due = watchers.due();
@@ -148,9 +148,9 @@ async fn run(
             },
             (plan, slice) = finished(&mut reading) => {
                 reading = None;
-                watchers.read(plan, slice, Instant::now());
+                watchers.read(plan, slice, clock::now());
             }
-            () = until(due) => watchers.tick(Instant::now()),
+            () = until(due) => watchers.tick(clock::now()),
             message = messages.recv() => match message {
                 Some(HubMessage::Stop) | None => return,
                 Some(message) => handle(&mut watchers, message),
@@ -168,7 +168,7 @@ fn handle(watchers: &mut Watchers, message: HubMessage) {
         HubMessage::Publish(events) => watchers.publish(events),
         HubMessage::Restored => watchers.restored(),
         HubMessage::Open { stream, mailbox } => watchers.open(stream, mailbox),
-        HubMessage::Create { stream, request } => watchers.create(stream, request, Instant::now()),
+        HubMessage::Create { stream, request } => watchers.create(stream, request, clock::now()),
         HubMessage::Refuse { stream, reason } => watchers.refuse(stream, &reason),
         HubMessage::Cancel { stream, id } => watchers.cancel(stream, id),
         HubMessage::Progress { stream } => watchers.progress(stream),
@@ -194,7 +194,7 @@ async fn finished(reading: &mut Option<Reading>) -> (Plan, Result<EventSlice, Re
 /// Waits until a time; for ever where there is none.
 async fn until(due: Option<Instant>) {
     match due {
-        Some(due) => tokio::time::sleep(due.saturating_duration_since(Instant::now())).await,
+        Some(due) => clock::sleep_until(due).await,
         None => future::pending().await,
     }
 }

@@ -12,6 +12,7 @@ use super::delivery::{Delivery, Events, Recorded, header};
 use super::fragment;
 use super::hub::{Hub, HubMessage};
 use super::mailbox::MailboxReader;
+use crate::env::clock;
 use crate::limits;
 use crate::mvcc::{Event, KeyValue, ReadError};
 
@@ -138,7 +139,7 @@ impl WatchStream {
                 Err(error) => {
                     // While a snapshot takes its place the store cannot be read.
                     tracing::debug!(%error, "the record before an event cannot be read now");
-                    tokio::time::sleep(limits::CATCH_UP_RETRY).await;
+                    clock::sleep(limits::CATCH_UP_RETRY).await;
                     continue;
                 }
             };

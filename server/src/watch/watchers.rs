@@ -7,7 +7,6 @@ use std::time::Duration;
 use mainstay_proto::KeyRange;
 use mainstay_proto::etcdserverpb::watch_create_request::FilterType;
 use mainstay_proto::etcdserverpb::{WatchCreateRequest, WatchResponse};
-use tokio::time::Instant;
 
 use super::bounds::Bounds;
 use super::catch_up::{CatchUp, Plan};
@@ -18,6 +17,7 @@ use super::matching::{self, Filter, Gathered, Hit};
 use super::recent::Recent;
 use super::stats::{self, WatchStats};
 use super::{StreamKey, WatcherKey};
+use crate::env::clock::Instant;
 use crate::limits;
 use crate::mvcc::{EventSlice, ReadError, RevisionEvents, Store};
 

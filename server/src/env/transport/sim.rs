@@ -1,7 +1,18 @@
-//! gRPC over madsim's network: requests and responses as messages, bodies frame by frame.
+//! gRPC over madsim's network: requests and responses as messages, bodies piece by piece.
 //!
-//! One simulated connection carries one request. Its loss resets the stream as a lost TCP
-//! connection would; a partition silences it.
+//! One simulated connection carries one request. Its loss resets the stream as a lost TCP connection
+//! would; a partition silences it, and what was sent arrives when the partition ends. What madsim's
+//! network does to messages (latency, loss, clogged nodes and links) a simulation sets there; what it
+//! cannot do is set link by link as [`LinkConditions`].
+//!
+//! Two things differ from TCP: there is no keep-alive that gives a silent connection up, so that
+//! callers have only their own timeouts, and that an end of a connection is gone is known at the
+//! other at once, partition or not.
+
+mod connection;
+mod link;
+#[cfg(test)]
+mod tests;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -10,29 +21,34 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::StreamExt;
-use http_body::Frame;
-use http_body_util::{BodyExt, StreamBody};
-use madsim::net::{Endpoint, Payload};
+use futures_util::future::{Either, select};
+use madsim::net::{Endpoint, Receiver, Sender};
+use tokio::sync::OnceCell;
 use tonic::Status;
 use tonic::body::Body;
 use tower_service::Service;
 
-/// What travels: the head of a request or response, then its frames, then its end.
-enum Message {
-    Request(http::request::Parts),
-    Response(http::response::Parts),
-    Data(Bytes),
-    Trailers(http::HeaderMap),
-    End,
-}
+use self::connection::{Head, Incoming, Line, Message, Reader, begin, copy_rest};
+pub use self::link::{LinkConditions, clear_links, set_link};
 
-/// A connection to a member of the simulated network.
+/// Pause between two attempts to connect over a link that lets nothing through.
+const CONNECT_RETRY: Duration = Duration::from_millis(200);
+
+/// How much later than the first a duplicate of a request is sent at most.
+const DUPLICATE_DELAY: Duration = Duration::from_secs(1);
+
+/// Requests that may arrive twice. Commands and changes to leases are not among them: over TCP they
+/// arrive once at most.
+const REPEATABLE: [&str; 4] =
+    ["/mainstay.Peer/Append", "/mainstay.Peer/Vote", "/mainstay.Peer/PreVote", "/mainstay.Peer/ReadIndex"];
+
+/// A connection to a member of the simulated network, used by one node.
 #[derive(Clone)]
 pub struct PeerChannel {
     address: SocketAddr,
     connect_timeout: Duration,
+    /// This side's socket, bound by the first request.
+    endpoint: Arc<OnceCell<Endpoint>>,
 }
 
 /// Prepares a connection to a URL of the simulated network.
@@ -46,7 +62,7 @@ pub fn connect(url: &str, connect_timeout: Duration) -> Result<PeerChannel, Stri
         .trim_end_matches('/')
         .parse()
         .map_err(|error| format!("peer URL {url:?}: {error}"))?;
-    Ok(PeerChannel { address, connect_timeout })
+    Ok(PeerChannel { address, connect_timeout, endpoint: Arc::default() })
 }
 
 /// Answers requests at an address until the returned future is dropped.
@@ -55,6 +71,7 @@ pub fn connect(url: &str, connect_timeout: Duration) -> Result<PeerChannel, Stri
 /// When the address is taken.
 pub async fn serve(address: SocketAddr, routes: tonic::service::Routes) -> std::io::Result<()> {
     let endpoint = Endpoint::bind(address).await?;
+    let _listening = link::Listening::at(address);
     loop {
         let (sender, receiver, _) = endpoint.accept1().await?;
         let routes = routes.clone();
@@ -65,81 +82,42 @@ pub async fn serve(address: SocketAddr, routes: tonic::service::Routes) -> std::
     }
 }
 
-type Sender = madsim::net::Sender;
-type Receiver = madsim::net::Receiver;
-
-async fn answer(mut routes: tonic::service::Routes, sender: Sender, mut receiver: Receiver) -> std::io::Result<()> {
-    let Some(Message::Request(head)) = next(&mut receiver).await else {
+async fn answer(mut routes: tonic::service::Routes, sender: Sender, receiver: Receiver) -> std::io::Result<()> {
+    let line = Line::new(sender, madsim::plugin::node());
+    let mut reader = Reader::new(receiver, line.clone());
+    let Some(mut message) = reader.next().await else {
         return Ok(());
     };
-    let sender = Arc::new(sender);
-    let request = http::Request::from_parts(head, incoming(receiver, sender.clone()));
+    let Some(Head::Request(caller, head)) = message.head.take() else {
+        return Ok(());
+    };
+    line.leads_to(caller);
+    let request = http::Request::from_parts(head, Body::new(Incoming::new(message, reader, None)));
     let response = {
         let call = std::pin::pin!(routes.call(request));
         // A caller that is gone takes its request with it, as a reset stream does.
-        let gone = std::pin::pin!(sender.closed());
-        match futures_util::future::select(call, gone).await {
-            futures_util::future::Either::Left((response, _)) => response,
-            futures_util::future::Either::Right(_) => return Ok(()),
+        let gone = std::pin::pin!(line.closed());
+        match select(call, gone).await {
+            Either::Left((response, _)) => response,
+            Either::Right(_) => return Ok(()),
         }
     };
-    let (head, body) = match response {
+    let (head, mut body) = match response {
         Ok(response) => response.into_parts(),
         Err(never) => match never {},
     };
-    send(&sender, Message::Response(head)).await?;
-    let copy = std::pin::pin!(outgoing(body, sender.clone()));
-    let gone = std::pin::pin!(sender.closed());
-    match futures_util::future::select(copy, gone).await {
-        futures_util::future::Either::Left((result, _)) => result,
-        futures_util::future::Either::Right(_) => Ok(()),
+    let message = begin(Head::Response(head), &mut body);
+    let ends = message.ends;
+    line.send(message).await?;
+    if ends {
+        return Ok(());
     }
-}
-
-async fn send(sender: &Sender, message: Message) -> std::io::Result<()> {
-    let payload: Payload = Box::new(std::sync::Mutex::new(Some(message)));
-    sender.send(payload).await
-}
-
-async fn next(receiver: &mut Receiver) -> Option<Message> {
-    let payload = receiver.recv().await.ok()?;
-    let cell = payload.downcast::<std::sync::Mutex<Option<Message>>>().ok()?;
-    cell.into_inner().ok().flatten()
-}
-
-/// Copies a body to the other side.
-async fn outgoing<B>(mut body: B, sender: Arc<Sender>) -> std::io::Result<()>
-where
-    B: http_body::Body<Data = Bytes> + Unpin,
-{
-    while let Some(frame) = body.frame().await {
-        let Ok(frame) = frame else {
-            return Ok(()); // dropped without an end: the reader sees a reset
-        };
-        match frame.into_data() {
-            Ok(data) => send(&sender, Message::Data(data)).await?,
-            Err(frame) => {
-                if let Ok(trailers) = frame.into_trailers() {
-                    send(&sender, Message::Trailers(trailers)).await?;
-                }
-            }
-        }
+    let copy = std::pin::pin!(copy_rest(body, line.clone()));
+    let gone = std::pin::pin!(line.closed());
+    match select(copy, gone).await {
+        Either::Left((result, _)) => result,
+        Either::Right(_) => Ok(()),
     }
-    send(&sender, Message::End).await
-}
-
-/// Turns what arrives into a body. It holds the sending half too: dropping the body closes both.
-fn incoming(receiver: Receiver, sender: Arc<Sender>) -> Body {
-    let frames = futures_util::stream::unfold(Some((receiver, sender)), |state| async move {
-        let (mut receiver, sender) = state?;
-        match next(&mut receiver).await {
-            Some(Message::Data(data)) => Some((Ok(Frame::data(data)), Some((receiver, sender)))),
-            Some(Message::Trailers(trailers)) => Some((Ok(Frame::trailers(trailers)), Some((receiver, sender)))),
-            Some(Message::End) => None,
-            _ => Some((Err(Status::unavailable("connection reset")), None)),
-        }
-    });
-    Body::new(StreamBody::new(frames.boxed()))
 }
 
 impl Service<http::Request<Body>> for PeerChannel {
@@ -152,7 +130,7 @@ impl Service<http::Request<Body>> for PeerChannel {
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        Box::pin(exchange(self.address, self.connect_timeout, request))
+        Box::pin(exchange(self.clone(), request))
     }
 }
 
@@ -164,30 +142,77 @@ fn not_connected(error: std::io::Error) -> BoxError {
     Box::new(tonic::ConnectError(Box::new(error)))
 }
 
-async fn exchange(
-    address: SocketAddr,
-    connect_timeout: Duration,
-    request: http::Request<Body>,
-) -> Result<http::Response<Body>, BoxError> {
-    let endpoint = Endpoint::bind("0.0.0.0:0").await.map_err(not_connected)?;
-    let (sender, mut receiver) = tokio::time::timeout(connect_timeout, endpoint.connect1(address))
-        .await
-        .map_err(|_| not_connected(std::io::ErrorKind::TimedOut.into()))?
-        .map_err(not_connected)?;
-    let sender = Arc::new(sender);
-    let (head, body) = request.into_parts();
-    send(&sender, Message::Request(head)).await?;
-    let copy = tokio::task::spawn(outgoing(body, sender.clone()));
-    let guard = AbortOnDrop(copy);
-    let Some(Message::Response(head)) = next(&mut receiver).await else {
+impl PeerChannel {
+    /// Opens a connection, as long as TCP would try to.
+    async fn open(&self) -> std::io::Result<(Arc<Line>, Reader)> {
+        match crate::env::clock::timeout(self.connect_timeout, self.dial()).await {
+            Ok(opened) => opened,
+            Err(_) => Err(std::io::ErrorKind::TimedOut.into()),
+        }
+    }
+
+    async fn dial(&self) -> std::io::Result<(Arc<Line>, Reader)> {
+        let from = madsim::plugin::node();
+        let endpoint = self.endpoint.get_or_try_init(|| Endpoint::bind("0.0.0.0:0")).await?;
+        let fate = link::listener(self.address).and_then(|to| {
+            link::on_link(from, to, |conditions| (link::happens(conditions.refuse), link::happens(conditions.ignore)))
+        });
+        match fate {
+            Some((true, _)) => return Err(std::io::ErrorKind::ConnectionRefused.into()),
+            Some((_, true)) => std::future::pending().await,
+            _ => {}
+        }
+        loop {
+            let refusal = match endpoint.connect1(self.address).await {
+                Ok((sender, receiver)) => {
+                    let line = Line::new(sender, from);
+                    if let Some(to) = link::listener(self.address) {
+                        line.leads_to(to);
+                    }
+                    return Ok((line.clone(), Reader::new(receiver, line)));
+                }
+                Err(refusal) => refusal,
+            };
+            // madsim refuses a connection over a clogged link, where TCP would get no answer.
+            if link::listener(self.address).is_none() {
+                return Err(refusal);
+            }
+            madsim::time::sleep(CONNECT_RETRY).await;
+        }
+    }
+}
+
+async fn exchange(channel: PeerChannel, request: http::Request<Body>) -> Result<http::Response<Body>, BoxError> {
+    let (line, mut reader) = channel.open().await.map_err(not_connected)?;
+    let (head, mut body) = request.into_parts();
+    let repeatable = REPEATABLE.contains(&head.uri.path());
+    let message = begin(Head::Request(madsim::plugin::node(), head), &mut body);
+    if repeatable && line.duplicates() {
+        drop(tokio::task::spawn(duplicate(channel, message.clone())));
+    }
+    let ends = message.ends;
+    line.send(message).await?;
+    let copying = (!ends).then(|| AbortOnDrop(tokio::task::spawn(copy_rest(body, line))));
+    let Some(mut first) = reader.next().await else {
         return Err(Status::unavailable("connection reset").into());
     };
-    let frames = futures_util::stream::unfold(Some((incoming(receiver, sender), guard)), |state| async move {
-        let (mut body, guard) = state?;
-        let frame = body.frame().await?;
-        Some((frame, Some((body, guard))))
-    });
-    Ok(http::Response::from_parts(head, Body::new(StreamBody::new(frames.boxed()))))
+    let Some(Head::Response(head)) = first.head.take() else {
+        return Err(Status::unavailable("connection reset").into());
+    };
+    Ok(http::Response::from_parts(head, Body::new(Incoming::new(first, reader, copying))))
+}
+
+/// Sends the beginning of a request once more; nobody reads the answer.
+async fn duplicate(channel: PeerChannel, mut message: Message) {
+    madsim::time::sleep(link::draw(&(Duration::ZERO..DUPLICATE_DELAY))).await;
+    let Ok((line, mut reader)) = channel.open().await else {
+        return;
+    };
+    message.ends = true;
+    if line.send(message).await.is_ok() {
+        // Until it was answered: who hangs up early takes the request back.
+        while reader.next().await.is_some_and(|answer| !answer.ends) {}
+    }
 }
 
 /// Ends the copying of a request's body when its response is dropped.

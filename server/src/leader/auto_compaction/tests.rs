@@ -37,7 +37,7 @@ async fn check(mode: Mode, time: Duration, act: impl Fn(&Node, u64), expected: &
     let script = async {
         while node.start.elapsed() < time {
             act(&node, now());
-            sleep(Duration::from_secs(1)).await;
+            clock::sleep(Duration::from_secs(1)).await;
         }
     };
     tokio::select! {

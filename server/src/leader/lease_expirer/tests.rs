@@ -1,3 +1,5 @@
+#![cfg(not(madsim))] // they turn tokio's own clock
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 

@@ -1,0 +1,260 @@
+//! One simulated connection: messages in order, each way, until it ends or breaks.
+
+use std::collections::VecDeque;
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use futures_util::task::AtomicWaker;
+use futures_util::{FutureExt, StreamExt};
+use http_body::Frame;
+use http_body_util::BodyExt;
+use madsim::net::{Receiver, Sender};
+use madsim::task::NodeId;
+use tokio::time::Instant;
+use tonic::Status;
+
+use super::link;
+
+/// Pieces of a body that travel in one message at most.
+const PIECES_MAX: usize = 64;
+
+/// The first part of a request or a response.
+#[derive(Clone)]
+pub(super) enum Head {
+    /// With the node that asks.
+    Request(NodeId, http::request::Parts),
+    Response(http::response::Parts),
+}
+
+/// A part of a body.
+#[derive(Clone)]
+pub(super) enum Piece {
+    Data(Bytes),
+    Trailers(http::HeaderMap),
+}
+
+/// What was ready to be sent at one time: a call that is small travels whole.
+#[derive(Clone, Default)]
+pub(super) struct Message {
+    pub(super) head: Option<Head>,
+    pub(super) pieces: VecDeque<Piece>,
+    /// Nothing follows.
+    pub(super) ends: bool,
+    /// Does not arrive before this moment of the world.
+    due: Option<Instant>,
+}
+
+/// What travels.
+enum Wire {
+    Message(Message),
+    Reset,
+}
+
+/// The sending half of a connection, and whether the whole is broken.
+pub(super) struct Line {
+    sender: Sender,
+    from: NodeId,
+    /// Who is called knows it from the first message on.
+    to: OnceLock<NodeId>,
+    broken: AtomicBool,
+    /// Who reads the other half.
+    reader: AtomicWaker,
+}
+
+impl Line {
+    pub(super) fn new(sender: Sender, from: NodeId) -> Arc<Self> {
+        Arc::new(Self { sender, from, to: OnceLock::new(), broken: AtomicBool::new(false), reader: AtomicWaker::new() })
+    }
+
+    /// Notes who is at the other end, once that is known.
+    pub(super) fn leads_to(&self, node: NodeId) {
+        // It never changes.
+        self.to.set(node).ok();
+    }
+
+    fn conditions<T>(&self, look: impl FnOnce(&link::LinkConditions) -> T) -> Option<T> {
+        link::on_link(self.from, *self.to.get()?, look)
+    }
+
+    pub(super) async fn send(&self, mut message: Message) -> io::Result<()> {
+        let reset = self.conditions(|conditions| {
+            message.due = conditions.delay.as_ref().map(|delay| Instant::now() + link::draw(delay));
+            link::happens(conditions.reset)
+        });
+        if reset == Some(true) {
+            // Whoever is at the other end learns of it when the message would have arrived.
+            self.sender.send(Box::new(Wire::Reset)).await.ok();
+            self.break_off();
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
+        self.sender.send(Box::new(Wire::Message(message))).await
+    }
+
+    /// Whether a repeatable request is to arrive twice.
+    pub(super) fn duplicates(&self) -> bool {
+        self.conditions(|conditions| link::happens(conditions.duplicate)).unwrap_or(false)
+    }
+
+    /// Resolves when the other end is gone.
+    pub(super) async fn closed(&self) {
+        self.sender.closed().await;
+    }
+
+    fn break_off(&self) {
+        self.broken.store(true, Ordering::Release);
+        self.reader.wake();
+    }
+}
+
+/// The receiving half of a connection.
+pub(super) struct Reader {
+    receiver: Receiver,
+    line: Arc<Line>,
+    /// A message that is not due yet; those behind it wait too.
+    held: Option<(Message, madsim::time::Sleep)>,
+}
+
+impl Reader {
+    pub(super) fn new(receiver: Receiver, line: Arc<Line>) -> Self {
+        Self { receiver, line, held: None }
+    }
+
+    /// The next message; `None` when the connection is gone.
+    pub(super) async fn next(&mut self) -> Option<Message> {
+        std::future::poll_fn(|context| self.poll_next(context)).await
+    }
+
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Message>> {
+        self.line.reader.register(context.waker());
+        if self.line.broken.load(Ordering::Acquire) {
+            return Poll::Ready(None);
+        }
+        if self.held.is_none() {
+            let Some(Ok(payload)) = ready!(self.receiver.poll_next_unpin(context)) else {
+                return Poll::Ready(None);
+            };
+            match payload.downcast::<Wire>().map(|wire| *wire) {
+                Ok(Wire::Message(message)) => match message.due {
+                    Some(due) if due > Instant::now() => {
+                        self.held = Some((message, madsim::time::sleep_until(due)));
+                    }
+                    _ => return Poll::Ready(Some(message)),
+                },
+                Ok(Wire::Reset) | Err(_) => {
+                    self.line.break_off();
+                    return Poll::Ready(None);
+                }
+            }
+        }
+        if let Some((_, sleep)) = &mut self.held {
+            ready!(sleep.poll_unpin(context));
+        }
+        Poll::Ready(self.held.take().map(|(message, _)| message))
+    }
+}
+
+/// Takes from a body what is ready, into a message that begins with a head.
+pub(super) fn begin<B>(head: Head, body: &mut B) -> Message
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+{
+    let mut message = Message { head: Some(head), ..Message::default() };
+    take_ready(body, &mut message);
+    message
+}
+
+/// Copies the rest of a body to the other side.
+pub(super) async fn copy_rest<B>(mut body: B, line: Arc<Line>) -> io::Result<()>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+{
+    loop {
+        let mut message = Message::default();
+        match body.frame().await {
+            Some(Ok(frame)) => message.pieces.extend(piece(frame)),
+            Some(Err(_)) => return Ok(()), // dropped without an end: the reader sees a reset
+            None => message.ends = true,
+        }
+        if !message.ends {
+            take_ready(&mut body, &mut message);
+        }
+        let ends = message.ends;
+        line.send(message).await?;
+        if ends {
+            return Ok(());
+        }
+    }
+}
+
+fn take_ready<B>(body: &mut B, message: &mut Message)
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+{
+    while message.pieces.len() < PIECES_MAX {
+        match body.frame().now_or_never() {
+            Some(Some(Ok(frame))) => message.pieces.extend(piece(frame)),
+            Some(None) => {
+                message.ends = true;
+                return;
+            }
+            // An error is found again by who copies the rest.
+            Some(Some(Err(_))) | None => return,
+        }
+    }
+}
+
+fn piece(frame: Frame<Bytes>) -> Option<Piece> {
+    match frame.into_data() {
+        Ok(data) => Some(Piece::Data(data)),
+        Err(frame) => frame.into_trailers().ok().map(Piece::Trailers),
+    }
+}
+
+/// A body that arrives. It holds the sending half too: dropping it closes both.
+pub(super) struct Incoming {
+    reader: Reader,
+    pieces: VecDeque<Piece>,
+    ends: bool,
+    /// Who copies the other way, for the side that asks.
+    _copying: Option<super::AbortOnDrop>,
+}
+
+impl Incoming {
+    /// The body behind a first message.
+    pub(super) fn new(first: Message, reader: Reader, copying: Option<super::AbortOnDrop>) -> Self {
+        Self { reader, pieces: first.pieces, ends: first.ends, _copying: copying }
+    }
+}
+
+impl http_body::Body for Incoming {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        loop {
+            if let Some(piece) = self.pieces.pop_front() {
+                return Poll::Ready(Some(Ok(match piece {
+                    Piece::Data(data) => Frame::data(data),
+                    Piece::Trailers(trailers) => Frame::trailers(trailers),
+                })));
+            }
+            if self.ends {
+                return Poll::Ready(None);
+            }
+            match ready!(self.reader.poll_next(context)) {
+                Some(message) => {
+                    self.pieces = message.pieces;
+                    self.ends = message.ends;
+                }
+                None => {
+                    self.ends = true;
+                    return Poll::Ready(Some(Err(Status::unavailable("connection reset"))));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! What happens to messages between two nodes, beyond madsim's own latency, loss and clogging.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::time::Duration;
+
+use madsim::rand::{Rng, thread_rng};
+use madsim::task::NodeId;
+
+/// The conditions on a link in one direction. Everything is drawn from the simulation's own randomness.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LinkConditions {
+    /// A message is under way for at least so long. Those of one connection stay in order.
+    pub delay: Option<Range<Duration>>,
+    /// How probably a message breaks its connection instead of arriving: both ends see a reset.
+    pub reset: f64,
+    /// How probably a peer request that changes nothing when repeated arrives once more, later.
+    pub duplicate: f64,
+    /// How probably an attempt to connect is refused.
+    pub refuse: f64,
+    /// How probably an attempt to connect gets no answer until its timeout.
+    pub ignore: f64,
+}
+
+#[derive(Default)]
+struct Links {
+    conditions: BTreeMap<(NodeId, NodeId), LinkConditions>,
+    /// Which node answers at an address.
+    listeners: BTreeMap<SocketAddr, NodeId>,
+}
+
+thread_local! {
+    static LINKS: RefCell<Links> = RefCell::default();
+}
+
+/// Sets the conditions on the link from one node to another; those of the way back are their own.
+pub fn set_link(from: NodeId, to: NodeId, conditions: LinkConditions) {
+    LINKS.with_borrow_mut(|links| links.conditions.insert((from, to), conditions));
+}
+
+/// Makes every link good again. Clogs of madsim's network are not touched.
+pub fn clear_links() {
+    LINKS.with_borrow_mut(|links| links.conditions.clear());
+}
+
+/// Looks at the conditions from one node to another, if there are any.
+pub(super) fn on_link<T>(from: NodeId, to: NodeId, look: impl FnOnce(&LinkConditions) -> T) -> Option<T> {
+    LINKS.with_borrow(|links| links.conditions.get(&(from, to)).map(look))
+}
+
+/// Whether something happens that has this probability.
+pub(super) fn happens(probability: f64) -> bool {
+    probability > 0.0 && thread_rng().gen_bool(probability.min(1.0))
+}
+
+/// A duration out of a range.
+pub(super) fn draw(range: &Range<Duration>) -> Duration {
+    if range.is_empty() { range.start } else { thread_rng().gen_range(range.clone()) }
+}
+
+/// The node that answers at an address.
+pub(super) fn listener(address: SocketAddr) -> Option<NodeId> {
+    LINKS.with_borrow(|links| links.listeners.get(&address).copied())
+}
+
+/// Notes for as long as it lives that a node answers at an address.
+pub(super) struct Listening {
+    address: SocketAddr,
+}
+
+impl Listening {
+    pub(super) fn at(address: SocketAddr) -> Self {
+        LINKS.with_borrow_mut(|links| links.listeners.insert(address, madsim::plugin::node()));
+        Self { address }
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        // The thread may be ending.
+        LINKS.try_with(|links| links.borrow_mut().listeners.remove(&self.address)).ok();
+    }
+}

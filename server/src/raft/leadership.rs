@@ -1,0 +1,110 @@
+//! Who leads, as this member sees it, and handing the leadership over.
+
+use std::time::Duration;
+
+use futures_util::Stream;
+use openraft::ServerState;
+use openraft::async_runtime::WatchReceiver;
+
+use super::type_config::{Raft, TypeConfig};
+use crate::env::clock;
+
+/// What one member takes for true about the leadership.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeadershipView {
+    /// The member whose view it is.
+    pub member_id: u64,
+    /// Its term.
+    pub term: u64,
+    /// Whether it takes itself for the leader of that term.
+    pub leads: bool,
+    /// The leader of that term, where it knows one.
+    pub leader: Option<u64>,
+}
+
+/// Why the leadership was not handed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TransferError {
+    /// This member does not lead.
+    #[error("not leader")]
+    NotLeader,
+    /// The other has no vote, or is no member.
+    #[error("the new leader has to be a voting member")]
+    NotVoter,
+    /// The other did not take over in time; it may still.
+    #[error("the new leader did not take over in time")]
+    Timeout,
+    /// The server is stopping.
+    #[error("server stopped")]
+    Stopped,
+}
+
+/// A handle to the leadership of one member's consensus.
+#[derive(Clone)]
+pub struct Leadership {
+    raft: Raft,
+    election_timeout: Duration,
+}
+
+impl Leadership {
+    pub(super) fn new(raft: Raft, election_timeout: Duration) -> Self {
+        Self { raft, election_timeout }
+    }
+
+    /// The present view.
+    pub fn view(&self) -> LeadershipView {
+        view(&self.raft.server_metrics().borrow_watched())
+    }
+
+    /// The present view and then every later one; views that follow each other faster than they are
+    /// read are left out. Ends with consensus.
+    pub fn views(&self) -> impl Stream<Item = LeadershipView> + Send + 'static {
+        futures_util::stream::unfold((self.raft.server_metrics(), None), |(mut metrics, last)| async move {
+            loop {
+                let now = view(&metrics.borrow_and_update());
+                if last != Some(now) {
+                    return Some((now, (metrics, Some(now))));
+                }
+                metrics.changed().await.ok()?;
+            }
+        })
+    }
+
+    /// Hands the leadership to another voter and waits until it was seen to lead.
+    ///
+    /// # Errors
+    /// When this member does not lead, or the other did not take over within two election timeouts.
+    pub async fn transfer(&self, to: u64) -> Result<(), TransferError> {
+        let mut metrics = self.raft.server_metrics();
+        {
+            let metrics = metrics.borrow_watched();
+            if !view(&metrics).leads {
+                return Err(TransferError::NotLeader);
+            }
+            if !metrics.membership_config.voter_ids().any(|voter| voter == to) {
+                return Err(TransferError::NotVoter);
+            }
+            if metrics.id == to {
+                return Ok(());
+            }
+        }
+        tracing::info!(transferee = format!("{to:x}"), "leadership transfer starting");
+        self.raft.trigger().transfer_leader(to).await.map_err(|_| TransferError::Stopped)?;
+        let taken_over = async {
+            while metrics.borrow_and_update().current_leader != Some(to) {
+                metrics.changed().await.map_err(|_| TransferError::Stopped)?;
+            }
+            Ok(())
+        };
+        clock::timeout(2 * self.election_timeout, taken_over).await.unwrap_or(Err(TransferError::Timeout))
+    }
+}
+
+fn view(metrics: &openraft::metrics::RaftServerMetrics<TypeConfig>) -> LeadershipView {
+    LeadershipView {
+        member_id: metrics.id,
+        term: metrics.vote.leader_id.term,
+        leads: metrics.state == ServerState::Leader,
+        leader: metrics.current_leader,
+    }
+}

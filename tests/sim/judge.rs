@@ -1,0 +1,150 @@
+//! Looks at the world when all is quiet, writes its end into the history, and has all judged: what
+//! clients saw by the checkers of the history, what members hold by looking at them.
+
+use std::time::Duration;
+
+use madsim::runtime::Handle;
+use mainstay_client::{Client, Range};
+use mainstay_tests::checker;
+use mainstay_tests::history::{Call, End, Outcome};
+use tokio::time::Instant;
+
+use crate::perform::key_value;
+use crate::report::Violation;
+use crate::run::RECOVERY;
+use crate::trace;
+use crate::world::World;
+
+/// What the longest lease of the workloads takes to be over, with an election and a round on top.
+const LEASES_OVER: Duration = Duration::from_secs(12);
+/// More tasks than a quiet member with these few clients can have use for.
+const TASKS_MAX: usize = 400;
+/// More than can wait anywhere in a quiet member.
+const QUEUED_MAX: u64 = 100;
+/// Entries that are purged together, and so may stay longer than planned.
+const KEPT_BY_BATCHES: u64 = 600;
+/// More bytes than the log of a quiet member needs, in segments.
+const SEGMENTS_MAX: u64 = 12;
+
+fn violation(checker: &str, text: String) -> Violation {
+    Violation { checker: checker.to_owned(), text }
+}
+
+/// Judges; the first violation is returned.
+pub(crate) async fn judge(id: usize, world: World) -> Result<(), Violation> {
+    if let Some(surprise) = world.surprises().into_iter().next() {
+        return Err(violation("surprise", surprise));
+    }
+    tokio::time::sleep(LEASES_OVER).await;
+    settle(id, &world).await.map_err(|reason| violation("recovery", reason))?;
+    observe_the_end(&world).await.map_err(|reason| violation("recovery", reason))?;
+    if let Some(surprise) = world.surprises().into_iter().next() {
+        return Err(violation("surprise", surprise));
+    }
+    if let Some(contradiction) = world.ledger.contradictions().into_iter().next() {
+        return Err(violation("state_machine_safety", contradiction));
+    }
+    world.logs_match().map_err(|reason| violation("log_matching", reason))?;
+    bounded(&world).map_err(|reason| violation("bounded", reason))?;
+    let complaints = trace::errors();
+    if let Some(complaint) = complaints.iter().find(|complaint| !world.may_complain(&complaint.node)) {
+        return Err(violation("complaints", format!("{} said: {}", complaint.node, complaint.text)));
+    }
+    world.recorder.with(|history| match checker::check_all(history, RECOVERY) {
+        Some((checker, text)) => Err(violation(checker, text)),
+        None => Ok(()),
+    })
+}
+
+/// Waits until every member serves and all have one state, and writes that down.
+async fn settle(id: usize, world: &World) -> Result<(), String> {
+    let deadline = Instant::now() + RECOVERY;
+    loop {
+        match look(id, world).await {
+            Ok(end) => {
+                world.recorder.with(|history| history.end = end);
+                return Ok(());
+            }
+            Err(reason) if Instant::now() >= deadline => {
+                return Err(format!("the cluster did not heal within {RECOVERY:?}: {reason}"));
+            }
+            Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+        }
+    }
+}
+
+async fn look(id: usize, world: &World) -> Result<End, String> {
+    let all = world.client(id);
+    let response = all.range(Range::all()).await.map_err(|error| error.to_string())?;
+    let revision = mainstay_client::revision(&response.header);
+    let mut hashes = Vec::new();
+    for index in world.survivors() {
+        let one = only(world, index);
+        let name = world.members[index].name();
+        // A linearizable read: the member takes part.
+        one.get("nothing").await.map_err(|error| format!("{name}: {error}"))?;
+        let hash = one.hash_kv(revision).await.map_err(|error| format!("{name}: {error}"))?;
+        hashes.push((name, hash.hash, hash.compact_revision));
+    }
+    if hashes.iter().any(|(_, hash, compacted)| (*hash, *compacted) != (hashes[0].1, hashes[0].2)) {
+        return Err(format!("the members differ at revision {revision}: {hashes:08x?}"));
+    }
+    let leases = all.leases().await.map_err(|error| error.to_string())?;
+    let compacted = world.recorder.with(|history| {
+        let compactions = history.operations.iter().filter(|operation| matches!(operation.outcome, Outcome::Done(_)));
+        let revisions = compactions.filter_map(|operation| match operation.call {
+            Call::Compact { revision } => Some(revision),
+            _ => None,
+        });
+        revisions.max().unwrap_or(0)
+    });
+    let keys = response.kvs.into_iter().map(key_value).collect();
+    Ok(End { at: world.recorder.now(), revision, keys, leases, compacted })
+}
+
+fn only(world: &World, index: usize) -> Client {
+    world.client(0).only(index)
+}
+
+/// The watchers may be a moment behind the store.
+async fn observe_the_end(world: &World) -> Result<(), String> {
+    let end = world.recorder.with(|history| history.end.revision);
+    let deadline = Instant::now() + RECOVERY;
+    while world.observed.revision() < end {
+        if Instant::now() >= deadline {
+            return Err(format!("the observer is at {}, the store at {end}", world.observed.revision()));
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // The others are told of the end by the same notices of progress.
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    Ok(())
+}
+
+/// What a quiet member holds on to has a bound.
+fn bounded(world: &World) -> Result<(), String> {
+    for (node, tasks) in Handle::current().metrics().num_tasks_by_node() {
+        if tasks > TASKS_MAX {
+            return Err(format!("{node} has {tasks} tasks"));
+        }
+    }
+    for index in world.survivors() {
+        let member = &world.members[index];
+        if let Some(life) = member.life() {
+            let occupancy = (life.occupancy)();
+            let waits = occupancy.proposals + occupancy.pending_events;
+            let kept = world.plan.snapshot_count + world.plan.catchup_entries + KEPT_BY_BATCHES;
+            if waits > QUEUED_MAX || occupancy.log_entries > kept {
+                return Err(format!("{}: {occupancy:?}", member.name()));
+            }
+        }
+        let files = member.disks().log.files();
+        let bytes: u64 = files.iter().map(|(_, size)| size).sum();
+        let entries = (world.plan.snapshot_count + world.plan.catchup_entries) * 4096;
+        let bound = SEGMENTS_MAX * world.plan.segment_bytes + entries;
+        if bytes > bound {
+            return Err(format!("the log of {} takes {bytes} bytes in {} files", member.name(), files.len()));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,128 @@
+//! Everything that can go wrong, as data.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// One thing that goes wrong, at a time and for a time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Fault {
+    /// When it begins, after the run's beginning.
+    pub(crate) at: Duration,
+    /// How long it lasts; a member that was lost is started again after this time.
+    pub(crate) lasts: Duration,
+    pub(crate) kind: FaultKind,
+}
+
+/// What goes wrong. Members are given by their place.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum FaultKind {
+    /// A process ends; what it wrote to files stays, synced or not.
+    Kill { member: usize },
+    /// Machines lose power: what was not synced is lost or torn.
+    PowerCut { members: Vec<usize> },
+    /// Power fails between two disk operations.
+    CrashBetweenDiskOperations { member: usize, operations: u64 },
+    /// A process stands still, and its clock with it as others see it.
+    Pause { member: usize },
+    /// No message passes between the members of one side and all others; clients reach both.
+    Partition { side: Vec<usize> },
+    /// No message passes from one member to another; the other way they do.
+    OneWay { from: usize, to: usize },
+    /// A member reaches nobody and is reached by nobody, clients included.
+    Isolate { member: usize },
+    /// Messages between two members take longer.
+    SlowLink { one: usize, other: usize, millis: u64 },
+    /// Connections break, requests arrive twice, packets are lost, everywhere.
+    FlakyNetwork { resets_per_mille: u32, duplicates_per_mille: u32, loss_per_mille: u32 },
+    /// Every write and sync of the log takes longer.
+    SlowDisk { member: usize, millis: u64 },
+    /// One sync of the log takes very long.
+    StalledSync { member: usize },
+    /// One operation of the log's disk fails.
+    DiskError { member: usize, operation: DiskOperation, after: u64 },
+    /// The log's disk, or the store's, has no room left.
+    FullDisk { member: usize, store: bool },
+    /// One write of the store fails.
+    StoreError { member: usize },
+    /// Bits turn over in the log; the member is down meanwhile.
+    Rot { member: usize, bits: u32 },
+    /// A member comes back without its disks.
+    Wipe { member: usize, log: bool, store: bool },
+    /// A member's clock runs at another rate, in per cent.
+    ClockRate { member: usize, per_cent: u32 },
+    /// A member's clock jumps ahead.
+    ClockJump { member: usize, millis: u64 },
+    /// The leader is asked to hand over to another member.
+    TransferLeader { to: usize },
+    /// History is compacted, but for so many revisions.
+    Compact { keep: i64 },
+    /// A member defragments.
+    Defragment { member: usize },
+    /// Many leases are granted at once, with keys, and run out at once.
+    LeaseStorm { leases: u32 },
+}
+
+/// An operation of a disk that can fail.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum DiskOperation {
+    Read,
+    Write,
+    Sync,
+    Name,
+}
+
+impl FaultKind {
+    /// The kind's name in reports.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Kill { .. } => "kill",
+            Self::PowerCut { .. } => "power-cut",
+            Self::CrashBetweenDiskOperations { .. } => "crash-between-disk-operations",
+            Self::Pause { .. } => "pause",
+            Self::Partition { .. } => "partition",
+            Self::OneWay { .. } => "one-way-partition",
+            Self::Isolate { .. } => "isolate",
+            Self::SlowLink { .. } => "slow-link",
+            Self::FlakyNetwork { .. } => "flaky-network",
+            Self::SlowDisk { .. } => "slow-disk",
+            Self::StalledSync { .. } => "stalled-sync",
+            Self::DiskError { .. } => "disk-error",
+            Self::FullDisk { .. } => "full-disk",
+            Self::StoreError { .. } => "store-error",
+            Self::Rot { .. } => "rot",
+            Self::Wipe { .. } => "wipe",
+            Self::ClockRate { .. } => "clock-rate",
+            Self::ClockJump { .. } => "clock-jump",
+            Self::TransferLeader { .. } => "transfer-leader",
+            Self::Compact { .. } => "compact",
+            Self::Defragment { .. } => "defragment",
+            Self::LeaseStorm { .. } => "lease-storm",
+        }
+    }
+
+    /// Whether the member may never come back: it counts against the quorum.
+    pub(crate) fn casualty(&self) -> Option<usize> {
+        match self {
+            Self::Rot { member, .. } | Self::Wipe { member, .. } => Some(*member),
+            _ => None,
+        }
+    }
+
+    /// Whether a clock runs wrong.
+    pub(crate) fn moves_a_clock(&self) -> bool {
+        matches!(self, Self::ClockRate { .. } | Self::ClockJump { .. } | Self::Pause { .. })
+    }
+
+    /// Whether it is an order from an operator rather than a failure: the cluster goes on serving.
+    pub(crate) fn is_an_order(&self) -> bool {
+        matches!(self, Self::Compact { .. } | Self::Defragment { .. } | Self::LeaseStorm { .. })
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "at {:.3} s for {:.3} s: {:?}", self.at.as_secs_f64(), self.lasts.as_secs_f64(), self.kind)
+    }
+}

@@ -1,0 +1,192 @@
+//! What a seed stands for: the size of the world, its manners, its load and its faults, decided
+//! before it begins. A fault that is left out changes nothing else of the plan, which is what makes
+//! a failing plan easy to shorten.
+
+mod dice;
+mod fault;
+
+use std::time::Duration;
+
+use madsim::rand::prelude::*;
+
+pub(crate) use dice::Dice;
+pub(crate) use fault::{DiskOperation, Fault, FaultKind};
+
+use crate::workload::Workload;
+
+/// What happens in a run.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) members: usize,
+    /// What each client does.
+    pub(crate) clients: Vec<Workload>,
+    /// How many clients watch, beside the observer.
+    pub(crate) watchers: usize,
+    /// The longest pause of a client between two calls.
+    pub(crate) pace: Duration,
+    /// How long a message is under way.
+    pub(crate) latency: std::ops::Range<Duration>,
+    /// How long a sync of the log takes.
+    pub(crate) sync: std::ops::RangeInclusive<Duration>,
+    /// Time between heartbeats; elections take ten times as long.
+    pub(crate) heartbeat: Duration,
+    /// Entries between two looks at what may be purged.
+    pub(crate) snapshot_count: u64,
+    /// Entries kept for slow members.
+    pub(crate) catchup_entries: u64,
+    /// Bytes of a segment of the log.
+    pub(crate) segment_bytes: u64,
+    /// Bytes of the store that may wait to be flushed.
+    pub(crate) flush_bytes: u64,
+    /// In the order in which they begin.
+    pub(crate) faults: Vec<Fault>,
+}
+
+/// The kinds of fault, as makers of one. Each run takes a few of them and leaves the others out, so
+/// that rare combinations come up and none drowns the others (swarm testing, Groce et al. 2012).
+const KINDS: &[(u32, Maker)] = &[
+    (6, |dice, members| FaultKind::Kill { member: dice.gen_range(0..members) }),
+    (6, |dice, members| FaultKind::PowerCut { members: some_members(dice, members) }),
+    (5, |dice, members| FaultKind::CrashBetweenDiskOperations {
+        member: dice.gen_range(0..members),
+        operations: dice.gen_range(0..60),
+    }),
+    (4, |dice, members| FaultKind::Pause { member: dice.gen_range(0..members) }),
+    (5, |dice, members| FaultKind::Partition { side: minority(dice, members) }),
+    (4, |dice, members| {
+        let (from, to) = two(dice, members);
+        FaultKind::OneWay { from, to }
+    }),
+    (3, |dice, members| FaultKind::Isolate { member: dice.gen_range(0..members) }),
+    (3, |dice, members| {
+        let (one, other) = two(dice, members);
+        FaultKind::SlowLink { one, other, millis: dice.gen_range(20..600) }
+    }),
+    (4, |dice, _| FaultKind::FlakyNetwork {
+        resets_per_mille: dice.gen_range(0..20),
+        duplicates_per_mille: dice.gen_range(0..200),
+        loss_per_mille: dice.gen_range(0..100),
+    }),
+    (3, |dice, members| FaultKind::SlowDisk { member: dice.gen_range(0..members), millis: dice.gen_range(20..400) }),
+    (3, |dice, members| FaultKind::StalledSync { member: dice.gen_range(0..members) }),
+    (3, |dice, members| FaultKind::DiskError {
+        member: dice.gen_range(0..members),
+        operation: *[DiskOperation::Read, DiskOperation::Write, DiskOperation::Sync, DiskOperation::Name]
+            .choose(dice)
+            .expect("there are some"),
+        after: dice.gen_range(0..40),
+    }),
+    (2, |dice, members| FaultKind::FullDisk { member: dice.gen_range(0..members), store: dice.gen_bool(0.3) }),
+    (1, |dice, members| FaultKind::StoreError { member: dice.gen_range(0..members) }),
+    (1, |dice, members| FaultKind::Rot { member: dice.gen_range(0..members), bits: dice.gen_range(1..4) }),
+    (1, |dice, members| {
+        let both = dice.gen_bool(0.5);
+        let log = both || dice.gen_bool(0.5);
+        FaultKind::Wipe { member: dice.gen_range(0..members), log, store: both || !log }
+    }),
+    (2, |dice, members| FaultKind::ClockRate {
+        member: dice.gen_range(0..members),
+        per_cent: *[50, 80, 95, 105, 125, 200].choose(dice).expect("there are some"),
+    }),
+    (2, |dice, members| FaultKind::ClockJump {
+        member: dice.gen_range(0..members),
+        millis: dice.gen_range(200..20_000),
+    }),
+    (4, |dice, members| FaultKind::TransferLeader { to: dice.gen_range(0..members) }),
+    (5, |dice, _| FaultKind::Compact { keep: dice.gen_range(0..60) }),
+    (3, |dice, members| FaultKind::Defragment { member: dice.gen_range(0..members) }),
+    (2, |dice, _| FaultKind::LeaseStorm { leases: dice.gen_range(10..60) }),
+];
+
+type Maker = fn(&mut Dice, usize) -> FaultKind;
+
+impl Plan {
+    /// The plan of a seed; of another size where one is given.
+    pub(crate) fn new(seed: u64, members: Option<usize>) -> Self {
+        let mut dice = Dice::new(seed);
+        let drawn = *[1, 3, 3, 3, 5].choose(&mut dice).expect("there are some");
+        let members = members.unwrap_or(drawn);
+        let millis = Duration::from_millis;
+        let fast = dice.gen_bool(0.5);
+        let storm = Duration::from_secs(dice.gen_range(15..35));
+        let clients = (0..dice.gen_range(4..8)).map(|_| Workload::draw(&mut dice)).collect();
+        Self {
+            members,
+            clients,
+            watchers: dice.gen_range(1..4),
+            pace: millis(*[40, 120, 300].choose(&mut dice).expect("there are some")),
+            latency: if fast { millis(1)..millis(3) } else { millis(1)..millis(15) },
+            sync: if dice.gen_bool(0.5) { millis(1)..=millis(4) } else { millis(1)..=millis(12) },
+            heartbeat: millis(100),
+            snapshot_count: *[20, 100, 400].choose(&mut dice).expect("there are some"),
+            catchup_entries: *[5, 50, 200].choose(&mut dice).expect("there are some"),
+            segment_bytes: *[16 << 10, 64 << 10, 256 << 10].choose(&mut dice).expect("there are some"),
+            flush_bytes: *[500, 5_000, 50_000].choose(&mut dice).expect("there are some"),
+            faults: faults(&mut dice, members, storm),
+        }
+    }
+}
+
+fn faults(dice: &mut Dice, members: usize, storm: Duration) -> Vec<Fault> {
+    let kinds = dice.gen_range(1..9);
+    let mut taken: Vec<&(u32, Maker)> = KINDS.choose_multiple(dice, kinds).collect();
+    taken.sort_by_key(|(weight, _)| *weight);
+    let gap = Duration::from_millis(*[700, 1500, 3000].choose(dice).expect("there are some"));
+    let mut faults = Vec::new();
+    let mut casualties = Vec::new();
+    let mut at = Duration::from_millis(dice.gen_range(200..4000));
+    while at < storm {
+        let (_, make) = taken.choose_weighted(dice, |(weight, _)| *weight).expect("some kind was taken");
+        let kind = make(dice, members);
+        let lasts = Duration::from_millis(match dice.gen_range(0..10u32) {
+            0..=5 => dice.gen_range(50..1500),
+            6..=8 => dice.gen_range(500..5000),
+            _ => dice.gen_range(3000..9000),
+        });
+        let affordable = match kind.casualty() {
+            Some(member) if !casualties.contains(&member) => casualties.len() < (members - 1) / 2,
+            _ => true,
+        };
+        if affordable && fits(&kind, members) {
+            casualties.extend(kind.casualty());
+            faults.push(Fault { at, lasts, kind });
+        }
+        at += Duration::from_millis(dice.gen_range(50..2 * gap.as_millis() as u64));
+    }
+    faults
+}
+
+/// Whether a fault means anything in a world of this size.
+fn fits(kind: &FaultKind, members: usize) -> bool {
+    match kind {
+        FaultKind::Partition { side } => !side.is_empty() && members > 1,
+        FaultKind::OneWay { from, to } => from != to,
+        FaultKind::SlowLink { one, other, .. } => one != other,
+        FaultKind::TransferLeader { .. } => members > 1,
+        _ => true,
+    }
+}
+
+fn some_members(dice: &mut Dice, members: usize) -> Vec<usize> {
+    if dice.gen_bool(0.4) {
+        return (0..members).collect();
+    }
+    let mut some = (0..members).collect::<Vec<_>>();
+    some.shuffle(dice);
+    some.truncate(dice.gen_range(1..=members));
+    some
+}
+
+fn minority(dice: &mut Dice, members: usize) -> Vec<usize> {
+    let mut all = (0..members).collect::<Vec<_>>();
+    all.shuffle(dice);
+    all.truncate(members / 2);
+    if all.len() > 1 && dice.gen_bool(0.5) {
+        all.truncate(1);
+    }
+    all
+}
+
+fn two(dice: &mut Dice, members: usize) -> (usize, usize) {
+    (dice.gen_range(0..members), dice.gen_range(0..members))
+}

@@ -1,0 +1,83 @@
+//! Leases with keys: kept alive for a while, then left to run out or revoked.
+
+use std::time::Duration;
+
+use madsim::rand::prelude::*;
+use mainstay_tests::history::{Call, Outcome, Reply, Span, Step, Txn};
+
+use super::Worker;
+use crate::recorder::Recorder;
+
+/// The shortest and the longest time to live, in seconds. The longest bounds how long a run must
+/// wait for all to be over.
+const TTL: std::ops::RangeInclusive<i64> = 2..=5;
+
+pub(super) async fn run(mut worker: Worker) {
+    while worker.goes_on().await {
+        life(&mut worker).await;
+    }
+}
+
+/// One lease from grant to end.
+async fn life(worker: &mut Worker) {
+    let id = lease_id(worker.id, worker.written);
+    worker.written += 1;
+    let ttl = thread_rng().gen_range(TTL);
+    if !is_done(&worker.ask(Call::LeaseGrant { id, ttl }).await) {
+        return;
+    }
+    for number in 0..thread_rng().gen_range(1..4u32) {
+        put(worker, id, number).await;
+    }
+    for _ in 0..thread_rng().gen_range(0..5u32) {
+        tokio::time::sleep(Duration::from_millis(thread_rng().gen_range(300..ttl as u64 * 400))).await;
+        if !worker.goes_on().await {
+            return;
+        }
+        match thread_rng().gen_range(0..6u32) {
+            0 => drop(worker.ask(Call::LeaseTimeToLive { id }).await),
+            1 => put(worker, id, 0).await,
+            _ => match worker.ask(Call::LeaseKeepAlive { id }).await {
+                Outcome::Done(Reply::Lease { ttl: 0 }) => return,
+                _ => {}
+            },
+        }
+    }
+    if thread_rng().gen_bool(0.3) {
+        worker.ask(Call::LeaseRevoke { id }).await;
+    }
+    worker.read(Span::prefix(&format!("lease/{id}/"))).await;
+}
+
+/// Ties a key to a lease; now and then one that another lease has, or frees one.
+async fn put(worker: &mut Worker, id: i64, number: u32) {
+    let (key, lease) = match thread_rng().gen_range(0..8u32) {
+        0 => (format!("lease/shared/{number}"), id),
+        1 => (format!("lease/{id}/{number}"), 0),
+        _ => (format!("lease/{id}/{number}"), id),
+    };
+    let step = Step::Put { key, value: worker.fresh(), lease, prev_kv: false };
+    worker.ask(Call::Txn(Txn::of(step))).await;
+}
+
+/// Grants many leases with keys at once; all run out at about the same time.
+pub(crate) async fn storm(id: usize, client: mainstay_client::Client, recorder: Recorder, number: u32, leases: u32) {
+    for lease in 0..leases {
+        let id_of_lease = lease_id(id, u64::from(number) * 1000 + u64::from(lease));
+        if !is_done(&recorder.call(id, &client, Call::LeaseGrant { id: id_of_lease, ttl: 2 }).await) {
+            continue;
+        }
+        let key = format!("lease/{id_of_lease}/0");
+        let value = format!("{id}.{number}.{lease}");
+        let step = Step::Put { key, value, lease: id_of_lease, prev_kv: false };
+        recorder.call(id, &client, Call::Txn(Txn::of(step))).await;
+    }
+}
+
+fn lease_id(client: usize, number: u64) -> i64 {
+    (client as i64 + 1) * 1_000_000 + number as i64
+}
+
+fn is_done(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Done(_))
+}

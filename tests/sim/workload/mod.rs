@@ -1,0 +1,127 @@
+//! What clients do. Each kind keeps to keys of its own, so that a checker can tell from a key which
+//! promises hold for it; all are held against the same record of revisions.
+
+mod apiserver;
+mod leases;
+mod lists;
+mod locks;
+mod registers;
+mod sets;
+mod txns;
+mod watching;
+
+use std::time::Duration;
+
+use madsim::rand::prelude::*;
+use mainstay_client::Client;
+use mainstay_tests::history::{Call, KeyValue, Outcome, Reply, Span, Step, StepReply, Txn};
+use tokio::time::Instant;
+
+use crate::plan::Dice;
+use crate::recorder::Recorder;
+
+pub(crate) use leases::storm as lease_storm;
+pub(crate) use watching::{Observed, observe, watch};
+
+/// A kind of load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Workload {
+    /// Puts, gets, deletes and compare-and-swaps on few keys.
+    Registers,
+    /// Adds to a set, and listings of it.
+    Sets,
+    /// Appends to lists.
+    Lists,
+    /// Transactions across keys, of every shape.
+    Txns,
+    /// kube-apiserver's pattern.
+    Apiserver,
+    /// Leases that are kept, left to run out, and revoked.
+    Leases,
+    /// Locks, with writes that are fenced by them.
+    Locks,
+}
+
+impl Workload {
+    /// Draws one.
+    pub(crate) fn draw(dice: &mut Dice) -> Self {
+        let kinds = [
+            (4, Self::Registers),
+            (2, Self::Sets),
+            (2, Self::Lists),
+            (4, Self::Txns),
+            (3, Self::Apiserver),
+            (3, Self::Leases),
+            (2, Self::Locks),
+        ];
+        kinds.choose_weighted(dice, |(weight, _)| *weight).expect("there are some").1
+    }
+
+    /// Does it until the worker's time is over.
+    pub(crate) async fn run(self, worker: Worker) {
+        match self {
+            Self::Registers => registers::run(worker).await,
+            Self::Sets => sets::run(worker).await,
+            Self::Lists => lists::run(worker).await,
+            Self::Txns => txns::run(worker).await,
+            Self::Apiserver => apiserver::run(worker).await,
+            Self::Leases => leases::run(worker).await,
+            Self::Locks => locks::run(worker).await,
+        }
+    }
+}
+
+/// A client at work.
+pub(crate) struct Worker {
+    pub(crate) id: usize,
+    pub(crate) client: Client,
+    pub(crate) recorder: Recorder,
+    /// The longest pause between two calls.
+    pub(crate) pace: Duration,
+    pub(crate) until: Instant,
+    /// Counts what it wrote, so that no value is written twice.
+    pub(crate) written: u64,
+}
+
+impl Worker {
+    /// Whether there is time left; waits a moment first.
+    pub(crate) async fn goes_on(&self) -> bool {
+        let pause = thread_rng().gen_range(Duration::ZERO..self.pace);
+        tokio::time::sleep(pause).await;
+        Instant::now() < self.until
+    }
+
+    /// A value that nobody wrote before.
+    pub(crate) fn fresh(&mut self) -> String {
+        self.written += 1;
+        format!("{}.{}", self.id, self.written)
+    }
+
+    /// Makes a call: mostly at the member that the client is used to, now and then at just any, so
+    /// that a member that is cut off is asked, too.
+    pub(crate) async fn ask(&self, call: Call) -> Outcome {
+        let member = thread_rng().gen_range(0..self.client.endpoints().len());
+        if thread_rng().gen_bool(0.4) {
+            self.recorder.call(self.id, &self.client.only(member), call).await
+        } else {
+            self.recorder.call(self.id, &self.client, call).await
+        }
+    }
+
+    /// Runs a transaction; `None` where its fate or answer is not known.
+    pub(crate) async fn txn(&self, txn: Txn) -> Option<(i64, bool, Vec<StepReply>)> {
+        match self.ask(Call::Txn(txn)).await {
+            Outcome::Done(Reply::Txn { revision, succeeded, steps }) => Some((revision, succeeded, steps)),
+            _ => None,
+        }
+    }
+
+    /// Reads keys, linearizably.
+    pub(crate) async fn read(&self, span: Span) -> Option<(i64, Vec<KeyValue>)> {
+        let (revision, _, mut steps) = self.txn(Txn::of(Step::range(span))).await?;
+        match steps.pop() {
+            Some(StepReply::Range { keys, .. }) => Some((revision, keys)),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! Clients that watch: the observer, whose record every check rests on, and others with every
+//! option, some of them slow, all of which go on where they were after a break.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use madsim::rand::prelude::*;
+use mainstay_client::{Client, ClientOptions, RawWatch};
+use mainstay_proto::etcdserverpb::watch_create_request::FilterType;
+use mainstay_proto::etcdserverpb::watch_request::RequestUnion;
+use mainstay_proto::etcdserverpb::{WatchCreateRequest, WatchProgressRequest, WatchRequest, WatchResponse};
+use mainstay_proto::mvccpb::{Event, event::EventType};
+use mainstay_tests::history::{Change, Received, Span, Watch};
+
+use crate::perform::{key_range, key_value};
+use crate::recorder::Recorder;
+
+/// After this silence a watcher asks for a notice of progress.
+const SILENCE: Duration = Duration::from_secs(1);
+/// After so many silences in a row it turns to another member.
+const PATIENCE: u32 = 4;
+
+/// Up to which revision the observer has seen everything.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Observed(Arc<AtomicI64>);
+
+impl Observed {
+    /// The revision.
+    pub(crate) fn revision(&self) -> i64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Watches all keys from the first revision on, for as long as it is let.
+pub(crate) async fn observe(id: usize, client: Client, recorder: Recorder, observed: Observed) {
+    let everything = Span { from: "\0".to_owned(), to: Some("\x7f".to_owned()) };
+    let watch = Watch { prev_kv: true, ..plain(id, everything, 1) };
+    Watcher::new(client, recorder, watch, observed, Duration::ZERO).run().await;
+}
+
+/// Watches something, in some manner, for as long as it is let.
+pub(crate) async fn watch(id: usize, client: Client, recorder: Recorder, observed: Observed) {
+    let (watch, client, slowness) = {
+        let dice = &mut thread_rng();
+        let prefixes = ["r/", "t/", "/registry/pods/", "lease/", "bank/", "sets/"];
+        let span = match dice.gen_range(0..8u32) {
+            0 => Span::key("r/0"),
+            1 => Span { from: "b".to_owned(), to: Some("s".to_owned()) },
+            _ => Span::prefix(prefixes.choose(dice).expect("there are some")),
+        };
+        let start = match dice.gen_range(0..3u32) {
+            0 => 0,
+            1 => 1,
+            _ => dice.gen_range(1..=observed.revision().max(1) + 5),
+        };
+        let watch = Watch {
+            prev_kv: dice.gen_bool(0.5),
+            no_put: dice.gen_bool(0.1),
+            no_delete: dice.gen_bool(0.2),
+            fragment: dice.gen_bool(0.3),
+            ..plain(id, span, start)
+        };
+        let client =
+            client.with_options(ClientOptions { require_leader: dice.gen_bool(0.5), ..ClientOptions::default() });
+        let slowness = Duration::from_millis(*[0, 0, 50, 1000].choose(dice).expect("there are some"));
+        (watch, client, slowness)
+    };
+    Watcher::new(client, recorder, watch, Observed::default(), slowness).run().await;
+}
+
+fn plain(client: usize, span: Span, start: i64) -> Watch {
+    Watch { client, span, start, prev_kv: false, no_put: false, no_delete: false, fragment: false, received: Vec::new() }
+}
+
+struct Watcher {
+    client: Client,
+    recorder: Recorder,
+    watch: Watch,
+    /// Its place in the history.
+    place: usize,
+    /// The first revision that was not delivered yet; 0 before the first opening of a watch that
+    /// starts at present.
+    next: i64,
+    observed: Observed,
+    /// How long it takes at most to look at a response.
+    slowness: Duration,
+}
+
+impl Watcher {
+    fn new(client: Client, recorder: Recorder, watch: Watch, observed: Observed, slowness: Duration) -> Self {
+        let place = recorder.watch(watch.clone());
+        let next = watch.start;
+        Self { client, recorder, watch, place, next, observed, slowness }
+    }
+
+    async fn run(mut self) {
+        loop {
+            let why = self.follow().await;
+            self.note(Received::Broken { at: self.recorder.now(), why });
+            let pause = Duration::from_millis(thread_rng().gen_range(20..300));
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    fn note(&self, received: Received) {
+        self.recorder.received(self.place, received);
+    }
+
+    /// One stream, from its opening to its end; says why it ended.
+    async fn follow(&mut self) -> String {
+        let member = thread_rng().gen_range(0..self.client.endpoints().len());
+        let first = WatchRequest { request_union: Some(RequestUnion::CreateRequest(self.request())) };
+        let mut stream = match self.client.only(member).watch_raw(first).await {
+            Ok(stream) => stream,
+            Err(error) => return error.to_string(),
+        };
+        let mut silences = 0;
+        // What the present revision has had of its events so far.
+        loop {
+            match tokio::time::timeout(SILENCE, stream.responses.message()).await {
+                Ok(Ok(Some(response))) => {
+                    silences = 0;
+                    if let Some(end) = self.take(response) {
+                        return end;
+                    }
+                }
+                Ok(Ok(None)) => return "the stream ended".to_owned(),
+                Ok(Err(status)) => return status.message().to_owned(),
+                Err(_elapsed) if silences < PATIENCE => {
+                    silences += 1;
+                    ask_for_progress(&stream);
+                }
+                Err(_elapsed) => return "no word for long".to_owned(),
+            }
+            if !self.slowness.is_zero() {
+                let pause = thread_rng().gen_range(Duration::ZERO..self.slowness);
+                tokio::time::sleep(pause).await;
+            }
+        }
+    }
+
+    fn request(&self) -> WatchCreateRequest {
+        let range = key_range(&self.watch.span);
+        let filter = |wanted: bool, filter: FilterType| wanted.then_some(filter as i32);
+        WatchCreateRequest {
+            key: range.key().clone(),
+            range_end: range.range_end().clone(),
+            start_revision: self.next,
+            prev_kv: self.watch.prev_kv,
+            fragment: self.watch.fragment,
+            progress_notify: true,
+            filters: filter(self.watch.no_put, FilterType::Noput)
+                .into_iter()
+                .chain(filter(self.watch.no_delete, FilterType::Nodelete))
+                .collect(),
+            ..WatchCreateRequest::default()
+        }
+    }
+
+    /// Takes a response in; says why the stream is over, if it is.
+    fn take(&mut self, response: WatchResponse) -> Option<String> {
+        let at = self.recorder.now();
+        let revision = mainstay_client::revision(&response.header);
+        if response.canceled {
+            if response.compact_revision == 0 {
+                return Some(response.cancel_reason);
+            }
+            self.next = response.compact_revision;
+            let (compact_revision, resumed) = (response.compact_revision, self.next);
+            self.note(Received::Compacted { at, compact_revision, resumed });
+            return Some("compacted".to_owned());
+        }
+        if response.created {
+            self.note(Received::Opened { at, start: self.next, revision });
+            if self.next == 0 {
+                self.next = revision + 1;
+            }
+            return None;
+        }
+        if response.events.is_empty() {
+            self.note(Received::Progress { at, revision });
+            self.reached(revision);
+            return None;
+        }
+        let last = response.events.last().and_then(|event| event.kv.as_ref()).map_or(0, |kv| kv.mod_revision);
+        let changes = response.events.into_iter().map(change).collect();
+        self.note(Received::Events { at, revision, changes, fragment: response.fragment });
+        // The rest of a revision is asked for again where the stream breaks within it.
+        self.reached(if response.fragment { last - 1 } else { last });
+        None
+    }
+
+    fn reached(&mut self, revision: i64) {
+        self.next = self.next.max(revision + 1);
+        self.observed.0.fetch_max(revision, Ordering::Relaxed);
+    }
+}
+
+fn ask_for_progress(stream: &RawWatch) {
+    let request = WatchRequest { request_union: Some(RequestUnion::ProgressRequest(WatchProgressRequest {})) };
+    // A full queue means that nobody reads it: the stream is as good as broken, and found to be.
+    drop(stream.requests.try_send(request));
+}
+
+fn change(event: Event) -> Change {
+    Change {
+        deleted: event.r#type() == EventType::Delete,
+        kv: event.kv.map(key_value).unwrap_or_default(),
+        prev: event.prev_kv.map(key_value),
+    }
+}

@@ -1,0 +1,221 @@
+//! How each kind of fault begins and ends.
+
+use std::time::Duration;
+
+use madsim::net::NetSim;
+use madsim::runtime::Handle;
+use madsim::task::NodeId;
+use mainstay_raft_log::disk::sim::Fault as DiskFault;
+use mainstay_server::env::clock;
+use mainstay_server::env::transport::LinkConditions;
+use mainstay_tests::history::Call;
+
+use super::links::between;
+use super::{Ending, World};
+use crate::plan::{DiskOperation, Fault, FaultKind};
+use crate::trace;
+use crate::workload::lease_storm;
+
+/// The client that makes an operator's calls.
+pub(crate) const OPERATOR: usize = 90;
+
+impl World {
+    /// Lets a fault happen, from its beginning to its end.
+    pub(crate) async fn suffer(self, place: usize, fault: Fault) {
+        tokio::time::sleep_until(self.recorder.moment(fault.at)).await;
+        trace::note(format_args!("fault {place} begins: {:?}", fault.kind));
+        *self.state().faults.entry(fault.kind.name().to_owned()).or_default() += 1;
+        let began = self.recorder.now();
+        self.happen(place, &fault).await;
+        trace::note(format_args!("fault {place} ends"));
+        if !fault.kind.is_an_order() {
+            self.recorder.disturbance(began, fault.kind.name(), fault.kind.moves_a_clock());
+        }
+    }
+
+    async fn happen(&self, place: usize, fault: &Fault) {
+        let lasts = || tokio::time::sleep(fault.lasts);
+        match &fault.kind {
+            FaultKind::Kill { member } => {
+                self.hold_down(*member, Ending::Process);
+                lasts().await;
+                self.release(*member);
+            }
+            FaultKind::PowerCut { members } => {
+                members.iter().for_each(|member| self.hold_down(*member, Ending::Power));
+                lasts().await;
+                members.iter().for_each(|member| self.release(*member));
+            }
+            FaultKind::CrashBetweenDiskOperations { member, operations } => {
+                self.may_fail(*member);
+                let log = self.members[*member].disks().log;
+                let off = log.operations() + operations;
+                log.fail_power_after(*operations);
+                let patience = fault.lasts.min(Duration::from_secs(2));
+                let until = tokio::time::Instant::now() + patience;
+                // The operation fails, and in the same moment the machine is gone.
+                while log.operations() < off && tokio::time::Instant::now() < until {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                self.hold_down(*member, Ending::Power);
+                lasts().await;
+                self.release(*member);
+            }
+            FaultKind::Pause { member } => {
+                let node = self.nodes[*member].id();
+                Handle::current().pause(node);
+                lasts().await;
+                Handle::current().resume(node);
+            }
+            FaultKind::Partition { side } => {
+                let (ones, others) = self.sides(side);
+                self.cut(&between(&ones, &others), fault.lasts).await;
+            }
+            FaultKind::OneWay { from, to } => {
+                self.cut(&[(self.nodes[*from].id(), self.nodes[*to].id())], fault.lasts).await;
+            }
+            FaultKind::Isolate { member } => {
+                let (ones, mut others) = self.sides(&[*member]);
+                others.extend(self.state().clients.values());
+                self.cut(&between(&ones, &others), fault.lasts).await;
+            }
+            FaultKind::SlowLink { one, other, millis } => {
+                let links = between(&[self.nodes[*one].id()], &[self.nodes[*other].id()]);
+                let least = Duration::from_millis(*millis);
+                let conditions = LinkConditions { delay: Some(least..least * 2), ..LinkConditions::default() };
+                self.state().links.spoil(place, links, conditions);
+                lasts().await;
+                self.state().links.restore(place);
+            }
+            FaultKind::FlakyNetwork { resets_per_mille, duplicates_per_mille, loss_per_mille } => {
+                let share = |per_mille: &u32| f64::from(*per_mille) / 1000.0;
+                let conditions = LinkConditions {
+                    reset: share(resets_per_mille),
+                    duplicate: share(duplicates_per_mille),
+                    refuse: share(resets_per_mille),
+                    ignore: share(resets_per_mille) / 2.0,
+                    ..LinkConditions::default()
+                };
+                let (members, _) = self.sides(&(0..self.nodes.len()).collect::<Vec<_>>());
+                let clients: Vec<NodeId> = self.state().clients.values().copied().collect();
+                let mut links = between(&members, &clients);
+                links.extend(between(&members, &members));
+                self.state().links.spoil(place, links, conditions);
+                NetSim::current().update_config(|config| config.packet_loss_rate = share(loss_per_mille));
+                lasts().await;
+                NetSim::current().update_config(|config| config.packet_loss_rate = 0.0);
+                self.state().links.restore(place);
+            }
+            FaultKind::SlowDisk { member, millis } => {
+                self.members[*member].slow_down(Duration::from_millis(*millis));
+                lasts().await;
+                self.members[*member].slow_down(Duration::ZERO);
+            }
+            FaultKind::StalledSync { member } => {
+                self.members[*member].disks().log.stall_next_sync(fault.lasts);
+                lasts().await;
+            }
+            FaultKind::DiskError { member, operation, after } => {
+                self.may_fail(*member);
+                let kind = match operation {
+                    DiskOperation::Read => DiskFault::Read,
+                    DiskOperation::Write => DiskFault::Write,
+                    DiskOperation::Sync => DiskFault::Sync,
+                    DiskOperation::Name => DiskFault::Name,
+                };
+                self.members[*member].disks().log.fail_after(kind, *after);
+                lasts().await;
+            }
+            FaultKind::FullDisk { member, store: _ } => {
+                self.may_fail(*member);
+                let log = self.members[*member].disks().log;
+                log.set_capacity(Some(log.files().iter().map(|(_, size)| size).sum()));
+                lasts().await;
+                log.set_capacity(None);
+            }
+            FaultKind::StoreError { member } => {
+                self.may_fail(*member);
+                lasts().await;
+            }
+            FaultKind::Rot { member, bits } => {
+                self.may_be_lost(*member);
+                self.hold_down(*member, Ending::Process);
+                let log = self.members[*member].disks().log;
+                for _ in 0..*bits {
+                    log.rot(|_| true);
+                }
+                lasts().await;
+                self.release(*member);
+            }
+            FaultKind::Wipe { member, log, store } => {
+                self.may_be_lost(*member);
+                self.hold_down(*member, Ending::Process);
+                self.members[*member].replace_disks(*log, *store);
+                lasts().await;
+                self.release(*member);
+            }
+            FaultKind::ClockRate { member, per_cent } => {
+                let node = self.nodes[*member].id();
+                clock::set_rate(node, f64::from(*per_cent) / 100.0);
+                lasts().await;
+                clock::set_rate(node, 1.0);
+            }
+            FaultKind::ClockJump { member, millis } => {
+                clock::jump(self.nodes[*member].id(), Duration::from_millis(*millis));
+            }
+            FaultKind::TransferLeader { to } => self.transfer_leader(*to).await,
+            FaultKind::Compact { keep } => {
+                // Not ahead of the observer, whose record must be whole.
+                let revision = self.observed.revision() - keep;
+                if revision > 1 {
+                    self.recorder.call(OPERATOR, &self.client(place), Call::Compact { revision }).await;
+                }
+            }
+            FaultKind::Defragment { member } => {
+                // Whether it answers is of no matter: it must do no harm.
+                drop(self.client(place).only(*member).defragment().await);
+            }
+            FaultKind::LeaseStorm { leases } => {
+                let id = OPERATOR + 1 + place;
+                lease_storm(id, self.client(place), self.recorder.clone(), place as u32, *leases).await;
+            }
+        }
+    }
+
+    /// The nodes of some members, and those of all others.
+    fn sides(&self, side: &[usize]) -> (Vec<NodeId>, Vec<NodeId>) {
+        let nodes = |inside: bool| {
+            let these = (0..self.nodes.len()).filter(|index| side.contains(index) == inside);
+            these.map(|index| self.nodes[index].id()).collect()
+        };
+        (nodes(true), nodes(false))
+    }
+
+    async fn cut(&self, links: &[(NodeId, NodeId)], lasts: Duration) {
+        self.state().links.cut(links);
+        tokio::time::sleep(lasts).await;
+        self.state().links.mend(links);
+    }
+
+    /// Asks whoever leads to hand over.
+    async fn transfer_leader(&self, to: usize) {
+        let lives: Vec<_> = self.members.iter().map(super::Member::life).collect();
+        let Some(id) = lives[to].as_ref().map(|life| life.leadership.view().member_id) else { return };
+        let leader = lives.iter().flatten().find(|life| life.leadership.view().leads);
+        if let Some(leader) = leader {
+            // It may well fail: the leader is deposed, the other down.
+            let outcome = leader.leadership.transfer(id).await;
+            trace::note(format_args!("transfer to {}: {outcome:?}", self.members[to].name()));
+        }
+    }
+
+    fn may_fail(&self, member: usize) {
+        self.state().conditions[member].may_fail = true;
+    }
+
+    fn may_be_lost(&self, member: usize) {
+        let condition = &mut self.state().conditions[member];
+        condition.may_fail = true;
+        condition.may_be_lost = true;
+    }
+}

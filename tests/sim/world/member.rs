@@ -1,0 +1,207 @@
+//! A simulated member: the node on disks that forget, behind the simulated network.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use mainstay_raft_log::disk::sim::{SimLatency, SimMedium};
+use mainstay_server::api::{Rpc, RpcKind, RpcObserver};
+use mainstay_server::config::{Config, Given, Invocation};
+use mainstay_server::engine::mem::MemHome;
+use mainstay_server::env::transport;
+use mainstay_server::node::{Node, Occupancy, Storage, Surroundings};
+use mainstay_server::raft::Leadership;
+use tokio_stream::StreamExt;
+
+use super::ledger::Ledger;
+use crate::plan::Plan;
+use crate::recorder::Recorder;
+
+/// What survives a crash of a member, and how it is started again.
+#[derive(Clone)]
+pub(crate) struct Member {
+    pub(crate) index: usize,
+    disks: Arc<Mutex<Disks>>,
+    plan: Arc<Plan>,
+    seed: u64,
+    ledger: Ledger,
+    recorder: Recorder,
+    life: Arc<Mutex<Option<Life>>>,
+}
+
+/// What can be asked of a member that runs.
+#[derive(Clone)]
+pub(crate) struct Life {
+    pub(crate) leadership: Leadership,
+    pub(crate) occupancy: Arc<dyn Fn() -> Occupancy + Send + Sync>,
+}
+
+/// A member's disks. They are replaced when it loses them.
+#[derive(Clone)]
+pub(crate) struct Disks {
+    pub(crate) log: SimMedium,
+    pub(crate) store: MemHome,
+}
+
+/// The address of a member on the simulated network.
+fn address(index: usize) -> String {
+    format!("10.0.0.{}", index + 1)
+}
+
+impl Member {
+    pub(crate) fn new(index: usize, plan: Arc<Plan>, seed: u64, ledger: Ledger, recorder: Recorder) -> Self {
+        let seed = seed.wrapping_mul(31).wrapping_add(index as u64);
+        let disks = Disks { log: new_log(&plan, seed), store: MemHome::new() };
+        Self { index, disks: Arc::new(Mutex::new(disks)), plan, seed, ledger, recorder, life: Arc::default() }
+    }
+
+    /// The disks that it has now.
+    pub(crate) fn disks(&self) -> Disks {
+        self.disks.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// Gives it empty disks in place of some.
+    pub(crate) fn replace_disks(&self, log: bool, store: bool) {
+        let mut disks = self.disks.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if log {
+            disks.log = new_log(&self.plan, self.seed.wrapping_add(1));
+        }
+        if store {
+            disks.store = MemHome::new();
+        }
+    }
+
+    /// What can be asked of its present process, or of the last one.
+    pub(crate) fn life(&self) -> Option<Life> {
+        self.life.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// Sets how long the log's disk takes: as planned, and so much more.
+    pub(crate) fn slow_down(&self, more: Duration) {
+        self.disks().log.set_latency(latency(&self.plan, more));
+    }
+
+    pub(crate) fn name(&self) -> String {
+        format!("m{}", self.index + 1)
+    }
+
+    pub(crate) fn address(&self) -> IpAddr {
+        address(self.index).parse().expect("a member's address is made from its number")
+    }
+
+    /// Where clients reach it.
+    pub(crate) fn endpoint(&self) -> String {
+        format!("http://{}:2379", address(self.index))
+    }
+
+    fn config(&self) -> Config {
+        let cluster: Vec<String> = (0..self.plan.members)
+            .map(|index| format!("m{}=http://{}:2380", index + 1, address(index)))
+            .collect();
+        let own = address(self.index);
+        let arguments = [
+            format!("--name={}", self.name()),
+            format!("--listen-peer-urls=http://{own}:2380"),
+            format!("--initial-advertise-peer-urls=http://{own}:2380"),
+            format!("--listen-client-urls=http://{own}:2379"),
+            format!("--advertise-client-urls=http://{own}:2379"),
+            format!("--initial-cluster={}", cluster.join(",")),
+            format!("--heartbeat-interval={}", self.plan.heartbeat.as_millis()),
+            format!("--election-timeout={}", self.plan.heartbeat.as_millis() * 10),
+            format!("--snapshot-count={}", self.plan.snapshot_count),
+            format!("--experimental-snapshot-catchup-entries={}", self.plan.catchup_entries),
+            "--watch-progress-notify-interval=3s".to_owned(),
+        ];
+        let given = Given {
+            arguments: arguments.to_vec(),
+            variables: Vec::new(),
+            read_file: &|_| Err(std::io::ErrorKind::NotFound.into()),
+        };
+        match given.understand() {
+            Ok(Invocation::Serve(config, _)) => *config,
+            other => panic!("the flags of a simulated member are refused: {other:?}"),
+        }
+    }
+
+    /// Runs until it fails, and says why.
+    pub(crate) async fn run(self) -> String {
+        let config = self.config();
+        let disks = self.disks();
+        let storage = Storage {
+            home: Arc::new(disks.store),
+            disk: Arc::new(disks.log.mount()),
+            log_segment_bytes: self.plan.segment_bytes,
+            store_flush_bytes: self.plan.flush_bytes,
+        };
+        let surroundings = Surroundings {
+            run_log: Box::new(|task| drop(tokio::task::spawn(task.run()))),
+            resolve: Box::new(|url| BTreeSet::from([url.as_str().to_owned()])),
+            log_observer: None,
+            rpc_observer: Arc::new(Silent),
+            applied_observer: Some(self.ledger.of(self.name())),
+        };
+        let mut node = match Node::open(&config, storage, surroundings).await {
+            Ok(node) => node,
+            Err(error) => return format!("does not start: {error}"),
+        };
+        let serve = |port, routes| {
+            let address = SocketAddr::new(self.address(), port);
+            tokio::task::spawn(async move { transport::serve(address, routes).await })
+        };
+        let _peers = serve(2380, node.peer_routes());
+        let _clients = serve(2379, node.client_routes());
+        let (leadership, occupancy) = (node.leadership(), Arc::new(node.occupancy()));
+        let views = note_leaderships(leadership.clone(), self.index, self.recorder.clone());
+        drop(tokio::task::spawn(views));
+        let life = Life { leadership, occupancy };
+        self.life.lock().unwrap_or_else(std::sync::PoisonError::into_inner).replace(life);
+        if let Err(error) = node.start().await {
+            return format!("does not start: {error}");
+        }
+        node.failed().await
+    }
+}
+
+async fn note_leaderships(leadership: Leadership, member: usize, recorder: Recorder) {
+    let mut views = std::pin::pin!(leadership.views());
+    while let Some(view) = views.next().await {
+        if view.leads {
+            recorder.leadership(member, view.term);
+        }
+    }
+}
+
+fn new_log(plan: &Plan, seed: u64) -> SimMedium {
+    let log = SimMedium::new(seed);
+    // A sync takes its time, so that there is something that was written and is not safe yet.
+    log.set_latency(latency(plan, Duration::ZERO));
+    log
+}
+
+fn latency(plan: &Plan, more: Duration) -> SimLatency {
+    let sync = *plan.sync.start() + more..=*plan.sync.end() + more;
+    SimLatency { write: Duration::ZERO..=more, sync, ..SimLatency::default() }
+}
+
+/// Nobody counts requests in a simulation.
+struct Silent;
+
+impl RpcObserver for Silent {
+    fn started(&self, _rpc: &'static Rpc) {}
+    fn received(&self, _rpc: &'static Rpc) {}
+    fn sent(&self, _rpc: &'static Rpc) {}
+    fn handled(&self, _rpc: &'static Rpc, _code: tonic::Code, _elapsed: Duration) {}
+    fn client_request(&self, _kind: RpcKind, _version: &str) {}
+}
+
+/// Connects a client over the simulated network.
+pub(crate) struct SimConnector;
+
+impl mainstay_client::Connector for SimConnector {
+    type Service = transport::PeerChannel;
+
+    fn connect(&self, endpoint: &str) -> Result<Self::Service, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(transport::connect(endpoint, Duration::from_secs(1))?)
+    }
+}

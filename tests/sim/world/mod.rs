@@ -1,0 +1,240 @@
+//! The simulated world: members and clients on a network, what befalls them, and who puts members
+//! that ended on their feet again.
+//!
+//! To add something that goes wrong, add a kind to [`crate::plan::FaultKind`], draw it in the plan,
+//! and say in `faults.rs` how it begins and ends. To add something that clients do, add a
+//! [`crate::workload::Workload`].
+
+mod faults;
+mod ledger;
+mod links;
+mod logs;
+mod member;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use madsim::rand::prelude::*;
+use madsim::runtime::{Handle, NodeHandle};
+use madsim::task::NodeId;
+use mainstay_client::{Client, ClientOptions};
+use tokio::sync::mpsc;
+
+use self::ledger::Ledger;
+use self::links::Links;
+use crate::plan::Plan;
+use crate::recorder::Recorder;
+use crate::trace;
+use crate::workload::Observed;
+
+pub(crate) use faults::OPERATOR;
+pub(crate) use member::{Member, SimConnector};
+
+/// The world of one run. Clones are the same world.
+#[derive(Clone)]
+pub(crate) struct World {
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) recorder: Recorder,
+    pub(crate) observed: Observed,
+    pub(crate) members: Arc<Vec<Member>>,
+    pub(crate) ledger: Ledger,
+    nodes: Arc<Vec<NodeHandle>>,
+    state: Arc<Mutex<WorldState>>,
+}
+
+#[derive(Default)]
+struct WorldState {
+    conditions: Vec<Condition>,
+    links: Links,
+    clients: BTreeMap<usize, NodeId>,
+    faults: BTreeMap<String, u64>,
+    /// What happened that nobody announced.
+    surprises: Vec<String>,
+}
+
+/// How a member is.
+#[derive(Clone, Default)]
+struct Condition {
+    /// How many reasons there are to leave it down.
+    held_down: u32,
+    /// Whether its process was started and has not ended since.
+    up: bool,
+    /// Something was done to it that a process may die of.
+    may_fail: bool,
+    /// Something was done to it that it may never come back from.
+    may_be_lost: bool,
+    /// It does not come back.
+    lost: bool,
+}
+
+/// How a process ends from outside.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    /// The files keep what was written.
+    Process,
+    /// The files keep what was synced, and some of the rest.
+    Power,
+}
+
+impl World {
+    /// Makes a world and starts its members.
+    pub(crate) fn new(plan: Arc<Plan>, seed: u64) -> Self {
+        let handle = Handle::current();
+        let (recorder, ledger) = (Recorder::new(), Ledger::default());
+        let new = |index| Member::new(index, plan.clone(), seed, ledger.clone(), recorder.clone());
+        let members: Vec<Member> = (0..plan.members).map(new).collect();
+        let (ended, endings) = mpsc::unbounded_channel();
+        let nodes = members.iter().map(|member| create_node(&handle, member, ended.clone())).collect();
+        let conditions = vec![Condition { up: true, ..Condition::default() }; plan.members];
+        let world = Self {
+            plan,
+            recorder,
+            ledger,
+            observed: Observed::default(),
+            members: Arc::new(members),
+            nodes: Arc::new(nodes),
+            state: Arc::new(Mutex::new(WorldState { conditions, ..WorldState::default() })),
+        };
+        drop(tokio::task::spawn(world.clone().supervise(endings)));
+        world
+    }
+
+    fn state(&self) -> MutexGuard<'_, WorldState> {
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// A machine for a client.
+    pub(crate) fn client_node(&self, id: usize) -> NodeHandle {
+        let address = format!("10.0.1.{}", id + 1).parse().expect("a client's address is made from its number");
+        let node = Handle::current().create_node().name(format!("c{id}")).ip(address).build();
+        self.state().clients.insert(id, node.id());
+        node
+    }
+
+    /// A client that knows all members, and begins with one that depends on its number.
+    pub(crate) fn client(&self, id: usize) -> Client {
+        let mut endpoints: Vec<String> = self.members.iter().map(Member::endpoint).collect();
+        endpoints.rotate_left(id % self.members.len()); // so that every member serves somebody
+        Client::with_connector(&SimConnector, endpoints, ClientOptions::default())
+            .expect("the endpoints of simulated members are well-formed")
+    }
+
+    /// The members that are not lost for good.
+    pub(crate) fn survivors(&self) -> Vec<usize> {
+        let state = self.state();
+        (0..self.members.len()).filter(|index| !state.conditions[*index].lost).collect()
+    }
+
+    /// How often each kind of fault took place.
+    pub(crate) fn faults(&self) -> BTreeMap<String, u64> {
+        self.state().faults.clone()
+    }
+
+    /// What happened that nobody announced.
+    pub(crate) fn surprises(&self) -> Vec<String> {
+        self.state().surprises.clone()
+    }
+
+    /// Whether a member with this name may say that something is wrong.
+    pub(crate) fn may_complain(&self, name: &str) -> bool {
+        let state = self.state();
+        self.members.iter().any(|member| member.name() == name && state.conditions[member.index].may_fail)
+    }
+
+    /// Ends a member's process, if it runs, and keeps it down until it is [released](Self::release).
+    fn hold_down(&self, index: usize, ending: Ending) {
+        let was_up = {
+            let mut state = self.state();
+            state.conditions[index].held_down += 1;
+            std::mem::take(&mut state.conditions[index].up)
+        };
+        if was_up || ending == Ending::Power {
+            self.end(index, ending);
+        }
+    }
+
+    fn end(&self, index: usize, ending: Ending) {
+        trace::note(format_args!("{} ends", self.members[index].name()));
+        Handle::current().kill(self.nodes[index].id());
+        let disks = self.members[index].disks();
+        match ending {
+            Ending::Process => {
+                disks.log.kill();
+                // The store writes to its files when it pleases.
+                let kept = thread_rng().gen_range(0..50);
+                disks.store.crash_keeping(kept);
+            }
+            Ending::Power => {
+                disks.log.crash();
+                disks.store.crash();
+            }
+        }
+    }
+
+    /// Takes back one reason to leave a member down, and starts it when none is left.
+    fn release(&self, index: usize) {
+        let start = {
+            let mut state = self.state();
+            let condition = &mut state.conditions[index];
+            condition.held_down -= 1;
+            let start = condition.held_down == 0 && !condition.up && !condition.lost;
+            condition.up |= start;
+            start
+        };
+        if start {
+            trace::note(format_args!("{} starts", self.members[index].name()));
+            Handle::current().restart(self.nodes[index].id());
+        }
+    }
+
+    /// Buries processes that ended by themselves, and starts them again where that was to be expected.
+    async fn supervise(self, mut endings: mpsc::UnboundedReceiver<(usize, String)>) {
+        while let Some((index, reason)) = endings.recv().await {
+            let began = self.recorder.now();
+            trace::note(format_args!("{} ended: {reason}", self.members[index].name()));
+            let lost = {
+                let mut state = self.state();
+                let condition = &mut state.conditions[index];
+                if !condition.up {
+                    continue; // it was ended from outside at the same moment
+                }
+                condition.up = false;
+                condition.held_down += 1;
+                condition.lost |= condition.may_be_lost;
+                let (announced, lost) = (condition.may_fail, condition.lost);
+                if !announced {
+                    let surprise = format!("{} ended at {began:?}: {reason}", self.members[index].name());
+                    state.surprises.push(surprise);
+                }
+                lost
+            };
+            self.end(index, Ending::Process);
+            if lost {
+                trace::note(format_args!("{} is lost", self.members[index].name()));
+                continue;
+            }
+            let world = self.clone();
+            drop(tokio::task::spawn(async move {
+                let pause = Duration::from_millis(thread_rng().gen_range(200..1500));
+                tokio::time::sleep(pause).await;
+                world.release(index);
+                world.recorder.disturbance(began, "a process ended by itself", false);
+            }));
+        }
+    }
+}
+
+fn create_node(handle: &Handle, member: &Member, ended: mpsc::UnboundedSender<(usize, String)>) -> NodeHandle {
+    let run = member.clone();
+    let init = move || {
+        let (run, ended) = (run.clone(), ended.clone());
+        async move {
+            let index = run.index;
+            let reason = run.run().await;
+            // Without a world nobody wants to know.
+            drop(ended.send((index, reason)));
+        }
+    };
+    handle.create_node().name(member.name()).ip(member.address()).init(init).build()
+}
