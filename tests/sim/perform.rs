@@ -143,10 +143,7 @@ fn put_reply(response: PutResponse) -> StepReply {
 }
 
 fn delete_reply(response: DeleteRangeResponse) -> StepReply {
-    StepReply::Delete {
-        deleted: response.deleted,
-        prevs: response.prev_kvs.into_iter().map(key_value).collect(),
-    }
+    StepReply::Delete { deleted: response.deleted, prevs: response.prev_kvs.into_iter().map(key_value).collect() }
 }
 
 fn range_reply(response: RangeResponse) -> StepReply {

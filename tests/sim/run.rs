@@ -11,8 +11,8 @@ use mainstay_tests::history::{Call, History, Outcome};
 
 use crate::plan::Plan;
 use crate::report::{Report, Violation};
-use crate::world::{OPERATOR, World};
 use crate::workload::{self, Worker};
+use crate::world::{OPERATOR, World};
 use crate::{judge, trace};
 
 /// The cluster must serve every call that begins this long after the last disturbance: an election,

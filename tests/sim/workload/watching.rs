@@ -70,7 +70,16 @@ pub(crate) async fn watch(id: usize, client: Client, recorder: Recorder, observe
 }
 
 fn plain(client: usize, span: Span, start: i64) -> Watch {
-    Watch { client, span, start, prev_kv: false, no_put: false, no_delete: false, fragment: false, received: Vec::new() }
+    Watch {
+        client,
+        span,
+        start,
+        prev_kv: false,
+        no_put: false,
+        no_delete: false,
+        fragment: false,
+        received: Vec::new(),
+    }
 }
 
 struct Watcher {

@@ -27,7 +27,8 @@ impl World {
         for (place, (one, ones)) in logs.iter().enumerate() {
             for (other, others) in &logs[place + 1..] {
                 matching(ones, others).map_err(|index| {
-                    let show = |log: &BTreeMap<u64, Record>| log.get(&index).map(|entry| (entry.term, entry.payload.len()));
+                    let show =
+                        |log: &BTreeMap<u64, Record>| log.get(&index).map(|entry| (entry.term, entry.payload.len()));
                     format!(
                         "{one} and {other} differ at index {index}: (term, bytes) {:?} and {:?}",
                         show(ones),

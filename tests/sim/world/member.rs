@@ -96,9 +96,8 @@ impl Member {
     }
 
     fn config(&self) -> Config {
-        let cluster: Vec<String> = (0..self.plan.members)
-            .map(|index| format!("m{}=http://{}:2380", index + 1, address(index)))
-            .collect();
+        let cluster: Vec<String> =
+            (0..self.plan.members).map(|index| format!("m{}=http://{}:2380", index + 1, address(index))).collect();
         let own = address(self.index);
         let arguments = [
             format!("--name={}", self.name()),

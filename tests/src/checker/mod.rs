@@ -9,6 +9,5 @@ mod watch_order;
 
 pub use equal_members::equal_members;
 pub use exactly_once::{Found, exactly_once};
+pub use history::check_all;
 pub use watch_order::WatchOrder;
-
-pub fn check_all(_h: &crate::history::History, _b: std::time::Duration) -> Option<(&'static str, String)> { None }
