@@ -33,10 +33,13 @@ impl Observed {
 }
 
 /// Watches all keys from the first revision on, for as long as it is let.
-pub(crate) async fn observe(id: usize, client: Client, recorder: Recorder, observed: Observed) {
+///
+/// Its place in the history is the first one, so it is taken right here: which task is polled first
+/// is a matter of chance.
+pub(crate) fn observe(id: usize, client: Client, recorder: Recorder, observed: Observed) -> impl Future<Output = ()> {
     let everything = Span { from: "\0".to_owned(), to: Some("\x7f".to_owned()) };
     let watch = Watch { prev_kv: true, ..plain(id, everything, 1) };
-    Watcher::new(client, recorder, watch, observed, Duration::ZERO).run().await;
+    Watcher::new(client, recorder, watch, observed, Duration::ZERO).run()
 }
 
 /// Watches something, in some manner, for as long as it is let.
