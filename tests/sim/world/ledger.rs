@@ -58,7 +58,8 @@ impl AppliedObserver for Life {
         match pages.entries.get(&index) {
             None => drop(pages.entries.insert(index, (term, checksum, self.member.clone()))),
             Some((term, checksum, first)) if mine != (*term, *checksum) => {
-                let text = format!("{} applies entry {index} of term {}, {first} one of term {term}", self.member, mine.0);
+                let text =
+                    format!("{} applies entry {index} of term {}, {first} one of term {term}", self.member, mine.0);
                 pages.contradictions.push(text);
             }
             Some(_) => {}

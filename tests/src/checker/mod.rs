@@ -9,4 +9,5 @@ mod watch_order;
 
 pub use equal_members::equal_members;
 pub use exactly_once::{Found, exactly_once};
+pub use history::check_all;
 pub use watch_order::WatchOrder;

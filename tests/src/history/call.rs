@@ -51,6 +51,13 @@ impl Txn {
         Self { then: vec![step], ..Self::default() }
     }
 
+    /// Whether the answer may be behind: it is asked for so, or there is nothing to read or write, which
+    /// etcd takes for the same.
+    pub fn may_be_stale(&self) -> bool {
+        let is_empty = self.then.is_empty() && self.otherwise.is_empty();
+        is_empty || (self.serializable && !self.may_write())
+    }
+
     /// Whether some branch writes.
     pub fn may_write(&self) -> bool {
         self.then.iter().chain(&self.otherwise).any(Step::may_write)

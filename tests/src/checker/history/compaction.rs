@@ -114,7 +114,7 @@ fn highest(times: &[(Duration, i64)], behind: usize) -> i64 {
 }
 
 fn is_serializable(txn: &Txn) -> bool {
-    txn.serializable && !txn.may_write()
+    txn.may_be_stale()
 }
 
 /// The revisions that a transaction reads by their number, in any branch.

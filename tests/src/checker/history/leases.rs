@@ -237,7 +237,7 @@ mod tests {
 
     fn found(sample: Sample) -> Result<(), String> {
         let history = sample.end();
-        check(&history, &Truth::of(&history), &Bounds::default())
+        check(&history, &Truth::of(&history), &Bounds::of(Duration::from_secs(15)))
     }
 
     /// A lease of ten seconds with a key, renewed after five.

@@ -67,7 +67,7 @@ struct Seen<'a> {
 impl Seen<'_> {
     /// Whether it must see what was there when it began.
     fn is_current(&self) -> bool {
-        !matches!(&self.operation.call, Call::Txn(txn) if txn.serializable && !txn.may_write())
+        !matches!(&self.operation.call, Call::Txn(txn) if txn.may_be_stale())
     }
 }
 

@@ -8,7 +8,7 @@ use crate::history::{Call, History, KeyValue, Operation, Outcome, Reply, Span, S
 use crate::model::written;
 
 /// Where the elements of the set are, a key each, put once and never removed.
-pub const PREFIX: &str = "set/";
+pub const PREFIX: &str = "sets/";
 
 /// Checks of every listing that it has each element that was acknowledged, or seen by another,
 /// before the listing began (a serializable one may be behind), and none that nobody had put.
@@ -114,9 +114,9 @@ mod tests {
     /// Elements 1 and 2, of which 2 was not acknowledged, listed twice.
     fn sample() -> Sample {
         let mut sample = Sample::new();
-        sample.txn(1, put("set/1", "a"));
-        sample.unknown(1, put("set/2", "b"), true);
-        sample.unknown(1, put("set/3", "c"), false);
+        sample.txn(1, put("sets/1", "a"));
+        sample.unknown(1, put("sets/2", "b"), true);
+        sample.unknown(1, put("sets/3", "c"), false);
         sample.txn(2, list());
         sample.txn(3, list());
         sample
@@ -164,15 +164,15 @@ mod tests {
     #[test]
     fn an_element_of_nobody_is_found() {
         let mut unknown = sample();
-        keys(&mut unknown, 4)[1].key = "set/9".into();
+        keys(&mut unknown, 4)[1].key = "sets/9".into();
         expect(check(&unknown.end()), "not put before");
         let mut refused = sample();
         let call = refused.history.operations[0].call.clone();
         refused.history.operations[0].outcome = Outcome::Refused("etcdserver: too many requests".into());
         assert!(matches!(call, Call::Txn(_)));
-        expect(check(&refused.end()), "set/1 was listed and not put before");
+        expect(check(&refused.end()), "sets/1 was listed and not put before");
         let mut early = sample();
         early.history.operations[0].began = millis(999);
-        expect(check(&early.end()), "set/1 was listed and not put before");
+        expect(check(&early.end()), "sets/1 was listed and not put before");
     }
 }

@@ -54,7 +54,7 @@ fn registers(history: &History) -> BTreeMap<String, Register> {
         let has_happened = !matches!(operation.outcome, Outcome::Refused(_));
         match only_key(txn) {
             Some(key) if key.starts_with(PREFIX) => {
-                if !has_happened || (txn.serializable && !txn.may_write()) {
+                if !has_happened || txn.may_be_stale() {
                     continue;
                 }
                 calls.entry(key).or_default().push(place);

@@ -3,6 +3,10 @@ use std::time::Duration;
 
 use super::register::{ABSENT, Action, Register, State};
 
+/// How many calls a guess weighs: about as many as may overlap with each other. It decides how long a
+/// search takes, not what it finds.
+const GUESS: usize = 16;
+
 /// What the search came to.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
@@ -24,9 +28,11 @@ pub(super) enum Verdict {
 /// Looks for an order in which each call happens between its begin and its end and all answers are
 /// explained.
 ///
-/// Whether an unanswered call happened is a guess. Orders with fewer guesses are tried first, and of
-/// equally many the one that was extended last. An order is given up where another one has done the
-/// same calls, has the same state and has guessed no more: what follows the one follows the other.
+/// Whether an unanswered call happened is a guess. What is tried first is the order that has most calls
+/// and fewest guesses, where a guess weighs as much as [`GUESS`] calls: so a contradiction is answered
+/// by other orders of the calls around it, then by a guess there, and only then further back. An order
+/// is given up where another one has done the same calls, has the same state and has guessed no more:
+/// what follows the one follows the other.
 ///
 /// A guess is made only right before a call that contradicts the state without it. Wherever it
 /// stands in an order that explains all, it may be moved behind a call that fits without it too: such
@@ -36,14 +42,10 @@ pub(super) fn search(register: &Register, steps: usize) -> Verdict {
     let first = Order { full: 0, words: Vec::new(), count: 0, used: vec![0; register.possible.len()], state: ABSENT };
     let mut longest = (0, ABSENT, Vec::new());
     let mut seen: HashMap<(usize, Vec<u64>, State), Vec<Vec<u16>>> = HashMap::new();
-    // By the number of guesses.
-    let mut open = vec![vec![first]];
-    let mut guesses = 0;
+    let mut open = Open::default();
+    open.put(register, first, 0);
     for _ in 0..steps {
-        while open.get(guesses).is_some_and(Vec::is_empty) {
-            guesses += 1;
-        }
-        let Some(order) = open.get_mut(guesses).and_then(Vec::pop) else {
+        let Some((order, guesses)) = open.take() else {
             let (longest, state, left) = longest;
             return Verdict::Violated { longest, state, left };
         };
@@ -67,19 +69,42 @@ pub(super) fn search(register: &Register, steps: usize) -> Verdict {
         for place in next {
             let action = &register.required[place];
             if let Some(state) = action.step(order.state) {
-                open[guesses].push(order.with(place, state));
+                open.put(register, order.with(place, state), guesses);
             } else {
                 order.guess(register, deadline, action, 1, &mut |guessed, state, more| {
-                    let guesses = guesses + more;
-                    if open.len() <= guesses {
-                        open.resize_with(guesses + 1, Vec::new);
-                    }
-                    open[guesses].push(guessed.with(place, state));
+                    open.put(register, guessed.with(place, state), guesses + more);
                 });
             }
         }
     }
     Verdict::Undecided
+}
+
+/// The orders that are not extended yet.
+#[derive(Default)]
+struct Open {
+    /// By how little they promise, with the number of their guesses; of equals the last one is first.
+    orders: Vec<Vec<(Order, usize)>>,
+    /// None is below.
+    lowest: usize,
+}
+
+impl Open {
+    fn put(&mut self, register: &Register, order: Order, guesses: usize) {
+        let place = register.required.len() - order.count + guesses * GUESS;
+        if self.orders.len() <= place {
+            self.orders.resize_with(place + 1, Vec::new);
+        }
+        self.orders[place].push((order, guesses));
+        self.lowest = self.lowest.min(place);
+    }
+
+    fn take(&mut self) -> Option<(Order, usize)> {
+        while self.orders.get(self.lowest)?.is_empty() {
+            self.lowest += 1;
+        }
+        self.orders[self.lowest].pop()
+    }
 }
 
 /// The calls that have an order so far, and what they come to.
