@@ -68,6 +68,8 @@ impl Preparer {
                     if let Err(error) = self.retire(segment) {
                         tracing::error!(%error, "a purged segment could not be put aside");
                         self.shared.fail(error);
+                        // The next ones must stay, or the one that could not go would leave a gap behind it.
+                        return;
                     }
                     if let Some(postponed) = self.postponed.take() {
                         self.prepare(postponed, false).await;

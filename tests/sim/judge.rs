@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use madsim::runtime::Handle;
 use mainstay_client::{Client, Range};
-use mainstay_tests::checker::history::{Bounds, check_all};
+use mainstay_tests::checker::check_all;
 use mainstay_tests::history::{Call, End, Outcome};
 use tokio::time::Instant;
 
@@ -53,8 +53,7 @@ pub(crate) async fn judge(id: usize, world: World) -> Result<(), Violation> {
     if let Some(complaint) = complaints.iter().find(|complaint| !world.accounts_for(complaint)) {
         return Err(violation("complaints", format!("{} said: {}", complaint.node, complaint.text)));
     }
-    let bounds = Bounds { recovery: RECOVERY, ..Bounds::default() };
-    world.recorder.with(|history| match check_all(history, &bounds) {
+    world.recorder.with(|history| match check_all(history, RECOVERY) {
         Some((checker, text)) => Err(violation(checker, text)),
         None => Ok(()),
     })

@@ -19,7 +19,7 @@ use crate::{judge, report};
 /// and what a cut connection takes to be used again.
 pub(crate) const RECOVERY: Duration = Duration::from_secs(12);
 /// How long clients go on beyond that.
-const CALM: Duration = Duration::from_secs(3);
+const CALM: Duration = Duration::from_secs(5);
 /// A world that lives longer than this hangs.
 const LIFE: Duration = Duration::from_secs(300);
 /// The observer's number, and that of the first other watcher.
@@ -69,7 +69,7 @@ async fn play(run: Run, plan: Arc<Plan>) -> Report {
     for number in 1..=plan.watchers {
         let id = OBSERVER + number;
         let (client, recorder, observed) = (world.client(id), world.recorder.clone(), world.observed.clone());
-        drop(world.client_node(id).spawn(workload::watch(id, client, recorder, observed)));
+        drop(world.client_node(id).spawn(workload::watch(id, client, recorder, observed, storm)));
     }
     let mut work = Vec::new();
     for (id, workload) in plan.clients.iter().enumerate() {

@@ -15,7 +15,7 @@ use tokio::sync::{Semaphore, watch};
 use super::codec;
 use super::peers::Peers;
 use super::read_index::ReadIndex;
-use super::type_config::{EncodedCommand, Raft, TypeConfig, Vote};
+use super::type_config::{EncodedCommand, Raft, TypeConfig, Vote, StoredMembership};
 use crate::apply::MemberView;
 use crate::command::{self, Command, Outcome, command as kind};
 use crate::env::clock::{self, Instant};
@@ -235,7 +235,7 @@ impl Gateway {
             term: metrics.current_term,
             committed: metrics.cluster_committed.map_or(0, |log_id| log_id.index),
             applied: *self.inner.applied.borrow(),
-            is_learner: !metrics.membership_config.voter_ids().any(|voter| voter == id),
+            is_learner: is_learner(&metrics.membership_config, id),
         }
     }
 
@@ -523,6 +523,12 @@ fn unavailable_from_status(status: &tonic::Status) -> Unavailable {
         Unavailable::NoLeader,
     ];
     KNOWN.into_iter().find(|known| known.to_string() == status.message()).unwrap_or(Unavailable::TimeoutConnectionLost)
+}
+
+/// Whether a member takes part without a vote. One that knows of no members yet is starting, and will
+/// find out what it is.
+fn is_learner(stored: &StoredMembership, id: u64) -> bool {
+    stored.nodes().any(|(node, _)| *node == id) && !stored.voter_ids().any(|voter| voter == id)
 }
 
 #[cfg(test)]

@@ -42,11 +42,11 @@ pub(crate) fn observe(
 ) -> impl Future<Output = ()> + Send + 'static {
     let everything = Span { from: "\0".to_owned(), to: Some("\x7f".to_owned()) };
     let watch = Watch { prev_kv: true, ..plain(id, everything, 1) };
-    Watcher::new(client, recorder, watch, observed, Duration::ZERO).run()
+    Watcher::new(client, recorder, watch, observed).run()
 }
 
 /// Watches something, in some manner, for as long as it is let.
-pub(crate) async fn watch(id: usize, client: Client, recorder: Recorder, observed: Observed) {
+pub(crate) async fn watch(id: usize, client: Client, recorder: Recorder, observed: Observed, slow_until: Duration) {
     let (watch, client, slowness) = {
         let dice = &mut thread_rng();
         let prefixes = ["r/", "t/", "/registry/pods/", "lease/", "bank/", "sets/"];
@@ -72,7 +72,8 @@ pub(crate) async fn watch(id: usize, client: Client, recorder: Recorder, observe
         let slowness = Duration::from_millis(*[0, 0, 50, 1000].choose(dice).expect("there are some"));
         (watch, client, slowness)
     };
-    Watcher::new(client, recorder, watch, Observed::default(), slowness).run().await;
+    let watcher = Watcher::new(client, recorder, watch, Observed::default());
+    Watcher { slowness, slow_until, ..watcher }.run().await;
 }
 
 fn plain(client: usize, span: Span, start: i64) -> Watch {
@@ -100,13 +101,16 @@ struct Watcher {
     observed: Observed,
     /// How long it takes at most to look at a response.
     slowness: Duration,
+    /// Until when it is slow; then it catches up.
+    slow_until: Duration,
 }
 
 impl Watcher {
-    fn new(client: Client, recorder: Recorder, watch: Watch, observed: Observed, slowness: Duration) -> Self {
+    fn new(client: Client, recorder: Recorder, watch: Watch, observed: Observed) -> Self {
         let place = recorder.watch(watch.clone());
         let next = watch.start;
-        Self { client, recorder, watch, place, next, observed, slowness }
+        let (slowness, slow_until) = (Duration::ZERO, Duration::ZERO);
+        Self { client, recorder, watch, place, next, observed, slowness, slow_until }
     }
 
     async fn run(mut self) {
@@ -148,7 +152,7 @@ impl Watcher {
                 }
                 Err(_elapsed) => return "no word for long".to_owned(),
             }
-            if !self.slowness.is_zero() {
+            if !self.slowness.is_zero() && self.recorder.now() < self.slow_until {
                 let pause = thread_rng().gen_range(Duration::ZERO..self.slowness);
                 tokio::time::sleep(pause).await;
             }

@@ -32,6 +32,9 @@ use crate::workload::Observed;
 pub(crate) use faults::OPERATOR;
 pub(crate) use member::{Member, SimConnector};
 
+/// Within this time a process is gone with all its parts.
+const MOMENT: Duration = Duration::from_millis(1);
+
 /// The world of one run. Clones are the same world.
 #[derive(Clone)]
 pub(crate) struct World {
@@ -146,7 +149,7 @@ impl World {
         let state = self.state();
         let Some(member) = self.members.iter().find(|member| member.name() == complaint.node) else { return false };
         let condition = &state.conditions[member.index];
-        condition.may_fail || condition.ended.contains(&complaint.at)
+        condition.may_fail || condition.ended.iter().any(|ended| complaint.at.abs_diff(*ended) < MOMENT)
     }
 
     /// Ends a member's process, if it runs, and keeps it down until it is [released](Self::release).
