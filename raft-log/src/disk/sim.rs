@@ -206,6 +206,15 @@ impl SimMedium {
         self.inner.lock().faults.insert(fault, successes);
     }
 
+    /// Takes back what [`fail_after`](Self::fail_after), [`fail_power_after`](Self::fail_power_after) and
+    /// [`stall_next_sync`](Self::stall_next_sync) announced and has not happened yet.
+    pub fn fail_no_more(&self) {
+        let mut medium = self.inner.lock();
+        medium.faults.clear();
+        medium.power_fails_at = None;
+        medium.stall = None;
+    }
+
     /// Bounds the room for all files, or lifts the bound.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.inner.lock().capacity_bytes = bytes;

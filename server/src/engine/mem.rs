@@ -85,6 +85,11 @@ impl MemHome {
         self.disk.lock().faults.push(fault);
     }
 
+    /// Takes back what [`fail_next`](Self::fail_next) announced and has not happened yet.
+    pub fn fail_no_more(&self) {
+        self.disk.lock().faults.clear();
+    }
+
     /// Leaves room for so many more bytes, or no limit; what finds no room fails until there is some again.
     pub fn set_room(&self, bytes: Option<u64>) {
         self.disk.lock().room = bytes;

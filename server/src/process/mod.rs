@@ -56,7 +56,7 @@ struct Sockets {
 impl Process {
     /// Binds, opens, serves, and joins the cluster.
     pub(crate) async fn start(config: &Config) -> anyhow::Result<Self> {
-        let signals = StopSignals::catch()?;
+        let mut signals = StopSignals::catch()?;
         log_start(config);
         data_dir::prepare(config)?;
         let sockets = bind(config).await?;
@@ -67,7 +67,12 @@ impl Process {
         });
         let mut node = Node::open(config, storage(config)?, surroundings(config, &metrics)).await?;
         let (clients, peers) = serve_all(config, sockets, &node, &metrics);
-        node.start().await?;
+        // It may wait for peers, and must be stoppable meanwhile.
+        tokio::select! {
+            biased;
+            started = node.start() => started?,
+            signal = signals.next() => anyhow::bail!("{signal} while waiting for peers"),
+        }
         let follow_leader = tokio::spawn(follow_leader(node.services(), metrics));
         Ok(Self { node, signals, clients, peers, follow_leader })
     }

@@ -5,16 +5,19 @@
 //! helped to commit. So whoever finds no vote in its log, which is the first thing that a member
 //! writes, asks the others first, as etcd does.
 //!
-//! What remains open, here as in etcd: a member that was lost before the others had applied what it
-//! published of itself (the leader knows a little earlier, from its replication), one that finds
-//! nobody it could ask, and one whose peers are all behind. Against those helps what the operator
-//! should do anyway: remove a member that lost its data, and add it anew.
+//! It waits for as many answers as it takes to be sure, for without the others it could do nothing
+//! anyway. Where a quorum has no memory at all, the cluster is new. Otherwise so many must say that they
+//! do not know it that one of them would: any quorum that committed what the member published of itself
+//! has one in common with them. etcd starts when nobody answers, and then takes the member back.
+//!
+//! What remains open: a member that was lost before a quorum held what it published of itself. It has
+//! confirmed next to nothing by then.
 
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use mainstay_proto::mainstay::MemberKnownRequest;
+use mainstay_proto::mainstay::{MemberKnownRequest, MemberKnownResponse};
 
 use super::codec;
 use super::network::peer_client;
@@ -23,11 +26,11 @@ use crate::engine::layout::meta;
 use crate::engine::{Engine, EngineError, Family};
 use crate::env::{clock, transport};
 
-/// How often a peer is asked that is not there: its process may be about to start.
-const ATTEMPTS: u32 = 3;
-
-/// Pause between two attempts.
+/// Pause between two rounds of questions: a peer's process may be about to start.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// Rounds after which it is said again what is waited for.
+const ROUNDS_IN_SILENCE: u32 = 100;
 
 /// The last entry in the state that a store holds; `None` where it holds none.
 ///
@@ -39,44 +42,109 @@ pub fn applied_index(engine: &dyn Engine) -> Result<Option<u64>, EngineError> {
     Ok(log_id.map(|log_id| log_id.index))
 }
 
-/// Asks all peers at once whether they know of an earlier life of a member, for `limit` at most.
+/// Asks all peers whether they know of an earlier life of a member, until enough have answered.
 ///
-/// Whoever answers anything else than yes counts as a no, and so does whoever is not there.
-pub(super) async fn is_known<'a>(
-    cluster_id: u64,
-    member_id: u64,
-    peers: impl Iterator<Item = &'a PeerNode>,
-    limit: Duration,
-) -> bool {
-    let mut answers: FuturesUnordered<_> = peers
-        .flat_map(|peer| &peer.peer_urls)
-        .map(|url| ask(url, MemberKnownRequest { cluster_id, member_id }, limit))
-        .collect();
-    let any = async {
-        while let Some(known) = answers.next().await {
-            if known {
+/// Each question may take `limit`.
+pub(super) async fn is_known(cluster_id: u64, member_id: u64, peers: &[&PeerNode], limit: Duration) -> bool {
+    if peers.is_empty() {
+        return false;
+    }
+    let request = MemberKnownRequest { cluster_id, member_id };
+    for round in 0.. {
+        let mut answers: FuturesUnordered<_> = peers.iter().map(|peer| ask(peer, request, limit)).collect();
+        let mut tally = Tally { peers: peers.len(), fresh: 0, strangers: 0 };
+        while let Some(answer) = answers.next().await {
+            if answer.is_some_and(|answer| answer.known) {
                 return true;
             }
-        }
-        false
-    };
-    clock::timeout(limit, any).await.unwrap_or(false)
-}
-
-async fn ask(url: &str, request: MemberKnownRequest, limit: Duration) -> bool {
-    let Ok(channel) = transport::connect(url, limit) else {
-        return false; // refused again, and said, when it is to be connected in earnest
-    };
-    let mut client = peer_client(channel);
-    for attempt in 1.. {
-        match client.member_known(request).await {
-            Ok(response) => return response.into_inner().known,
-            Err(status) if transport::never_sent(&status) && attempt < ATTEMPTS => clock::sleep(PAUSE).await,
-            Err(status) => {
-                tracing::debug!(url, %status, "a peer does not say whether it knows this member");
-                break;
+            if tally.count(answer) {
+                return false;
             }
         }
+        if round % ROUNDS_IN_SILENCE == 0 {
+            tracing::warn!(
+                answered = tally.fresh + tally.strangers,
+                peers = peers.len(),
+                "waiting for peers, to learn whether this member has lost its data"
+            );
+        }
+        clock::sleep(PAUSE).await;
     }
-    false
+    unreachable!("rounds do not end by themselves")
+}
+
+/// The answers of one round so far; none of them was yes.
+#[derive(Clone, Copy, Debug)]
+struct Tally {
+    peers: usize,
+    /// Those without any memory.
+    fresh: usize,
+    /// Those who remember something, but not this member.
+    strangers: usize,
+}
+
+impl Tally {
+    /// Counts an answer; whether all of them together say that this member is new.
+    fn count(&mut self, answer: Option<MemberKnownResponse>) -> bool {
+        match answer {
+            Some(answer) if answer.fresh => self.fresh += 1,
+            Some(_) => self.strangers += 1,
+            None => {}
+        }
+        let members = self.peers + 1;
+        let quorum = members / 2 + 1;
+        let all_new = self.strangers == 0 && self.fresh + 1 >= quorum;
+        // A quorum without this member has `quorum - 1` of its peers: so many of them cannot all be others.
+        all_new || self.fresh + self.strangers > self.peers - (quorum - 1)
+    }
+}
+
+/// Asks one peer, at any of its addresses; `None` where it does not say.
+async fn ask(peer: &PeerNode, request: MemberKnownRequest, limit: Duration) -> Option<MemberKnownResponse> {
+    for url in &peer.peer_urls {
+        let Ok(channel) = transport::connect(url, limit) else {
+            continue; // refused again, and said, when it is to be connected in earnest
+        };
+        match clock::timeout(limit, peer_client(channel).member_known(request)).await {
+            Ok(Ok(response)) => return Some(response.into_inner()),
+            Ok(Err(status)) => tracing::debug!(url, %status, "a peer does not say whether it knows this member"),
+            Err(_elapsed) => tracing::debug!(url, "a peer takes long to say whether it knows this member"),
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decided(peers: usize, answers: &[&str]) -> bool {
+        let mut tally = Tally { peers, fresh: 0, strangers: 0 };
+        let answer = |text: &str| MemberKnownResponse { known: false, fresh: text == "fresh" };
+        answers.iter().any(|text| tally.count((*text != "silent").then(|| answer(text))))
+    }
+
+    #[test]
+    fn a_quorum_without_memory_is_a_new_cluster() {
+        assert!(decided(2, &["fresh"]));
+        assert!(decided(2, &["silent", "fresh"]));
+        assert!(!decided(4, &["fresh"]));
+        assert!(decided(4, &["fresh", "fresh"]));
+    }
+
+    #[test]
+    fn who_remembers_something_is_not_enough_alone() {
+        assert!(!decided(2, &["stranger"]), "the one that is silent may know");
+        assert!(!decided(2, &["stranger", "silent"]));
+        assert!(decided(2, &["stranger", "stranger"]));
+        assert!(decided(2, &["stranger", "fresh"]));
+        assert!(!decided(4, &["stranger", "fresh"]));
+        assert!(decided(4, &["stranger", "stranger", "stranger"]));
+    }
+
+    #[test]
+    fn silence_decides_nothing() {
+        assert!(!decided(2, &["silent", "silent"]));
+        assert!(!decided(4, &["silent", "silent", "silent", "silent"]));
+    }
 }

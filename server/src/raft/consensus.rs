@@ -155,7 +155,8 @@ impl Consensus {
     pub async fn is_known_to_peers(&self) -> bool {
         let own = self.options.member_id;
         let peers = self.options.initial_members.iter().filter(|(id, _)| **id != own).map(|(_, node)| node);
-        bootstrap::is_known(self.options.cluster_id, own, peers, self.options.election_timeout).await
+        let peers: Vec<&PeerNode> = peers.collect();
+        bootstrap::is_known(self.options.cluster_id, own, &peers, self.options.election_timeout).await
     }
 
     /// Starts to take part; with the initial members where this is the first start of all.

@@ -260,6 +260,13 @@ impl Gateway {
             .collect()
     }
 
+    /// Whether this member has no memory: it has no entry and has never voted.
+    pub(crate) fn is_fresh(&self) -> bool {
+        let metrics = self.inner.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        metrics.last_log_index.is_none() && metrics.vote.leader_id.term == 0
+    }
+
     /// Whether a member has taken part before: it published its name, or, seen from the leader, holds entries.
     pub(crate) fn is_known(&self, id: u64) -> bool {
         let metrics = self.inner.raft.metrics();

@@ -238,7 +238,8 @@ impl Peer for PeerService {
     ) -> Result<Response<wire::MemberKnownResponse>, Status> {
         let request = request.into_inner();
         self.same_cluster(request.cluster_id)?;
-        Ok(Response::new(wire::MemberKnownResponse { known: self.gateway.is_known(request.member_id) }))
+        let known = self.gateway.is_known(request.member_id);
+        Ok(Response::new(wire::MemberKnownResponse { known, fresh: self.gateway.is_fresh() }))
     }
 
     async fn lease_remaining(

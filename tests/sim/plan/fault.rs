@@ -44,8 +44,8 @@ pub(crate) enum FaultKind {
     DiskError { member: usize, operation: DiskOperation, after: u64 },
     /// The log's disk, or the store's, has no room left.
     FullDisk { member: usize, store: bool },
-    /// One write of the store fails.
-    StoreError { member: usize },
+    /// One operation of the store fails.
+    StoreError { member: usize, operation: StoreOperation },
     /// Bits turn over in the log; the member is down meanwhile.
     Rot { member: usize, bits: u32 },
     /// A member comes back without its disks.
@@ -98,6 +98,14 @@ pub(crate) const FAULTS: &[&str] = &[
     "defragment",
     "lease-storm",
 ];
+
+/// An operation of the store that can fail.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum StoreOperation {
+    Read,
+    Write,
+    Flush,
+}
 
 impl FaultKind {
     /// The kind's name in reports; [`FAULTS`] has them all.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use madsim::rand::prelude::*;
 
 pub(crate) use dice::Dice;
-pub(crate) use fault::{DiskOperation, FAULTS, Fault, FaultKind};
+pub(crate) use fault::{DiskOperation, FAULTS, Fault, FaultKind, StoreOperation};
 
 use crate::workload::Workload;
 
@@ -77,7 +77,12 @@ const KINDS: &[(u32, Maker)] = &[
         after: dice.gen_range(0..40),
     }),
     (2, |dice, members| FaultKind::FullDisk { member: dice.gen_range(0..members), store: dice.gen_bool(0.3) }),
-    (1, |dice, members| FaultKind::StoreError { member: dice.gen_range(0..members) }),
+    (2, |dice, members| FaultKind::StoreError {
+        member: dice.gen_range(0..members),
+        operation: *[StoreOperation::Read, StoreOperation::Write, StoreOperation::Flush]
+            .choose(dice)
+            .expect("there are some"),
+    }),
     (1, |dice, members| FaultKind::Rot { member: dice.gen_range(0..members), bits: dice.gen_range(1..4) }),
     (1, |dice, members| {
         let both = dice.gen_bool(0.5);
@@ -147,7 +152,9 @@ fn faults(dice: &mut Dice, members: usize, storm: Duration) -> Vec<Fault> {
             Some(member) if !casualties.contains(&member) => casualties.len() < (members - 1) / 2,
             _ => true,
         };
-        if affordable && fits(&kind, members) {
+        // Before that, a member may not have told the others that it is there.
+        let early = kind.casualty().is_some() && at < Duration::from_secs(6);
+        if affordable && !early && fits(&kind, members) {
             casualties.extend(kind.casualty());
             faults.push(Fault { at, lasts, kind });
         }

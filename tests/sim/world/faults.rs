@@ -6,18 +6,22 @@ use madsim::net::NetSim;
 use madsim::runtime::Handle;
 use madsim::task::NodeId;
 use mainstay_raft_log::disk::sim::Fault as DiskFault;
+use mainstay_server::engine::mem::Fault as StoreFault;
 use mainstay_server::env::clock;
 use mainstay_server::env::transport::LinkConditions;
 use mainstay_tests::history::Call;
 
 use super::links::between;
 use super::{Ending, World};
-use crate::plan::{DiskOperation, Fault, FaultKind};
+use crate::plan::{DiskOperation, Fault, FaultKind, StoreOperation};
 use crate::trace;
 use crate::workload::lease_storm;
 
 /// The client that makes an operator's calls.
 pub(crate) const OPERATOR: usize = 90;
+
+/// Bytes that still find room on a store's disk that fills up.
+const ROOM_LEFT: u64 = 500;
 
 impl World {
     /// Lets a fault happen, from its beginning to its end.
@@ -112,8 +116,10 @@ impl World {
                 self.members[*member].slow_down(Duration::ZERO);
             }
             FaultKind::StalledSync { member } => {
-                self.members[*member].disks().log.stall_next_sync(fault.lasts);
+                let log = self.members[*member].disks().log;
+                log.stall_next_sync(fault.lasts);
                 lasts().await;
+                log.fail_no_more();
             }
             FaultKind::DiskError { member, operation, after } => {
                 self.may_fail(*member);
@@ -123,19 +129,35 @@ impl World {
                     DiskOperation::Sync => DiskFault::Sync,
                     DiskOperation::Name => DiskFault::Name,
                 };
-                self.members[*member].disks().log.fail_after(kind, *after);
+                let log = self.members[*member].disks().log;
+                log.fail_after(kind, *after);
                 lasts().await;
+                log.fail_no_more();
             }
-            FaultKind::FullDisk { member, store: _ } => {
+            FaultKind::FullDisk { member, store: false } => {
                 self.may_fail(*member);
                 let log = self.members[*member].disks().log;
                 log.set_capacity(Some(log.files().iter().map(|(_, size)| size).sum()));
                 lasts().await;
                 log.set_capacity(None);
             }
-            FaultKind::StoreError { member } => {
+            FaultKind::FullDisk { member, store: true } => {
                 self.may_fail(*member);
+                let store = self.members[*member].disks().store;
+                store.set_room(Some(ROOM_LEFT));
                 lasts().await;
+                store.set_room(None);
+            }
+            FaultKind::StoreError { member, operation } => {
+                self.may_fail(*member);
+                let store = self.members[*member].disks().store;
+                store.fail_next(match operation {
+                    StoreOperation::Read => StoreFault::Read,
+                    StoreOperation::Write => StoreFault::Write,
+                    StoreOperation::Flush => StoreFault::Flush,
+                });
+                lasts().await;
+                store.fail_no_more();
             }
             FaultKind::Rot { member, bits } => {
                 self.may_be_lost(*member);
