@@ -23,6 +23,9 @@ use crate::recorder::Recorder;
 pub(crate) use leases::storm as lease_storm;
 pub(crate) use watching::{Observed, observe, watch};
 
+/// How long a client waits for one member that it insists on, which may never come back.
+const PATIENCE: Duration = Duration::from_secs(3);
+
 /// A kind of load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Workload {
@@ -102,7 +105,8 @@ impl Worker {
     pub(crate) async fn ask(&self, call: Call) -> Outcome {
         let member = thread_rng().gen_range(0..self.client.endpoints().len());
         if thread_rng().gen_bool(0.4) {
-            self.recorder.call(self.id, &self.client.only(member), call).await
+            let client = self.client.only(member).with_timeout(PATIENCE);
+            self.recorder.call(self.id, &client, call).await
         } else {
             self.recorder.call(self.id, &self.client, call).await
         }

@@ -190,7 +190,7 @@ impl World {
                 // Not ahead of the observer, whose record must be whole.
                 let revision = self.observed.revision() - keep;
                 if revision > 1 {
-                    self.recorder.call(OPERATOR, &self.client(place), Call::Compact { revision }).await;
+                    self.recorder.call(OPERATOR + 1 + place, &self.client(place), Call::Compact { revision }).await;
                 }
             }
             FaultKind::Defragment { member } => {
