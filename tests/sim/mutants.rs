@@ -45,6 +45,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant("prev-kv-from-wrong-revision", "The record after a change passes for the one before it."),
     // leader
     mutant("forget-lease-on-leader-change", "A new leader neither renews nor ends leases that were granted before its term."),
+    mutant("renewal-by-a-deposed-leader", "A leader that was deposed, and does not know it yet, answers renewals."),
     mutant("lease-expires-early", "A lease ends after half of its time."),
     // apply
     mutant("txn-compare-ignored", "A compare with the last revision of a key that does not exist always holds."),

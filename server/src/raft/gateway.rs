@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use mainstay_proto::mainstay as wire;
 use mainstay_proto::mainstay::peer_client::PeerClient;
-use openraft::ReadPolicy;
+use openraft::{ReadPolicy, ServerState};
 use openraft::async_runtime::WatchReceiver;
 use openraft::error::{ClientWriteError, LinearizableReadError, RaftError};
 use openraft::impls::ProgressResponder;
@@ -336,8 +336,32 @@ impl Gateway {
         self.inner.reads.wait().await
     }
 
+    /// Renews a lease as its leader.
+    ///
+    /// A renewal is kept in memory, so it counts only if no other member leads by then: one that is
+    /// elected later gives every lease its whole time again.
     pub(crate) async fn lease_renew_here(&self, id: i64) -> Result<i64, Unavailable> {
-        self.inner.lessor.renew(id).await.map_err(|_| Unavailable::NotPrimaryLessor)
+        let leads_in = || {
+            let metrics = self.inner.raft.server_metrics();
+            let metrics = metrics.borrow_watched();
+            (metrics.state == ServerState::Leader).then_some(metrics.vote.leader_id.term)
+        };
+        let term = leads_in();
+        let ttl = self.inner.lessor.renew(id).await.map_err(|_| Unavailable::NotPrimaryLessor)?;
+        if probe::broken("renewal-by-a-deposed-leader") {
+            // Wrong: the renewal is answered though another member may lead, who knows nothing of it.
+            return Ok(ttl);
+        }
+        match self.inner.reads.wait().await {
+            Ok(_) => {}
+            Err(Unavailable::LeaderChanged) => return Err(Unavailable::NotLeader),
+            Err(error) => return Err(error),
+        }
+        // The round may have been another leader's, of whom this member has learned meanwhile.
+        if term.is_none() || leads_in() != term {
+            return Err(Unavailable::NotLeader);
+        }
+        Ok(ttl)
     }
 
     pub(crate) async fn lease_remaining_here(&self, id: i64) -> Result<Option<Remaining>, Unavailable> {
