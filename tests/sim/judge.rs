@@ -26,8 +26,9 @@ const KEPT_BY_BATCHES: u64 = 600;
 /// What a large entry of these workloads takes, and what a small one adds to the store.
 const ENTRY_BYTES: u64 = 4096;
 const SMALL_ENTRY_BYTES: u64 = 50;
-/// How much is written in the end, by how many at once, in times of what is purged together.
-const CHURN: u64 = 4;
+/// How many entries are purged together, and some more.
+const PURGED_TOGETHER: u64 = 400;
+/// How many write in the end.
 const WRITERS: u64 = 8;
 const CHURN_BYTES: usize = 100;
 /// More bytes than the log of a quiet member needs, in segments.
@@ -44,7 +45,7 @@ pub(crate) async fn judge(id: usize, world: World) -> Result<(), Violation> {
     }
     tokio::time::sleep(LEASES_OVER).await;
     churn(id, &world).await;
-    settle(id, &world).await.map_err(|reason| violation("recovery", reason))?;
+    settle(id, &world).await?;
     observe_the_end(&world).await.map_err(|reason| violation("recovery", reason))?;
     if let Some(surprise) = world.surprises().into_iter().next() {
         return Err(violation("surprise", surprise));
@@ -72,7 +73,7 @@ async fn churn(id: usize, world: &World) {
     }
     let mut writers = Vec::new();
     for writer in 0..WRITERS {
-        let (world, count) = (world.clone(), world.plan.snapshot_count * CHURN / WRITERS);
+        let (world, count) = (world.clone(), (2 * world.plan.snapshot_count + PURGED_TOGETHER) / WRITERS);
         writers.push(tokio::task::spawn(async move {
             let (id, client) = (id + writer as usize, world.client(writer as usize));
             for number in 0..count {
@@ -89,11 +90,11 @@ async fn churn(id: usize, world: &World) {
 
 /// Whether the log's entries are few enough to be looked at after some more.
 fn looks_at_entries(world: &World) -> bool {
-    world.plan.snapshot_count <= 100 && world.plan.flush_bytes <= 5_000
+    world.plan.churn && world.plan.snapshot_count <= 100 && world.plan.flush_bytes <= 5_000
 }
 
 /// Waits until every member serves and all have one state, and writes that down.
-async fn settle(id: usize, world: &World) -> Result<(), String> {
+async fn settle(id: usize, world: &World) -> Result<(), Violation> {
     let deadline = Instant::now() + RECOVERY;
     loop {
         match look(id, world).await {
@@ -102,30 +103,33 @@ async fn settle(id: usize, world: &World) -> Result<(), String> {
                 return Ok(());
             }
             Err(reason) if Instant::now() >= deadline => {
-                return Err(format!("the cluster did not heal within {RECOVERY:?}: {reason}"));
+                let text = format!("within {RECOVERY:?} the cluster did not heal: {}", reason.text);
+                return Err(violation(&reason.checker, text));
             }
             Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
         }
     }
 }
 
-async fn look(id: usize, world: &World) -> Result<End, String> {
+async fn look(id: usize, world: &World) -> Result<End, Violation> {
+    let away = |name: &str, error: mainstay_client::Error| violation("recovery", format!("{name}: {error}"));
     let all = world.client(id);
-    let response = all.range(Range::all()).await.map_err(|error| error.to_string())?;
+    let response = all.range(Range::all()).await.map_err(|error| away("all", error))?;
     let revision = mainstay_client::revision(&response.header);
     let mut hashes = Vec::new();
     for index in world.survivors() {
         let one = only(world, index);
         let name = world.members[index].name();
         // A linearizable read: the member takes part.
-        one.get("nothing").await.map_err(|error| format!("{name}: {error}"))?;
-        let hash = one.hash_kv(revision).await.map_err(|error| format!("{name}: {error}"))?;
+        one.get("nothing").await.map_err(|error| away(&name, error))?;
+        let hash = one.hash_kv(revision).await.map_err(|error| away(&name, error))?;
         hashes.push((name, hash.hash, hash.compact_revision));
     }
     if hashes.iter().any(|(_, hash, compacted)| (*hash, *compacted) != (hashes[0].1, hashes[0].2)) {
-        return Err(format!("the members differ at revision {revision}: {hashes:08x?}"));
+        let text = format!("the members differ at revision {revision}: {hashes:08x?}");
+        return Err(violation("equal_members", text));
     }
-    let leases = all.leases().await.map_err(|error| error.to_string())?;
+    let leases = all.leases().await.map_err(|error| away("all", error))?;
     let compacted = world.recorder.with(|history| {
         let compactions = history.operations.iter().filter(|operation| matches!(operation.outcome, Outcome::Done(_)));
         let revisions = compactions.filter_map(|operation| match operation.call {

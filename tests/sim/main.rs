@@ -28,6 +28,11 @@ mod workload;
 #[cfg(madsim)]
 mod world;
 
+/// A simulation is made of small boxes.
+#[cfg(madsim)]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[cfg(madsim)]
 fn main() -> std::process::ExitCode {
     driver::main(&driver::Known { places: places::REACHABLE, faults: plan::FAULTS, mutants: mutants::MUTANTS })

@@ -1,5 +1,6 @@
 //! Calls of the history, as requests to a server, and its answers, as replies of the history.
 
+use madsim::rand::{Rng, thread_rng};
 use mainstay_client::{Client, Compare as ClientCompare, Delete, Error, KeyRange, Put, Range, Txn as ClientTxn};
 use mainstay_proto::etcdserverpb::request_op::Request as Op;
 use mainstay_proto::etcdserverpb::response_op::Response as OpResponse;
@@ -9,6 +10,9 @@ use mainstay_proto::etcdserverpb::{
 };
 use mainstay_proto::mvccpb;
 use mainstay_tests::history::{Call, Compare, Comparison, KeyValue, Outcome, Reply, Span, Step, StepReply, Txn};
+
+/// How many of the ranges are asked for as a stream.
+const STREAMED: f64 = 0.25;
 
 /// Asks a server, and says what came of it.
 pub(crate) async fn perform(client: &Client, call: &Call) -> Outcome {
@@ -59,7 +63,13 @@ async fn txn_or_step(client: &Client, txn: &Txn) -> Result<Reply, Error> {
                 return Ok(alone(&response.header.clone(), delete_reply(response)));
             }
             Step::Range { .. } => {
-                let response = client.range(range(step, txn.serializable)).await?;
+                let request = range(step, txn.serializable);
+                // The same answer, in chunks.
+                let response = if thread_rng().gen_bool(STREAMED) {
+                    client.range_stream_collected(request).await?
+                } else {
+                    client.range(request).await?
+                };
                 return Ok(alone(&response.header.clone(), range_reply(response)));
             }
             Step::Txn(_) => {}

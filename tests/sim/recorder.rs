@@ -40,11 +40,17 @@ impl Recorder {
 
     /// Makes a call and writes down what came of it.
     pub(crate) async fn call(&self, id: usize, client: &Client, call: Call) -> Outcome {
+        self.call_at(id, None, client, call).await
+    }
+
+    /// Makes a call of one member and writes down what came of it.
+    pub(crate) async fn call_at(&self, id: usize, member: Option<usize>, client: &Client, call: Call) -> Outcome {
         let began = self.now();
         // It is entered before it ends, because a run may end before the call does.
         let place = self.with(|history| {
             let outcome = Outcome::Unknown("under way".to_owned());
-            history.operations.push(Operation { client: id, call: call.clone(), began, ended: Duration::MAX, outcome });
+            let ended = Duration::MAX;
+            history.operations.push(Operation { client: id, member, call: call.clone(), began, ended, outcome });
             history.operations.len() - 1
         });
         trace::note(format_args!("c{id} begins {call:?}"));

@@ -78,6 +78,7 @@ async fn play(run: Run, plan: Arc<Plan>) -> Report {
             client: world.client(id),
             recorder: world.recorder.clone(),
             pace: plan.pace,
+            padding: plan.padding,
             until,
             written: 0,
         };

@@ -24,6 +24,8 @@ pub(crate) struct Plan {
     pub(crate) watchers: usize,
     /// The longest pause of a client between two calls.
     pub(crate) pace: Duration,
+    /// How many bytes a value is filled up with at most.
+    pub(crate) padding: usize,
     /// How long a message is under way.
     pub(crate) latency: std::ops::Range<Duration>,
     /// How long a sync of the log takes.
@@ -38,6 +40,8 @@ pub(crate) struct Plan {
     pub(crate) segment_bytes: u64,
     /// Bytes of the store that may wait to be flushed.
     pub(crate) flush_bytes: u64,
+    /// Whether much is written in the end, to see that the log is purged.
+    pub(crate) churn: bool,
     /// In the order in which they begin.
     pub(crate) faults: Vec<Fault>,
 }
@@ -114,18 +118,20 @@ impl Plan {
         let millis = Duration::from_millis;
         let fast = dice.gen_bool(0.5);
         let storm = Duration::from_secs(dice.gen_range(15..35));
-        let clients = (0..dice.gen_range(4..8)).map(|_| Workload::draw(&mut dice)).collect();
+        let clients = (0..dice.gen_range(3..7)).map(|_| Workload::draw(&mut dice)).collect();
         Self {
             members,
             clients,
             watchers: dice.gen_range(1..4),
-            pace: millis(*[40, 120, 300].choose(&mut dice).expect("there are some")),
+            pace: millis(*[60, 150, 400].choose(&mut dice).expect("there are some")),
+            padding: *[0, 0, 0, 3000].choose(&mut dice).expect("there are some"),
             latency: if fast { millis(1)..millis(3) } else { millis(1)..millis(15) },
             sync: if dice.gen_bool(0.5) { millis(1)..=millis(4) } else { millis(1)..=millis(12) },
             heartbeat: millis(100),
             snapshot_count: *[20, 100, 400].choose(&mut dice).expect("there are some"),
             catchup_entries: *[5, 50, 200].choose(&mut dice).expect("there are some"),
-            segment_bytes: *[16 << 10, 64 << 10, 256 << 10].choose(&mut dice).expect("there are some"),
+            segment_bytes: *[64 << 10, 128 << 10, 256 << 10].choose(&mut dice).expect("there are some"),
+            churn: dice.gen_bool(0.3),
             flush_bytes: *[500, 5_000, 50_000].choose(&mut dice).expect("there are some"),
             faults: faults(&mut dice, members, storm),
         }

@@ -14,7 +14,9 @@ pub(super) async fn run(mut worker: Worker) {
         if thread_rng().gen_bool(0.3) {
             continue;
         }
-        let element = worker.fresh();
+        // Not filled up, for a list holds all of its elements.
+        worker.written += 1;
+        let element = format!("{}.{}", worker.id, worker.written);
         let (to, value) = match found.first() {
             Some(kv) => (Comparison::Value(kv.value.clone()), format!("{},{element}", kv.value)),
             None => (Comparison::Created(0), element),

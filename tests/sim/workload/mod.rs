@@ -82,6 +82,8 @@ pub(crate) struct Worker {
     /// The longest pause between two calls.
     pub(crate) pace: Duration,
     pub(crate) until: Instant,
+    /// How many bytes a value is filled up with at most.
+    pub(crate) padding: usize,
     /// Counts what it wrote, so that no value is written twice.
     pub(crate) written: u64,
 }
@@ -97,19 +99,25 @@ impl Worker {
     /// A value that nobody wrote before.
     pub(crate) fn fresh(&mut self) -> String {
         self.written += 1;
-        format!("{}.{}", self.id, self.written)
+        let padding = if self.padding == 0 { 0 } else { thread_rng().gen_range(0..self.padding) };
+        format!("{}.{}{}", self.id, self.written, "x".repeat(padding))
     }
 
     /// Makes a call: mostly at the member that the client is used to, now and then at just any, so
     /// that a member that is cut off is asked, too.
     pub(crate) async fn ask(&self, call: Call) -> Outcome {
-        let member = thread_rng().gen_range(0..self.client.endpoints().len());
         if thread_rng().gen_bool(0.4) {
-            let client = self.client.only(member).with_timeout(PATIENCE);
-            self.recorder.call(self.id, &client, call).await
+            let member = thread_rng().gen_range(0..self.client.endpoints().len());
+            self.ask_one(member, call).await
         } else {
             self.recorder.call(self.id, &self.client, call).await
         }
+    }
+
+    /// Makes a call of one member alone.
+    async fn ask_one(&self, member: usize, call: Call) -> Outcome {
+        let client = self.client.only(member).with_timeout(PATIENCE);
+        self.recorder.call_at(self.id, Some(member), &client, call).await
     }
 
     /// Runs a transaction; `None` where its fate or answer is not known.

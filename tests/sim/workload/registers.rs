@@ -25,14 +25,19 @@ pub(super) async fn run(mut worker: Worker) {
                 let prev_kv = thread_rng().gen_bool(0.5);
                 worker.ask(Call::Txn(Txn::of(Step::Delete { span: Span::key(key), prev_kv }))).await;
             }
-            8 => {
-                let mut txn = Txn::of(Step::range(Span::key(key)));
-                txn.serializable = true;
-                worker.txn(txn).await;
-            }
+            8 => write_and_look(&mut worker, key).await,
             _ => swap(&mut worker, key).await,
         }
     }
+}
+
+/// Writes by one member, and reads from what that member has.
+async fn write_and_look(worker: &mut Worker, key: String) {
+    let member = thread_rng().gen_range(0..worker.client.endpoints().len());
+    let put = Txn::of(Step::put(key.clone(), worker.fresh()));
+    worker.ask_one(member, Call::Txn(put)).await;
+    let look = Txn { serializable: true, ..Txn::of(Step::range(Span::key(key))) };
+    worker.ask_one(member, Call::Txn(look)).await;
 }
 
 /// Replaces what it read, if that is still there.

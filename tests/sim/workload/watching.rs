@@ -17,9 +17,9 @@ use crate::perform::{key_range, key_value};
 use crate::recorder::Recorder;
 
 /// After this silence a watcher asks for a notice of progress.
-const SILENCE: Duration = Duration::from_secs(1);
+const SILENCE: Duration = Duration::from_secs(2);
 /// After so many silences in a row it turns to another member.
-const PATIENCE: u32 = 4;
+const PATIENCE: u32 = 2;
 
 /// Up to which revision the observer has seen everything.
 #[derive(Clone, Debug, Default)]

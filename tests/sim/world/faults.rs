@@ -162,10 +162,12 @@ impl World {
             FaultKind::Rot { member, bits } => {
                 self.may_be_lost(*member);
                 self.hold_down(*member, Ending::Process);
+                let before = self.stored_log(*member);
                 let log = self.members[*member].disks().log;
                 for _ in 0..*bits {
                     log.rot(|_| true);
                 }
+                self.rot_is_found(*member, before);
                 lasts().await;
                 self.release(*member);
             }

@@ -40,7 +40,19 @@ impl World {
         Ok(())
     }
 
-    fn stored_log(&self, index: usize) -> Result<BTreeMap<u64, Record>, String> {
+    /// A log that has rotted is refused, or holds what it held before: rot in what is needed no more, or
+    /// in what nobody was told is safe, may pass.
+    pub(super) fn rot_is_found(&self, index: usize, before: Result<BTreeMap<u64, Record>, String>) {
+        let (Ok(before), Ok(after)) = (before, self.stored_log(index)) else { return };
+        let gone = before.iter().find(|(at, record)| after.get(at).is_none_or(|found| found.payload != record.payload));
+        if let Some((at, record)) = gone {
+            let (name, term) = (self.members[index].name(), record.term);
+            let surprise = format!("rot in the log of {name} took entry {at} of term {term}, and nobody noticed");
+            self.state().surprises.push(surprise);
+        }
+    }
+
+    pub(super) fn stored_log(&self, index: usize) -> Result<BTreeMap<u64, Record>, String> {
         let disks = self.members[index].disks();
         let engine = disks.store.open().map_err(|error| error.to_string())?;
         let identity = engine.get(Family::Meta, meta::IDENTITY).map_err(|error| error.to_string())?;

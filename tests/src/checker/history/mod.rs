@@ -19,6 +19,7 @@ pub mod revisions;
 #[cfg(test)]
 mod sample;
 pub mod serializable;
+pub mod sessions;
 pub mod sets;
 mod text;
 pub mod watch_atomic;
@@ -59,7 +60,7 @@ pub type Check = fn(&History, &Truth, &Bounds) -> Result<(), String>;
 
 /// Every checker by its file's name. What others follow from stands before them: a record that is
 /// wrong by itself makes every comparison with it wrong.
-pub const CHECKERS: [(&str, Check); 18] = [
+pub const CHECKERS: [(&str, Check); 19] = [
     ("elections", |history, _, _| elections::check(history)),
     ("watch_ordered", |history, _, _| watch_ordered::check(history)),
     ("watch_atomic", |history, _, _| watch_atomic::check(history)),
@@ -69,6 +70,7 @@ pub const CHECKERS: [(&str, Check); 18] = [
     ("exactly_once_effects", |history, truth, _| exactly_once_effects::check(history, truth)),
     ("serializable", |history, truth, _| serializable::check(history, truth)),
     ("realtime", |history, truth, _| realtime::check(history, truth)),
+    ("sessions", |history, _, _| sessions::check(history)),
     ("watch_progress", |history, truth, _| watch_progress::check(history, truth)),
     ("watch_reliable", |history, truth, _| watch_reliable::check(history, truth)),
     ("leases", leases::check),

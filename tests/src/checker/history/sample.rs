@@ -56,7 +56,7 @@ impl Sample {
     pub(super) fn call(&mut self, client: usize, call: Call, outcome: Outcome) -> &mut Operation {
         let (began, ended) = (self.now, self.now + millis(10));
         self.now += millis(20);
-        self.history.operations.push(Operation { client, call, began, ended, outcome });
+        self.history.operations.push(Operation { client, member: None, call, began, ended, outcome });
         self.history.operations.last_mut().unwrap()
     }
 

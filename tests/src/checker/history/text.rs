@@ -4,7 +4,7 @@ use crate::history::{Call, Operation, Outcome, Watch};
 
 /// An operation as a person reads it in a report.
 pub(super) fn told(operation: &Operation) -> String {
-    let Operation { client, call, began, ended, outcome } = operation;
+    let Operation { client, call, began, ended, outcome, .. } = operation;
     let call = match call {
         Call::Txn(txn) => format!("{txn:?}"),
         other => format!("{other:?}"),

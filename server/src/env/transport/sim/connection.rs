@@ -14,6 +14,7 @@ use http_body::Frame;
 use http_body_util::BodyExt;
 use madsim::net::{Receiver, Sender};
 use madsim::task::NodeId;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tonic::Status;
 
@@ -21,6 +22,10 @@ use super::link;
 
 /// Pieces of a body that travel in one message at most.
 const PIECES_MAX: usize = 64;
+
+/// Messages on their way, or waiting for their reader, before the sender waits, too: what a window does
+/// in HTTP/2, counted more coarsely.
+const WINDOW_MESSAGES: usize = 16;
 
 /// The first part of a request or a response.
 #[derive(Clone)]
@@ -46,6 +51,8 @@ pub(super) struct Message {
     pub(super) ends: bool,
     /// Does not arrive before this moment of the world.
     due: Option<Instant>,
+    /// Its place in the window, until it was read.
+    place: Option<Arc<OwnedSemaphorePermit>>,
 }
 
 /// What travels.
@@ -63,11 +70,19 @@ pub(super) struct Line {
     broken: AtomicBool,
     /// Who reads the other half.
     reader: AtomicWaker,
+    window: Arc<Semaphore>,
 }
 
 impl Line {
     pub(super) fn new(sender: Sender, from: NodeId) -> Arc<Self> {
-        Arc::new(Self { sender, from, to: OnceLock::new(), broken: AtomicBool::new(false), reader: AtomicWaker::new() })
+        Arc::new(Self {
+            sender,
+            from,
+            to: OnceLock::new(),
+            broken: AtomicBool::new(false),
+            reader: AtomicWaker::new(),
+            window: Arc::new(Semaphore::new(WINDOW_MESSAGES)),
+        })
     }
 
     /// Notes who is at the other end, once that is known.
@@ -81,6 +96,7 @@ impl Line {
     }
 
     pub(super) async fn send(&self, mut message: Message) -> io::Result<()> {
+        message.place = self.window.clone().acquire_owned().await.ok().map(Arc::new);
         let reset = self.conditions(|conditions| {
             message.due = conditions.delay.as_ref().map(|delay| Instant::now() + link::draw(delay));
             link::happens(conditions.reset)
@@ -219,6 +235,8 @@ pub(super) struct Incoming {
     reader: Reader,
     pieces: VecDeque<Piece>,
     ends: bool,
+    /// The window's place of what is being read.
+    place: Option<Arc<OwnedSemaphorePermit>>,
     /// Who copies the other way, for the side that asks.
     _copying: Option<super::AbortOnDrop>,
 }
@@ -226,7 +244,7 @@ pub(super) struct Incoming {
 impl Incoming {
     /// The body behind a first message.
     pub(super) fn new(first: Message, reader: Reader, copying: Option<super::AbortOnDrop>) -> Self {
-        Self { reader, pieces: first.pieces, ends: first.ends, _copying: copying }
+        Self { reader, pieces: first.pieces, ends: first.ends, place: first.place, _copying: copying }
     }
 }
 
@@ -242,6 +260,7 @@ impl http_body::Body for Incoming {
                     Piece::Trailers(trailers) => Frame::trailers(trailers),
                 })));
             }
+            self.place = None;
             if self.ends {
                 return Poll::Ready(None);
             }
@@ -249,6 +268,7 @@ impl http_body::Body for Incoming {
                 Some(message) => {
                     self.pieces = message.pieces;
                     self.ends = message.ends;
+                    self.place = message.place;
                 }
                 None => {
                     self.ends = true;

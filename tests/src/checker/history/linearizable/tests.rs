@@ -10,7 +10,7 @@ type Line = (u64, u64, Txn, Outcome);
 fn history(lines: Vec<Line>) -> History {
     let operations = lines.into_iter().enumerate().map(|(client, (began, ended, txn, outcome))| {
         let (began, ended) = (Duration::from_millis(began), Duration::from_millis(ended));
-        Operation { client, call: Call::Txn(txn), began, ended, outcome }
+        Operation { client, member: None, call: Call::Txn(txn), began, ended, outcome }
     });
     let mut operations: Vec<Operation> = operations.collect();
     operations.sort_by_key(|operation| operation.began);
@@ -129,7 +129,7 @@ fn keys_that_are_more_than_registers_are_left_out() {
     for txn in others {
         let mut history = stale();
         let outcome = Outcome::Unknown("timeout".into());
-        history.operations.push(Operation { client: 9, call: Call::Txn(txn), began: last, ended: last, outcome });
+        history.operations.push(Operation { client: 9, member: None, call: Call::Txn(txn), began: last, ended: last, outcome });
         assert_eq!(check(&history), Ok(()));
     }
     assert!(check(&stale()).is_err());
