@@ -79,6 +79,7 @@ async fn play(run: Run, plan: Arc<Plan>) -> Report {
             recorder: world.recorder.clone(),
             pace: plan.pace,
             padding: plan.padding,
+            calm_from: world.recorder.moment(storm),
             until,
             written: 0,
         };
