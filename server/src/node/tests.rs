@@ -16,6 +16,7 @@ use crate::config::{Config, Given, Invocation};
 use crate::engine::mem::{Fault, MemHome};
 use crate::env::{clock, transport};
 use crate::raft::{AppliedObserver, Leadership, TransferError};
+use crate::watch::Bounds;
 use futures_util::StreamExt;
 use madsim::runtime::{Handle, NodeHandle, Runtime};
 use madsim::task::NodeId;
@@ -113,6 +114,7 @@ impl Machine {
             log_observer: None,
             rpc_observer: Arc::new(Silent),
             applied_observer: Some(Arc::new(Record(self.applied.clone()))),
+            watch_bounds: Bounds::STANDARD,
         };
         let peers = SocketAddr::new(address(self.index), 2380);
         let (started, running) = oneshot::channel();
