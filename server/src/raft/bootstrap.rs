@@ -58,7 +58,9 @@ pub(super) async fn is_known(cluster_id: u64, member_id: u64, peers: &[&PeerNode
                 return true;
             }
             if tally.count(answer) {
-                return false;
+                // Whoever is about to answer may still know better.
+                let known = answers.any(|answer| std::future::ready(answer.is_some_and(|answer| answer.known)));
+                return clock::timeout(PAUSE, known).await.unwrap_or(false);
             }
         }
         if round % ROUNDS_IN_SILENCE == 0 {

@@ -117,6 +117,7 @@ impl Consensus {
         let machine = StateMachine::new(state, audience, started.clone())
             .map_err(|error| StartError::Stored(error.to_string()))?;
         let network = Network { cluster_id: options.cluster_id, rpc_timeout: options.election_timeout };
+        let log_at_start = log.last().map(|(index, _)| index);
         let raft = Raft::build(options.member_id, config, network, LogStore::new(log), machine)
             .await
             .map_err(|error| StartError::Stored(error.to_string()))?;
@@ -126,6 +127,7 @@ impl Consensus {
             member_id: options.member_id,
             election_timeout: options.election_timeout,
             request_bytes_max: options.request_bytes_max,
+            log_at_start,
         };
         let (gateway, rounds) = Gateway::new(gateway_options, raft.clone(), members, lessor.clone(), applied_rx);
         Ok(Self { raft, gateway, home, options, lessor, compaction, counts, store_failure, tasks: vec![rounds] })

@@ -106,6 +106,8 @@ pub(crate) struct GatewayOptions {
     pub(crate) member_id: u64,
     pub(crate) election_timeout: Duration,
     pub(crate) request_bytes_max: usize,
+    /// Index of the last entry that the log held at the start. The first one, 0, is the list of first members.
+    pub(crate) log_at_start: Option<u64>,
 }
 
 /// The way to the replicated state for `api`, `http` and `leader`: propose, wait for a read, ask.
@@ -260,6 +262,12 @@ impl Gateway {
             .collect()
     }
 
+    /// Whether the state covers what was in the log when this process started. An entry that is there
+    /// alone may say of a member what the state does not say yet.
+    pub(crate) fn remembers_all(&self) -> bool {
+        self.inner.options.log_at_start.is_none_or(|last| last == 0 || *self.inner.applied.borrow() >= last)
+    }
+
     /// Whether this member has no memory: it has no entry and has never voted.
     pub(crate) fn is_fresh(&self) -> bool {
         let metrics = self.inner.raft.metrics();
@@ -341,31 +349,38 @@ impl Gateway {
     /// A renewal is kept in memory, so it counts only if no other member leads by then: one that is
     /// elected later gives every lease its whole time again.
     pub(crate) async fn lease_renew_here(&self, id: i64) -> Result<i64, Unavailable> {
-        let leads_in = || {
-            let metrics = self.inner.raft.server_metrics();
-            let metrics = metrics.borrow_watched();
-            (metrics.state == ServerState::Leader).then_some(metrics.vote.leader_id.term)
-        };
-        let term = leads_in();
+        let term = self.leads_in();
         let ttl = self.inner.lessor.renew(id).await.map_err(|_| Unavailable::NotPrimaryLessor)?;
         if probe::broken("renewal-by-a-deposed-leader") {
             // Wrong: the renewal is answered though another member may lead, who knows nothing of it.
             return Ok(ttl);
         }
-        match self.inner.reads.wait().await {
-            Ok(_) => {}
-            Err(Unavailable::LeaderChanged) => return Err(Unavailable::NotLeader),
-            Err(error) => return Err(error),
-        }
-        // The round may have been another leader's, of whom this member has learned meanwhile.
-        if term.is_none() || leads_in() != term {
-            return Err(Unavailable::NotLeader);
-        }
+        self.still_leads_in(term).await?;
         Ok(ttl)
     }
 
+    /// Says what is left of a lease, as its leader. One that was deposed may not know of the lease.
     pub(crate) async fn lease_remaining_here(&self, id: i64) -> Result<Option<Remaining>, Unavailable> {
+        let index = self.still_leads_in(self.leads_in()).await?;
+        self.wait_applied(index).await?;
         self.inner.lessor.remaining(id).await.map_err(|_| Unavailable::NotPrimaryLessor)
+    }
+
+    /// The term in which this member takes itself for the leader.
+    fn leads_in(&self) -> Option<u64> {
+        let metrics = self.inner.raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        (metrics.state == ServerState::Leader).then_some(metrics.vote.leader_id.term)
+    }
+
+    /// Asks a quorum whether this member leads in a term; what was committed by then.
+    async fn still_leads_in(&self, term: Option<u64>) -> Result<u64, Unavailable> {
+        let index = match self.inner.reads.wait().await {
+            Err(Unavailable::LeaderChanged) => return Err(Unavailable::NotLeader),
+            answer => answer?,
+        };
+        // The round may have been another leader's, of whom this member has learned meanwhile.
+        if term.is_none() || self.leads_in() != term { Err(Unavailable::NotLeader) } else { Ok(index) }
     }
 
     /// Proposes here or at the leader, again where it was certainly not appended.

@@ -239,6 +239,9 @@ impl Peer for PeerService {
         let request = request.into_inner();
         self.same_cluster(request.cluster_id)?;
         let known = self.gateway.is_known(request.member_id);
+        if !known && !self.gateway.remembers_all() {
+            return Err(Status::unavailable("this member has not applied yet what it finds in its log"));
+        }
         Ok(Response::new(wire::MemberKnownResponse { known, fresh: self.gateway.is_fresh() }))
     }
 

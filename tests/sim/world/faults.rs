@@ -20,6 +20,9 @@ use crate::workload::lease_storm;
 /// The client that makes an operator's calls.
 pub(crate) const OPERATOR: usize = 90;
 
+/// The number of the client that makes the calls of the first fault; the others follow.
+const CALLER: usize = 1000;
+
 /// Bytes that still find room on a store's disk that fills up.
 const ROOM_LEFT: u64 = 500;
 
@@ -192,7 +195,7 @@ impl World {
                 // Not ahead of the observer, whose record must be whole.
                 let revision = self.observed.revision() - keep;
                 if revision > 1 {
-                    self.recorder.call(OPERATOR + 1 + place, &self.client(place), Call::Compact { revision }).await;
+                    self.recorder.call(CALLER + place, &self.client(place), Call::Compact { revision }).await;
                 }
             }
             FaultKind::Defragment { member } => {
@@ -200,7 +203,7 @@ impl World {
                 drop(self.client(place).only(*member).defragment().await);
             }
             FaultKind::LeaseStorm { leases } => {
-                let id = OPERATOR + 1 + place;
+                let id = CALLER + place;
                 lease_storm(id, self.client(place), self.recorder.clone(), place as u32, *leases).await;
             }
         }
