@@ -28,7 +28,7 @@ use crate::leader::{auto_compaction, lease_expirer};
 use crate::lease::Lessor;
 use crate::limits;
 use crate::raft::{self, AppliedObserver, Consensus, ConsensusOptions, Gateway, Leadership, PeerNode};
-use crate::watch::{Hub, HubOptions};
+use crate::watch::{Bounds, Hub, HubOptions};
 
 /// Pause before a member tells again under which name clients reach it.
 const PUBLISH_PAUSE: Duration = Duration::from_millis(200);
@@ -63,6 +63,8 @@ pub struct Surroundings {
     pub rpc_observer: Arc<dyn RpcObserver>,
     /// Is shown what goes into the state.
     pub applied_observer: Option<Arc<dyn AppliedObserver>>,
+    /// How much may wait for watchers; [`Bounds::STANDARD`] but in a simulation.
+    pub watch_bounds: Bounds,
 }
 
 /// How full the bounded places of a member are.
@@ -178,13 +180,11 @@ impl Node {
             .map_err(|error| StartError::Store(error.to_string()))?;
         state.store.set_flush_bytes(store_flush_bytes);
         let (store, leases, alarms) = (state.store(), state.leases(), state.alarms());
-        let (hub, hub_task) = Hub::spawn(
-            store.clone(),
-            HubOptions {
-                progress_interval: config.watch_progress_notify_interval,
-                max_response_bytes: config.max_request_bytes + limits::GRPC_OVERHEAD_BYTES,
-            },
-        );
+        let hub_options = HubOptions {
+            progress_interval: config.watch_progress_notify_interval,
+            max_response_bytes: config.max_request_bytes + limits::GRPC_OVERHEAD_BYTES,
+        };
+        let (hub, hub_task) = Hub::spawn_within(store.clone(), hub_options, surroundings.watch_bounds);
         let (lessor, lessor_inbox) = Lessor::channel();
         let consensus = Consensus::open(
             consensus_options(config, &founded),

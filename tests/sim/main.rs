@@ -1,7 +1,8 @@
 //! Simulates clusters: the server's own code, log, consensus and gRPC services in one process,
 //! with virtual time, a seeded network and seeded disks. One seed, one history.
 //!
-//! `sim --help` says how to call it; `make sim SEED=7` builds and calls it.
+//! `sim --help` says how to call it; `make sim SEED=7` builds and calls it; `README.md` beside this page
+//! says how to read what it says and how to add to it.
 
 #[cfg(madsim)]
 mod driver;

@@ -4,7 +4,7 @@
 use crate::driver::Mutant;
 
 /// How many seeds may run until a bug is found, where nothing else is said.
-const WITHIN: u64 = 100;
+const WITHIN: u64 = 300;
 
 const fn mutant(name: &'static str, what: &'static str) -> Mutant {
     Mutant { name, what, within: WITHIN }

@@ -9,8 +9,17 @@ pub async fn blocking<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'stat
     }
 }
 
-/// Runs a call that may block for long; a simulation runs it at once.
+/// Runs a call that may block for long; a simulation lets some time pass and then runs it at once.
 #[cfg(madsim)]
 pub async fn blocking<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> T {
-    call()
+    use madsim::rand::{Rng, thread_rng};
+    let wait = std::time::Duration::from_micros(thread_rng().gen_range(1..BLOCKING_MICROS));
+    madsim::time::sleep(wait).await;
+    let value = call();
+    madsim::time::sleep(wait).await;
+    value
 }
+
+/// How long it takes a simulated thread to begin, and to be heard of, in microseconds.
+#[cfg(madsim)]
+const BLOCKING_MICROS: u64 = 2_000;

@@ -17,6 +17,7 @@ use crate::config::{Config, Given, Invocation};
 use crate::engine::mem::{Fault, MemHome};
 use crate::env::{clock, transport};
 use crate::raft::{AppliedObserver, Leadership, TransferError, Unavailable};
+use crate::watch::Bounds;
 use futures_util::StreamExt;
 use madsim::net::NetSim;
 use madsim::runtime::{Handle, NodeHandle, Runtime};
@@ -126,6 +127,7 @@ impl Machine {
             log_observer: None,
             rpc_observer: Arc::new(Silent),
             applied_observer: Some(Arc::new(Record(self.applied.clone(), self.restored.clone()))),
+            watch_bounds: Bounds::STANDARD,
         };
         let peers = SocketAddr::new(address(self.index), 2380);
         let (started, running) = oneshot::channel();

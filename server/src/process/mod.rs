@@ -21,6 +21,7 @@ use mainstay_server::http::{Access, Probe, ReadFailure, Site, client_router, met
 use mainstay_server::metrics::{Metrics, Options as MetricsOptions, RaftNumbers, StoreNumbers, WatchNumbers};
 use mainstay_server::node::{LOG_SEGMENT_BYTES, Node, Storage, Surroundings};
 use mainstay_server::raft::Status;
+use mainstay_server::watch::Bounds;
 use prometheus::IntCounter;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
@@ -177,6 +178,7 @@ fn surroundings(config: &Config, metrics: &Arc<Metrics>) -> Surroundings {
         log_observer: Some(Arc::new(observers::LogDisk(metrics.clone()))),
         rpc_observer: Arc::new(observers::Requests::new(metrics.clone(), config.warning_unary_request_duration)),
         applied_observer: None,
+        watch_bounds: Bounds::STANDARD,
     }
 }
 

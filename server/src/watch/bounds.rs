@@ -2,7 +2,7 @@ use crate::limits;
 
 /// How much waits where, and how much is done at once.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Bounds {
+pub struct Bounds {
     /// See [`limits::WATCH_MAILBOX`].
     pub(super) mailbox_messages: usize,
     /// See [`limits::WATCH_MAILBOX_BYTES`].
@@ -26,8 +26,8 @@ pub(super) struct Bounds {
 }
 
 impl Bounds {
-    /// What holds outside of tests.
-    pub(super) const STANDARD: Self = Self {
+    /// What holds outside of tests and simulations.
+    pub const STANDARD: Self = Self {
         mailbox_messages: limits::WATCH_MAILBOX,
         mailbox_bytes: limits::WATCH_MAILBOX_BYTES,
         message_bytes: limits::WATCH_MESSAGE_BYTES,
@@ -38,5 +38,20 @@ impl Bounds {
         slice_bytes_max: limits::CATCH_UP_SLICE_BYTES_MAX,
         step_events: limits::CATCH_UP_STEP_EVENTS,
         step_hits: limits::CATCH_UP_STEP_HITS,
+    };
+
+    /// So little that a few clients meet every bound: a simulation of seconds sees what otherwise
+    /// takes hours of load.
+    pub const SMALL: Self = Self {
+        mailbox_messages: 4,
+        mailbox_bytes: 4_000,
+        message_bytes: 1_000,
+        recent_revisions: 10,
+        recent_bytes: 10_000,
+        catch_up_bytes: 8_000,
+        slice_bytes_min: 500,
+        slice_bytes_max: 2_000,
+        step_events: 8,
+        step_hits: 8,
     };
 }

@@ -65,7 +65,11 @@ impl Hub {
         Self::spawn_within(store, options, Bounds::STANDARD)
     }
 
-    pub(super) fn spawn_within(store: Store, options: HubOptions, bounds: Bounds) -> (Self, JoinHandle<()>) {
+    /// The same within other bounds.
+    ///
+    /// # Panics
+    /// If the interval of progress notices is zero.
+    pub fn spawn_within(store: Store, options: HubOptions, bounds: Bounds) -> (Self, JoinHandle<()>) {
         assert!(!options.progress_interval.is_zero(), "progress notices need an interval");
         let (inbox, messages) = mpsc::channel(limits::HUB_INBOX);
         let (signals, signalled) = mpsc::unbounded_channel();

@@ -43,6 +43,7 @@ mod watchers;
 #[cfg(test)]
 mod tests;
 
+pub use bounds::Bounds;
 pub use hub::{Hub, HubOptions};
 pub use stats::WatchStats;
 pub use stream::{WatchStream, WatchStreamEnd};

@@ -40,6 +40,8 @@ pub(crate) struct Plan {
     pub(crate) segment_bytes: u64,
     /// Bytes of the store that may wait to be flushed.
     pub(crate) flush_bytes: u64,
+    /// Whether little may wait for watchers.
+    pub(crate) small_watches: bool,
     /// Whether much is written in the end, to see that the log is purged.
     pub(crate) churn: bool,
     /// In the order in which they begin.
@@ -131,6 +133,7 @@ impl Plan {
             snapshot_count: *[20, 100, 400].choose(&mut dice).expect("there are some"),
             catchup_entries: *[5, 50, 200].choose(&mut dice).expect("there are some"),
             segment_bytes: *[64 << 10, 128 << 10, 256 << 10].choose(&mut dice).expect("there are some"),
+            small_watches: dice.gen_bool(0.5),
             churn: dice.gen_bool(0.3),
             flush_bytes: *[500, 5_000, 50_000].choose(&mut dice).expect("there are some"),
             faults: faults(&mut dice, members, storm),

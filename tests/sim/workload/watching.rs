@@ -69,7 +69,7 @@ pub(crate) async fn watch(id: usize, client: Client, recorder: Recorder, observe
         };
         let client =
             client.with_options(ClientOptions { require_leader: dice.gen_bool(0.5), ..ClientOptions::default() });
-        let slowness = Duration::from_millis(*[0, 0, 50, 1000].choose(dice).expect("there are some"));
+        let slowness = Duration::from_millis(*[0, 0, 200, 3000].choose(dice).expect("there are some"));
         (watch, client, slowness)
     };
     let watcher = Watcher::new(client, recorder, watch, Observed::default());

@@ -12,6 +12,7 @@ use mainstay_server::engine::mem::MemHome;
 use mainstay_server::env::transport;
 use mainstay_server::node::{Node, Occupancy, Storage, Surroundings};
 use mainstay_server::raft::Leadership;
+use mainstay_server::watch::Bounds;
 use tokio_stream::StreamExt;
 
 use super::ledger::Ledger;
@@ -139,6 +140,7 @@ impl Member {
             log_observer: None,
             rpc_observer: Arc::new(Silent),
             applied_observer: Some(self.ledger.of(self.name())),
+            watch_bounds: if self.plan.small_watches { Bounds::SMALL } else { Bounds::STANDARD },
         };
         let mut node = match Node::open(&config, storage, surroundings).await {
             Ok(node) => node,

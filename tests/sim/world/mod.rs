@@ -147,9 +147,17 @@ impl World {
     /// went first.
     pub(crate) fn accounts_for(&self, complaint: &Complaint) -> bool {
         let state = self.state();
-        let Some(member) = self.members.iter().find(|member| member.name() == complaint.node) else { return false };
-        let condition = &state.conditions[member.index];
-        condition.may_fail || condition.ended.iter().any(|ended| complaint.at.abs_diff(*ended) < MOMENT)
+        let just_ended = |condition: &Condition| {
+            condition.ended.iter().any(|ended| complaint.at.abs_diff(*ended) < MOMENT)
+        };
+        match self.members.iter().find(|member| member.name() == complaint.node) {
+            Some(member) => {
+                let condition = &state.conditions[member.index];
+                condition.may_fail || just_ended(condition)
+            }
+            // Said in the name of whoever ended a process.
+            None => state.conditions.iter().any(just_ended),
+        }
     }
 
     /// Ends a member's process, if it runs, and keeps it down until it is [released](Self::release).

@@ -20,8 +20,8 @@ use tonic::Status;
 
 use super::link;
 
-/// Pieces of a body that travel in one message at most.
-const PIECES_MAX: usize = 64;
+/// Pieces of a body that travel in one message at most: the one of a small call, and its end.
+const PIECES_MAX: usize = 2;
 
 /// Messages on their way, or waiting for their reader, before the sender waits, too: what a window does
 /// in HTTP/2, counted more coarsely.
