@@ -63,6 +63,12 @@ test-unit: setup ## tests beside the code, and the documentation's examples
 	@$(CARGO) test --quiet --workspace --exclude mainstay-tests
 	@$(CARGO) test --quiet --package mainstay-tests --lib --test tidy
 
+# Not optimised: it shares nothing with the simulation's binary either way (tests need other features
+# of the same crates), and builds in a fraction of the time.
+.PHONY: test-simulated
+test-simulated: setup ## three members in one simulated process, and the simulated clock and network themselves
+	@CARGO_TARGET_DIR="$(target)/sim" RUSTFLAGS="--cfg madsim" cargo test --quiet --package mainstay-server --lib -- env:: node::
+
 .PHONY: test-processes
 test-processes: setup $(if $(given),,test-binary) ## real processes: kill -9, lost quorum, restart, bad flags
 	@MAINSTAY_BIN="$(under_test)" $(CARGO) test --quiet --package mainstay-tests --test it -- --test-threads=1 --nocapture

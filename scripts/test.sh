@@ -14,6 +14,7 @@ run_unit() { make test-unit; }
 # Some seeds are the same for every commit, so that one that fails says something about the commit;
 # others move with it, so that new ones are tried. SEEDS names others instead: SEEDS=7, SEEDS="1..50 90..99".
 run_simulation() {
+  make test-simulated || return
   local seeds=${SEEDS:-1..200} commit first
   if [ -z "${SEEDS:-}" ] && commit=$(git rev-parse --verify --quiet HEAD 2>/dev/null); then
     first=$((16#${commit:0:8} * 1000))

@@ -179,6 +179,41 @@ fn a_failure_of_making_a_segment_ready_is_final() {
     });
 }
 
+/// Two segments are of no use any more and the first cannot be put aside: were the second one, it would
+/// leave a gap that the next opening takes for damage.
+#[test]
+fn a_purged_segment_that_cannot_go_keeps_the_later_ones() {
+    // Renamed into a spare, or removed.
+    for keep_recycled in [2, 0] {
+        let options = || Options { keep_recycled, ..small() };
+        let medium = SimMedium::new(1);
+        block_on(async {
+            let running = open(&medium, options()).unwrap();
+            for index in 1..=55 {
+                append(&running.log, vec![record(index, 1, 900)]).await.unwrap();
+            }
+            tokio::task::yield_now().await; // the next segment is ready
+            medium.fail_after(Fault::Name, 0);
+            // In the middle of the third segment.
+            running.log.purge(25, 1).await.unwrap();
+            tokio::task::yield_now().await;
+            let failure = running.log.failed();
+            assert!(matches!(&failure, Some(LogError::Io { file, .. }) if file == "0000000001.log"), "{failure:?}");
+            running.kill(&medium).await;
+            for crash in [false, true] {
+                if crash {
+                    medium.crash();
+                }
+                let running = open(&medium, options()).unwrap();
+                let held = Content::of(&running.log);
+                assert_eq!(held.purged, Some((25, 1)));
+                assert_eq!(held.records, (26..=55).map(|index| (index, record(index, 1, 900))).collect());
+                running.kill(&medium).await;
+            }
+        });
+    }
+}
+
 #[test]
 fn an_owner_that_is_gone_fails_everyone() {
     let medium = SimMedium::new(1);

@@ -261,7 +261,8 @@ impl Staging for MemStaging {
 
     fn commit(self: Box<Self>, own: Batch) -> Result<Arc<dyn Engine>, EngineError> {
         self.home.disk.lock().take_room(self.received.len() as u64)?;
-        let mut maps = decode(self.received.into()).ok_or_else(|| EngineError("the received state is damaged".into()))?;
+        let mut maps =
+            decode(self.received.into()).ok_or_else(|| EngineError("the received state is damaged".into()))?;
         apply(&mut maps, &own);
         {
             let mut disk = self.home.disk.lock();
@@ -456,6 +457,27 @@ mod tests {
         let engine = home.open().unwrap();
         assert_eq!(get(&*engine, "a").unwrap(), "1");
         assert_eq!(get(&*engine, "z"), None);
+    }
+
+    #[test]
+    fn what_belongs_to_the_receiver_wins_over_what_was_received() {
+        let source = MemHome::new().open().unwrap();
+        put(&*source, "identity", "sender");
+        put(&*source, "a", "1");
+        let home = MemHome::new();
+        put(&*home.open().unwrap(), "identity", "receiver");
+        let mut staging = home.stage().unwrap();
+        let checkpoint = source.checkpoint().unwrap();
+        let (file, size) = checkpoint.files().remove(0);
+        staging.write(&file, 0, &checkpoint.read(&file, 0, size as usize).unwrap()).unwrap();
+        let mut own = Batch::default();
+        own.put(Family::Meta, "identity", "receiver");
+        let engine = staging.commit(own).unwrap();
+        assert_eq!(get(&*engine, "identity").unwrap(), "receiver");
+        home.crash();
+        let engine = home.open().unwrap();
+        assert_eq!(get(&*engine, "identity").unwrap(), "receiver");
+        assert_eq!(get(&*engine, "a").unwrap(), "1");
     }
 
     #[test]

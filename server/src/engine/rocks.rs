@@ -599,6 +599,41 @@ mod tests {
         assert_eq!(keys(&home.open().unwrap(), Bound::Unbounded, Bound::Unbounded), ["new"]);
     }
 
+    fn copy_folder(from: &Path, to: &Path) {
+        for entry in fs::read_dir(from).unwrap() {
+            let (path, to) = (entry.as_ref().unwrap().path(), to.join(entry.unwrap().file_name()));
+            if path.is_dir() {
+                fs::create_dir(&to).unwrap();
+                copy_folder(&path, &to);
+            } else {
+                fs::copy(path, to).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn what_belongs_to_the_receiver_wins_over_what_was_received() {
+        let (from_root, to_root) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let from = RocksHome::new(from_root.path()).open().unwrap();
+        put(&from, Family::Meta, "identity", "sender");
+        put(&from, Family::Revisions, "new", "1");
+        let home = RocksHome::new(to_root.path());
+        drop(home.open().unwrap());
+        let mut staging = home.stage().unwrap();
+        copy(&*from.checkpoint().unwrap(), &mut *staging);
+        let mut own = Batch::default();
+        own.put(Family::Meta, "identity", "receiver");
+        let engine = staging.commit(own).unwrap();
+        let identity = |engine: &Arc<dyn Engine>| engine.get(Family::Meta, b"identity").unwrap().unwrap();
+        assert_eq!(identity(&engine), "receiver");
+        // What the files hold while it is open is what a crash leaves.
+        let crashed = tempfile::tempdir().unwrap();
+        copy_folder(to_root.path(), crashed.path());
+        let engine = RocksHome::new(crashed.path()).open().unwrap();
+        assert_eq!(identity(&engine), "receiver");
+        assert_eq!(keys(&engine, Bound::Unbounded, Bound::Unbounded), ["new"]);
+    }
+
     /// A home with one flushed key, and the names of its folders.
     fn home_with_state(root: &Path) -> RocksHome {
         let home = RocksHome::new(root.join("member").join("db"));

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -15,22 +16,27 @@ use crate::command::command::Kind;
 use crate::config::{Config, Given, Invocation};
 use crate::engine::mem::{Fault, MemHome};
 use crate::env::{clock, transport};
-use crate::raft::{AppliedObserver, Leadership, TransferError};
+use crate::raft::{AppliedObserver, Leadership, TransferError, Unavailable};
 use crate::watch::Bounds;
 use futures_util::StreamExt;
+use madsim::net::NetSim;
 use madsim::runtime::{Handle, NodeHandle, Runtime};
 use madsim::task::NodeId;
-use mainstay_proto::etcdserverpb::{CompactionRequest, PutRequest};
+use mainstay_proto::etcdserverpb::{CompactionRequest, LeaseGrantRequest, PutRequest};
 use mainstay_raft_log::disk::sim::SimMedium;
+use mainstay_raft_log::{Options as LogOptions, RaftLog};
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
 const MEMBERS: usize = 3;
 
+const LOG_SEGMENT_BYTES: u64 = 64 * 1024;
+
 /// What one member's state was made of, by index.
 type Applied = Arc<Mutex<BTreeMap<u64, (u64, Vec<u8>)>>>;
 
-struct Record(Applied);
+/// Takes down what is applied, and how often a snapshot took the state's place.
+struct Record(Applied, Arc<AtomicU64>);
 
 impl AppliedObserver for Record {
     fn applying(&self, index: u64, term: u64, payload: &[u8]) {
@@ -38,7 +44,9 @@ impl AppliedObserver for Record {
         assert!(before.is_none_or(|before| before == (term, payload.to_vec())), "entry {index} changed");
     }
 
-    fn restored(&self, _index: u64, _term: u64) {}
+    fn restored(&self, _index: u64, _term: u64) {
+        self.1.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 struct Silent;
@@ -58,6 +66,7 @@ struct Machine {
     log: SimMedium,
     store: MemHome,
     applied: Applied,
+    restored: Arc<AtomicU64>,
 }
 
 /// What a running member is asked through.
@@ -82,6 +91,8 @@ fn config(index: usize) -> Config {
         format!("--listen-client-urls=http://{}:2379", address(index)),
         format!("--advertise-client-urls=http://{}:2379", address(index)),
         format!("--initial-cluster={}", cluster.join(",")),
+        "--snapshot-count=50".to_owned(),
+        "--snapshot-catchup-entries=20".to_owned(),
     ];
     let read_file = &|_: &std::path::Path| Err(std::io::ErrorKind::NotFound.into());
     match (Given { arguments, variables: Vec::new(), read_file }).understand() {
@@ -93,7 +104,8 @@ fn config(index: usize) -> Config {
 impl Machine {
     fn new(index: usize) -> Self {
         let node = Handle::current().create_node().name(format!("m{index}")).ip(address(index)).build().id();
-        Self { index, node, log: SimMedium::new(index as u64), store: MemHome::new(), applied: Applied::default() }
+        let (applied, restored) = Default::default();
+        Self { index, node, log: SimMedium::new(index as u64), store: MemHome::new(), applied, restored }
     }
 
     /// The machine as it is since its last start: a handle from before starts nothing any more.
@@ -106,14 +118,15 @@ impl Machine {
         let storage = Storage {
             home: Arc::new(self.store.clone()),
             disk: Arc::new(self.log.mount()),
-            log_segment_bytes: 64 * 1024,
+            log_segment_bytes: LOG_SEGMENT_BYTES,
+            store_flush_bytes: 16 * 1024,
         };
         let surroundings = Surroundings {
             run_log: Box::new(|task| drop(tokio::task::spawn(task.run()))),
             resolve: Box::new(|url| BTreeSet::from([url.as_str().to_owned()])),
             log_observer: None,
             rpc_observer: Arc::new(Silent),
-            applied_observer: Some(Arc::new(Record(self.applied.clone()))),
+            applied_observer: Some(Arc::new(Record(self.applied.clone(), self.restored.clone()))),
             watch_bounds: Bounds::STANDARD,
         };
         let peers = SocketAddr::new(address(self.index), 2380);
@@ -309,5 +322,94 @@ fn a_follower_whose_clock_jumps_stands_for_election_and_the_cluster_goes_on() {
         for (machine, member) in machines.iter().zip(&members) {
             assert!(put(machine, member, "b").await);
         }
+    });
+}
+
+/// The state that is sent holds the sender's identity, too: taken over, it would make a stranger of the member.
+#[test]
+fn a_member_that_got_a_snapshot_is_still_itself_when_it_starts_again() {
+    simulate(8, |machines, mut members| async move {
+        let away = (leader(&members).await + 1) % MEMBERS;
+        let other = (away + 1) % MEMBERS;
+        sleep(Duration::from_secs(2)).await; // until all have published themselves
+        machines[away].kill();
+        for _ in 0..300 {
+            let request = PutRequest { key: "a".into(), value: vec![0; 1024].into(), ..PutRequest::default() };
+            assert!(propose(&machines[other], &members[other], Kind::Put(request)).await);
+        }
+        members[away] = machines[away].start().await.unwrap();
+        assert!(put(&machines[away], &members[away], "b").await);
+        assert!(machines[away].restored.load(Ordering::Relaxed) > 0, "the entries it missed are purged");
+        machines[away].kill();
+        members[away] = match machines[away].start().await {
+            Ok(running) => running,
+            Err(error) => panic!("{error}"),
+        };
+        assert!(put(&machines[away], &members[away], "c").await);
+    });
+}
+
+/// The next leader gives every lease its whole time again when it is elected; a renewal by the one before
+/// is unknown to it, and the lease would end before its time.
+#[test]
+fn a_leader_that_was_deposed_without_knowing_it_renews_no_lease() {
+    simulate(9, |machines, members| async move {
+        const LEASE: i64 = 7;
+        let old = leader(&members).await;
+        let grant = LeaseGrantRequest { ttl: 60, id: LEASE };
+        assert!(propose(&machines[old], &members[old], Kind::LeaseGrant(grant)).await);
+        let renew = async || {
+            let gateway = members[old].services.gateway.clone();
+            machines[old].node().spawn(async move { gateway.lease_renew(LEASE).await }).await.unwrap()
+        };
+        assert_eq!(renew().await, Ok(60));
+        let others = || (0..MEMBERS).filter(|index| *index != old);
+        let links = || others().flat_map(|other| [(old, other), (other, old)]);
+        for (from, to) in links() {
+            NetSim::current().clog_link(machines[from].node, machines[to].node);
+        }
+        while !others().any(|other| members[other].leadership.view().leads) {
+            sleep(Duration::from_millis(10)).await;
+        }
+        assert!(members[old].leadership.view().leads, "it does not know yet");
+        let renewed: Result<i64, Unavailable> = renew().await;
+        assert!(renewed.is_err(), "{renewed:?}");
+        for (from, to) in links() {
+            NetSim::current().unclog_link(machines[from].node, machines[to].node);
+        }
+        assert_eq!(renew().await, Ok(60), "by the one that leads");
+    });
+}
+
+/// When all start at once nobody may be there yet whom it could ask. It has forgotten for whom it voted,
+/// so it must not go on as itself meanwhile.
+#[test]
+fn a_member_that_lost_its_data_waits_for_someone_to_ask() {
+    simulate(10, |mut machines, members| async move {
+        assert!(put(&machines[0], &members[0], "a").await);
+        sleep(Duration::from_secs(2)).await; // until all have published themselves
+        let status = members[0].services.gateway.status();
+        machines.iter().for_each(Machine::kill);
+        machines[0].log = SimMedium::new(9);
+        machines[0].store = MemHome::new();
+        let mut alone = Box::pin(machines[0].start());
+        let outcome = timeout(Duration::from_secs(30), &mut alone).await.map(|started| started.map(|_| ()));
+        assert!(outcome.is_err(), "{outcome:?}");
+        let options = LogOptions {
+            identity: status.cluster_id ^ status.member_id.rotate_left(32),
+            segment_bytes: LOG_SEGMENT_BYTES,
+            ..LogOptions::default()
+        };
+        let (log, _) = RaftLog::open(Arc::new(machines[0].log.fork().mount()), options).unwrap();
+        assert_eq!((log.vote(), log.last()), (None, None));
+        let starts = machines[1..].iter().map(Machine::start);
+        let members: Vec<Running> =
+            futures_util::future::join_all(starts).await.into_iter().map(Result::unwrap).collect();
+        match alone.await {
+            Err(StartError::AlreadyBootstrapped(id)) => assert_eq!(id, status.member_id),
+            Err(other) => panic!("{other}"),
+            Ok(_) => panic!("it came back as itself"),
+        }
+        assert!(put(&machines[1], &members[0], "b").await);
     });
 }

@@ -201,6 +201,23 @@ mod tests {
         }
     }
 
+    /// Logs of members are compared byte by byte, and a map without an order would have another one each time.
+    #[test]
+    fn a_membership_has_one_encoding_with_the_members_in_order() {
+        const MEMBERS: u64 = 20;
+        let encoded = |ids: &mut dyn Iterator<Item = u64>| {
+            let node = |id| PeerNode { name: format!("<{id}>"), peer_urls: Vec::new() };
+            let nodes: BTreeMap<u64, PeerNode> = ids.map(|id| (id, node(id))).collect();
+            let membership = Membership::new(vec![nodes.keys().copied().collect()], nodes).unwrap();
+            payload_to_bytes(&Entry { log_id: log_id(1, 1), payload: EntryPayload::Membership(membership) })
+        };
+        let bytes = encoded(&mut (1..=MEMBERS));
+        assert_eq!(encoded(&mut (1..=MEMBERS).rev()), bytes);
+        let text = String::from_utf8_lossy(&bytes);
+        let places: Vec<usize> = (1..=MEMBERS).map(|id| text.find(&format!("<{id}>")).unwrap()).collect();
+        assert!(places.is_sorted(), "{places:?}");
+    }
+
     #[test]
     fn votes_and_positions_survive() {
         let vote = vote_from_wire(&wire::Vote { term: 3, node_id: 4, committed: true });

@@ -5,17 +5,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use mainstay_proto::mainstay as wire;
 use mainstay_proto::mainstay::peer_client::PeerClient;
-use openraft::{ReadPolicy, ServerState};
 use openraft::async_runtime::WatchReceiver;
 use openraft::error::{ClientWriteError, LinearizableReadError, RaftError};
 use openraft::impls::ProgressResponder;
+use openraft::{ReadPolicy, ServerState};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 
 use super::codec;
 use super::peers::Peers;
 use super::read_index::ReadIndex;
-use super::type_config::{EncodedCommand, Raft, TypeConfig, Vote, StoredMembership};
+use super::type_config::{EncodedCommand, Raft, StoredMembership, TypeConfig, Vote};
 use crate::apply::MemberView;
 use crate::command::{self, Command, Outcome, command as kind};
 use crate::env::clock::{self, Instant};
@@ -579,8 +579,11 @@ fn is_learner(stored: &StoredMembership, id: u64) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
     use super::*;
     use crate::raft::peer::unavailable_to_status;
+    use crate::raft::type_config::{Membership, PeerNode};
 
     #[test]
     fn what_a_peer_answers_is_understood() {
@@ -589,5 +592,15 @@ mod tests {
         }
         let reset = tonic::Status::unavailable("connection reset");
         assert_eq!(unavailable_from_status(&reset), Unavailable::TimeoutConnectionLost);
+    }
+    #[test]
+    fn who_knows_of_no_members_yet_is_no_learner() {
+        let nodes = BTreeMap::from([1, 2].map(|id| (id, PeerNode::default())));
+        let membership = Membership::new(vec![BTreeSet::from([1])], nodes).unwrap();
+        let stored = StoredMembership::new(Some(codec::log_id(1, 1)), membership);
+        assert!(!is_learner(&StoredMembership::default(), 1), "it is starting");
+        assert!(!is_learner(&stored, 1), "it has a vote");
+        assert!(is_learner(&stored, 2));
+        assert!(!is_learner(&stored, 3), "it is none of the members");
     }
 }

@@ -147,9 +147,8 @@ impl World {
     /// went first.
     pub(crate) fn accounts_for(&self, complaint: &Complaint) -> bool {
         let state = self.state();
-        let just_ended = |condition: &Condition| {
-            condition.ended.iter().any(|ended| complaint.at.abs_diff(*ended) < MOMENT)
-        };
+        let just_ended =
+            |condition: &Condition| condition.ended.iter().any(|ended| complaint.at.abs_diff(*ended) < MOMENT);
         match self.members.iter().find(|member| member.name() == complaint.node) {
             Some(member) => {
                 let condition = &state.conditions[member.index];

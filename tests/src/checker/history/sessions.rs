@@ -66,7 +66,12 @@ mod tests {
         assert_eq!(check(&other.end()), Ok(()));
         let mut restarted = stale();
         let until = restarted.history.operations[1].began;
-        restarted.history.disturbances.push(Disturbance { from: Duration::ZERO, until, what: "kill".into(), clock: false });
+        restarted.history.disturbances.push(Disturbance {
+            from: Duration::ZERO,
+            until,
+            what: "kill".into(),
+            clock: false,
+        });
         assert_eq!(check(&restarted.end()), Ok(()));
     }
 }

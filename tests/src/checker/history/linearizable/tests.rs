@@ -129,7 +129,14 @@ fn keys_that_are_more_than_registers_are_left_out() {
     for txn in others {
         let mut history = stale();
         let outcome = Outcome::Unknown("timeout".into());
-        history.operations.push(Operation { client: 9, member: None, call: Call::Txn(txn), began: last, ended: last, outcome });
+        history.operations.push(Operation {
+            client: 9,
+            member: None,
+            call: Call::Txn(txn),
+            began: last,
+            ended: last,
+            outcome,
+        });
         assert_eq!(check(&history), Ok(()));
     }
     assert!(check(&stale()).is_err());
