@@ -22,7 +22,7 @@ const TASKS_MAX: usize = 400;
 /// More than can wait anywhere in a quiet member.
 const QUEUED_MAX: u64 = 100;
 /// Entries that are purged together, and so may stay longer than planned.
-const KEPT_BY_BATCHES: u64 = 1000;
+const KEPT_BY_BATCHES: u64 = 600;
 /// What a large entry of these workloads takes, and what a small one adds to the store.
 const ENTRY_BYTES: u64 = 4096;
 const SMALL_ENTRY_BYTES: u64 = 50;

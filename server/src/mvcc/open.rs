@@ -63,7 +63,7 @@ impl Writer {
         self.engine = None;
         self.run = Run::new(1, -1);
         self.compaction = Compaction::default();
-        self.checkpoint = Checkpoint::default();
+        self.checkpoint = self.checkpoint.reopened(None);
         self.shared.hashes.lock().clear();
         let cache_bytes = self.cache_bytes;
         self.shared.publish(|state| {
