@@ -30,6 +30,9 @@ use crate::watch::Hub;
 /// Pause between two slices of background compaction, so that commands are not held up.
 const COMPACTION_PAUSE: Duration = Duration::from_millis(10);
 
+/// Entries that are purged together, unless the log is to be kept shorter than that.
+const PURGE_BATCH: u64 = 256;
+
 /// Pause before a new leader asks again whether it has a quorum.
 const LEADERSHIP_PAUSE: Duration = Duration::from_millis(50);
 
@@ -250,7 +253,7 @@ fn raft_config(options: &ConsensusOptions) -> openraft::Config {
         max_in_snapshot_log_to_keep: options.snapshot_catchup_entries,
         // A follower is sent the log for as long as the log is there.
         replication_lag_threshold: u64::MAX,
-        purge_batch_size: 256,
+        purge_batch_size: options.snapshot_count.min(PURGE_BATCH),
         max_payload_entries: 1024,
         install_snapshot_timeout: 60 * 60 * 1000,
         backoff: "50ms 100ms 200ms ..1s".to_owned(),

@@ -119,6 +119,8 @@ impl Plan {
         let members = members.unwrap_or(drawn);
         let millis = Duration::from_millis;
         let fast = dice.gen_bool(0.5);
+        // Whoever is away for a few seconds then finds the log purged, and gets a snapshot.
+        let tiny_log = dice.gen_bool(0.4);
         let storm = Duration::from_secs(dice.gen_range(15..35));
         let clients = (0..dice.gen_range(3..7)).map(|_| Workload::draw(&mut dice)).collect();
         Self {
@@ -130,12 +132,12 @@ impl Plan {
             latency: if fast { millis(1)..millis(3) } else { millis(1)..millis(15) },
             sync: if dice.gen_bool(0.5) { millis(1)..=millis(4) } else { millis(1)..=millis(12) },
             heartbeat: millis(100),
-            snapshot_count: *[20, 100, 400].choose(&mut dice).expect("there are some"),
-            catchup_entries: *[5, 50, 200].choose(&mut dice).expect("there are some"),
+            snapshot_count: if tiny_log { 10 } else { *[20, 100, 400].choose(&mut dice).expect("there are some") },
+            catchup_entries: if tiny_log { 2 } else { *[5, 50, 200].choose(&mut dice).expect("there are some") },
             segment_bytes: *[64 << 10, 128 << 10, 256 << 10].choose(&mut dice).expect("there are some"),
             small_watches: dice.gen_bool(0.5),
             churn: dice.gen_bool(0.3),
-            flush_bytes: *[500, 5_000, 50_000].choose(&mut dice).expect("there are some"),
+            flush_bytes: if tiny_log { 500 } else { *[500, 5_000, 50_000].choose(&mut dice).expect("there are some") },
             faults: faults(&mut dice, members, storm),
         }
     }

@@ -108,7 +108,11 @@ fn random_range(known: i64) -> Step {
     Step::Range {
         span,
         limit: dice.gen_range(0..4),
-        revision: if dice.gen_bool(0.3) { dice.gen_range(1..=known) } else { 0 },
+        revision: match dice.gen_range(0..100u32) {
+            0..30 => dice.gen_range(1..=known),
+            30..32 => known + 1000, // nobody has been there
+            _ => 0,
+        },
         count_only: dice.gen_bool(0.2),
         keys_only: dice.gen_bool(0.2),
     }
