@@ -352,9 +352,10 @@ fn a_member_that_got_a_snapshot_is_still_itself_when_it_starts_again() {
 /// The next leader gives every lease its whole time again when it is elected; a renewal by the one before
 /// is unknown to it, and the lease would end before its time.
 #[test]
-fn a_leader_that_was_deposed_without_knowing_it_renews_no_lease() {
+fn a_leader_that_was_deposed_without_knowing_it_renews_no_lease_and_denies_none() {
     simulate(9, |machines, members| async move {
         const LEASE: i64 = 7;
+        const LATER: i64 = 8;
         let old = leader(&members).await;
         let grant = LeaseGrantRequest { ttl: 60, id: LEASE };
         assert!(propose(&machines[old], &members[old], Kind::LeaseGrant(grant)).await);
@@ -374,10 +375,20 @@ fn a_leader_that_was_deposed_without_knowing_it_renews_no_lease() {
         assert!(members[old].leadership.view().leads, "it does not know yet");
         let renewed: Result<i64, Unavailable> = renew().await;
         assert!(renewed.is_err(), "{renewed:?}");
+        let new = others().find(|other| members[*other].leadership.view().leads).unwrap();
+        let grant = LeaseGrantRequest { ttl: 60, id: LATER };
+        assert!(propose(&machines[new], &members[new], Kind::LeaseGrant(grant)).await);
+        let remaining = async || {
+            let gateway = members[old].services.gateway.clone();
+            machines[old].node().spawn(async move { gateway.lease_remaining(LATER).await }).await.unwrap()
+        };
+        let unknown = remaining().await;
+        assert!(unknown.is_err(), "{unknown:?}");
         for (from, to) in links() {
             NetSim::current().unclog_link(machines[from].node, machines[to].node);
         }
         assert_eq!(renew().await, Ok(60), "by the one that leads");
+        assert!(remaining().await.is_ok_and(|remaining| remaining.is_some()));
     });
 }
 
