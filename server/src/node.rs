@@ -151,7 +151,7 @@ impl Node {
             }
         };
         let options = LogOptions {
-            identity: founded.cluster_id ^ founded.member_id.rotate_left(32),
+            identity: log_identity(&founded),
             observer: surroundings.log_observer,
             segment_bytes: log_segment_bytes,
             ..LogOptions::default()
@@ -184,7 +184,7 @@ impl Node {
             progress_interval: config.watch_progress_notify_interval,
             max_response_bytes: config.max_request_bytes + limits::GRPC_OVERHEAD_BYTES,
         };
-        let (hub, hub_task) = Hub::spawn_within(store.clone(), hub_options, surroundings.watch_bounds);
+        let (hub, hub_task) = Hub::spawn(store.clone(), hub_options, surroundings.watch_bounds);
         let (lessor, lessor_inbox) = Lessor::channel();
         let consensus = Consensus::open(
             consensus_options(config, &founded),
@@ -301,6 +301,11 @@ impl Node {
         self.consensus.stop().await;
         self.log.close().await;
     }
+}
+
+/// What the raft log calls its owner: a number for the member of the cluster.
+pub fn log_identity(owner: &Identity) -> u64 {
+    owner.cluster_id ^ owner.member_id.rotate_left(32)
 }
 
 /// Reads who this member is; `None` before its first start.

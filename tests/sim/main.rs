@@ -36,7 +36,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[cfg(madsim)]
 fn main() -> std::process::ExitCode {
-    driver::main(&driver::Known { places: places::REACHABLE, faults: plan::FAULTS, mutants: mutants::MUTANTS })
+    driver::main(&driver::Known { places: places::REACHABLE, faults: plan::kinds(), mutants: mutants::MUTANTS })
 }
 
 #[cfg(not(madsim))]

@@ -1,7 +1,15 @@
 //! The deliberate bugs that a simulation can switch on, one for each `probe::broken("…")` in the code:
 //! a checker is worth something only if it notices them.
 
-use crate::driver::Mutant;
+/// A deliberate bug.
+pub(crate) struct Mutant {
+    /// The place that is broken.
+    pub(crate) name: &'static str,
+    /// What is wrong there.
+    pub(crate) what: &'static str,
+    /// How many seeds may run until it is found.
+    pub(crate) within: u64,
+}
 
 /// How many seeds may run until a bug is found, where nothing else is said.
 const WITHIN: u64 = 300;

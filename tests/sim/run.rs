@@ -55,8 +55,7 @@ pub(crate) fn run(run: &Run) -> Report {
 }
 
 async fn play(run: Run, plan: Arc<Plan>) -> Report {
-    let schedule = plan.faults.iter().map(ToString::to_string).collect();
-    let schedule: Vec<String> = schedule;
+    let schedule: Vec<String> = plan.faults.iter().map(ToString::to_string).collect();
     report::begun(&Report { seed: run.seed, members: plan.members, schedule: schedule.clone(), ..Report::default() });
     let world = World::new(plan.clone(), run.seed);
     let faults: Vec<_> = plan.faults.iter().cloned().enumerate().filter(|(at, _)| !run.without.contains(at)).collect();

@@ -62,6 +62,15 @@ pub trait RpcObserver: Send + Sync + 'static {
     fn client_request(&self, kind: RpcKind, version: &str);
 }
 
+/// Nobody who counts.
+impl RpcObserver for () {
+    fn started(&self, _rpc: &'static Rpc) {}
+    fn received(&self, _rpc: &'static Rpc) {}
+    fn sent(&self, _rpc: &'static Rpc) {}
+    fn handled(&self, _rpc: &'static Rpc, _code: Code, _elapsed: Duration) {}
+    fn client_request(&self, _kind: RpcKind, _version: &str) {}
+}
+
 const KV: &str = "etcdserverpb.KV";
 const WATCH: &str = "etcdserverpb.Watch";
 const LEASE: &str = "etcdserverpb.Lease";

@@ -102,7 +102,7 @@ mod tests {
     use crate::engine::mem::MemHome;
     use crate::limits;
     use crate::mvcc::Writer;
-    use crate::watch::{Hub, HubOptions};
+    use crate::watch::{Bounds, Hub, HubOptions};
 
     type Requests = mpsc::UnboundedSender<Result<WatchRequest, Status>>;
 
@@ -115,7 +115,7 @@ mod tests {
         fn start() -> Self {
             let writer = Writer::open(MemHome::new().open().unwrap(), 1 << 20).unwrap();
             let options = HubOptions { progress_interval: Duration::from_secs(600), max_response_bytes: 1 << 21 };
-            let (hub, _) = Hub::spawn(writer.store(), options);
+            let (hub, _) = Hub::spawn(writer.store(), options, Bounds::STANDARD);
             Self { writer, hub }
         }
 

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::{Node, StartError, Storage, Surroundings};
-use crate::api::{Rpc, RpcKind, RpcObserver, Services};
+use super::{Node, StartError, Storage, Surroundings, log_identity};
+use crate::api::Services;
 use crate::command::command::Kind;
 use crate::config::{Config, Given, Invocation};
 use crate::engine::mem::{Fault, MemHome};
@@ -23,6 +23,7 @@ use madsim::net::NetSim;
 use madsim::runtime::{Handle, NodeHandle, Runtime};
 use madsim::task::NodeId;
 use mainstay_proto::etcdserverpb::{CompactionRequest, LeaseGrantRequest, PutRequest};
+use mainstay_proto::mainstay::Identity;
 use mainstay_raft_log::disk::sim::SimMedium;
 use mainstay_raft_log::{Options as LogOptions, RaftLog};
 use tokio::sync::oneshot;
@@ -47,16 +48,6 @@ impl AppliedObserver for Record {
     fn restored(&self, _index: u64, _term: u64) {
         self.1.fetch_add(1, Ordering::Relaxed);
     }
-}
-
-struct Silent;
-
-impl RpcObserver for Silent {
-    fn started(&self, _rpc: &'static Rpc) {}
-    fn received(&self, _rpc: &'static Rpc) {}
-    fn sent(&self, _rpc: &'static Rpc) {}
-    fn handled(&self, _rpc: &'static Rpc, _code: tonic::Code, _elapsed: Duration) {}
-    fn client_request(&self, _kind: RpcKind, _version: &str) {}
 }
 
 /// A machine: what survives its member, and the member that runs on it.
@@ -125,7 +116,7 @@ impl Machine {
             run_log: Box::new(|task| drop(tokio::task::spawn(task.run()))),
             resolve: Box::new(|url| BTreeSet::from([url.as_str().to_owned()])),
             log_observer: None,
-            rpc_observer: Arc::new(Silent),
+            rpc_observer: Arc::new(()),
             applied_observer: Some(Arc::new(Record(self.applied.clone(), self.restored.clone()))),
             watch_bounds: Bounds::STANDARD,
         };
@@ -406,11 +397,9 @@ fn a_member_that_lost_its_data_waits_for_someone_to_ask() {
         let mut alone = Box::pin(machines[0].start());
         let outcome = timeout(Duration::from_secs(30), &mut alone).await.map(|started| started.map(|_| ()));
         assert!(outcome.is_err(), "{outcome:?}");
-        let options = LogOptions {
-            identity: status.cluster_id ^ status.member_id.rotate_left(32),
-            segment_bytes: LOG_SEGMENT_BYTES,
-            ..LogOptions::default()
-        };
+        let owner = Identity { cluster_id: status.cluster_id, member_id: status.member_id };
+        let options =
+            LogOptions { identity: log_identity(&owner), segment_bytes: LOG_SEGMENT_BYTES, ..LogOptions::default() };
         let (log, _) = RaftLog::open(Arc::new(machines[0].log.fork().mount()), options).unwrap();
         assert_eq!((log.vote(), log.last()), (None, None));
         let starts = machines[1..].iter().map(Machine::start);

@@ -61,15 +61,7 @@ impl Hub {
     ///
     /// # Panics
     /// If the interval of progress notices is zero.
-    pub fn spawn(store: Store, options: HubOptions) -> (Self, JoinHandle<()>) {
-        Self::spawn_within(store, options, Bounds::STANDARD)
-    }
-
-    /// The same within other bounds.
-    ///
-    /// # Panics
-    /// If the interval of progress notices is zero.
-    pub fn spawn_within(store: Store, options: HubOptions, bounds: Bounds) -> (Self, JoinHandle<()>) {
+    pub fn spawn(store: Store, options: HubOptions, bounds: Bounds) -> (Self, JoinHandle<()>) {
         assert!(!options.progress_interval.is_zero(), "progress notices need an interval");
         let (inbox, messages) = mpsc::channel(limits::HUB_INBOX);
         let (signals, signalled) = mpsc::unbounded_channel();

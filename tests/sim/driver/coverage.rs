@@ -13,7 +13,7 @@ const ENOUGH: u64 = 200;
 /// Tells what was reached and returns whether nothing is missing.
 pub(crate) fn tell(totals: &Totals, known: &Known, page: Option<&Page>) -> io::Result<bool> {
     let never = missing(&totals.reached, known.places);
-    let unused = missing(&totals.faults, known.faults);
+    let unused = missing(&totals.faults, &known.faults);
     let mut text = format!("Over {} seeds.\n\n", totals.seeds);
     text += &markdown::table(["fault", "runs", "times"], &rows(&totals.faults, &unused));
     text += "\n";

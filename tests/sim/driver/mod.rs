@@ -33,6 +33,7 @@ use clap::Parser as _;
 use self::child::Children;
 use self::cli::{Action, Cli, Simulate};
 use self::seeds::Seeds;
+use crate::mutants::Mutant;
 use crate::report::{self, Report};
 use crate::run::Run;
 
@@ -41,19 +42,9 @@ pub(crate) struct Known {
     /// Every place of the code that runs are expected to reach, together.
     pub(crate) places: &'static [&'static str],
     /// Every kind of fault.
-    pub(crate) faults: &'static [&'static str],
+    pub(crate) faults: Vec<&'static str>,
     /// Every deliberate bug.
     pub(crate) mutants: &'static [Mutant],
-}
-
-/// A deliberate bug.
-pub(crate) struct Mutant {
-    /// The place that is broken.
-    pub(crate) name: &'static str,
-    /// What is wrong there.
-    pub(crate) what: &'static str,
-    /// How many seeds may run until it is found.
-    pub(crate) within: u64,
 }
 
 /// Takes the command line and returns what the process says of it.

@@ -6,7 +6,8 @@ use std::ops::ControlFlow;
 
 use super::child::Children;
 use super::markdown::Page;
-use super::{Mutant, cli, markdown, pool, say};
+use super::{cli, markdown, pool, say};
+use crate::mutants::Mutant;
 use crate::run::Run;
 
 /// Runs the bugs and returns whether each was found within its bound.

@@ -73,32 +73,6 @@ pub(crate) enum DiskOperation {
     Name,
 }
 
-/// The names of all kinds, which a row of seeds must have had between them.
-pub(crate) const FAULTS: &[&str] = &[
-    "kill",
-    "power-cut",
-    "crash-between-disk-operations",
-    "pause",
-    "partition",
-    "one-way-partition",
-    "isolate",
-    "slow-link",
-    "flaky-network",
-    "slow-disk",
-    "stalled-sync",
-    "disk-error",
-    "full-disk",
-    "store-error",
-    "rot",
-    "wipe",
-    "clock-rate",
-    "clock-jump",
-    "transfer-leader",
-    "compact",
-    "defragment",
-    "lease-storm",
-];
-
 /// An operation of the store that can fail.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum StoreOperation {
@@ -108,7 +82,7 @@ pub(crate) enum StoreOperation {
 }
 
 impl FaultKind {
-    /// The kind's name in reports; [`FAULTS`] has them all.
+    /// The kind's name in reports.
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Kill { .. } => "kill",

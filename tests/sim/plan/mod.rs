@@ -10,7 +10,7 @@ use std::time::Duration;
 use madsim::rand::prelude::*;
 
 pub(crate) use dice::Dice;
-pub(crate) use fault::{DiskOperation, FAULTS, Fault, FaultKind, StoreOperation};
+pub(crate) use fault::{DiskOperation, Fault, FaultKind, StoreOperation};
 
 use crate::workload::Workload;
 
@@ -108,6 +108,12 @@ const KINDS: &[(u32, Maker)] = &[
     (3, |dice, members| FaultKind::Defragment { member: dice.gen_range(0..members) }),
     (2, |dice, _| FaultKind::LeaseStorm { leases: dice.gen_range(10..60) }),
 ];
+
+/// The name of every kind of fault that a plan can hold.
+pub(crate) fn kinds() -> Vec<&'static str> {
+    // What is made is of no matter here; three members are enough for every kind.
+    KINDS.iter().map(|(_, make)| make(&mut Dice::new(0), 3).name()).collect()
+}
 
 type Maker = fn(&mut Dice, usize) -> FaultKind;
 

@@ -7,6 +7,7 @@ use mainstay_proto::mainstay::Identity;
 use mainstay_raft_log::{Options, RaftLog, Record};
 use mainstay_server::engine::layout::meta;
 use mainstay_server::engine::{EngineHome, Family};
+use mainstay_server::node::log_identity;
 use prost::Message;
 
 use super::World;
@@ -57,11 +58,8 @@ impl World {
         let engine = disks.store.open().map_err(|error| error.to_string())?;
         let identity = engine.get(Family::Meta, meta::IDENTITY).map_err(|error| error.to_string())?;
         let identity = Identity::decode(identity.unwrap_or_default()).map_err(|error| error.to_string())?;
-        let options = Options {
-            identity: identity.cluster_id ^ identity.member_id.rotate_left(32),
-            segment_bytes: self.plan.segment_bytes,
-            ..Options::default()
-        };
+        let options =
+            Options { identity: log_identity(&identity), segment_bytes: self.plan.segment_bytes, ..Options::default() };
         let (log, _task) =
             RaftLog::open(Arc::new(disks.log.fork().mount()), options).map_err(|error| error.to_string())?;
         let (Some(mut from), Some((last, _))) = (log.first_index(), log.last()) else { return Ok(BTreeMap::new()) };

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mainstay_raft_log::disk::sim::{SimLatency, SimMedium};
-use mainstay_server::api::{Rpc, RpcKind, RpcObserver};
 use mainstay_server::config::{Config, Given, Invocation};
 use mainstay_server::engine::mem::MemHome;
 use mainstay_server::env::transport;
@@ -138,7 +137,7 @@ impl Member {
             run_log: Box::new(|task| drop(tokio::task::spawn(task.run()))),
             resolve: Box::new(|url| BTreeSet::from([url.as_str().to_owned()])),
             log_observer: None,
-            rpc_observer: Arc::new(Silent),
+            rpc_observer: Arc::new(()),
             applied_observer: Some(self.ledger.of(self.name())),
             watch_bounds: if self.plan.small_watches { Bounds::SMALL } else { Bounds::STANDARD },
         };
@@ -183,17 +182,6 @@ fn new_log(plan: &Plan, seed: u64) -> SimMedium {
 fn latency(plan: &Plan, more: Duration) -> SimLatency {
     let sync = *plan.sync.start() + more..=*plan.sync.end() + more;
     SimLatency { write: Duration::ZERO..=more, sync, ..SimLatency::default() }
-}
-
-/// Nobody counts requests in a simulation.
-struct Silent;
-
-impl RpcObserver for Silent {
-    fn started(&self, _rpc: &'static Rpc) {}
-    fn received(&self, _rpc: &'static Rpc) {}
-    fn sent(&self, _rpc: &'static Rpc) {}
-    fn handled(&self, _rpc: &'static Rpc, _code: tonic::Code, _elapsed: Duration) {}
-    fn client_request(&self, _kind: RpcKind, _version: &str) {}
 }
 
 /// Connects a client over the simulated network.

@@ -59,7 +59,7 @@ impl World {
 
     pub(super) fn on(writer: Writer, bounds: Bounds) -> Self {
         let options = HubOptions { progress_interval: PROGRESS_INTERVAL, max_response_bytes: MAX_RESPONSE_BYTES };
-        let (hub, task) = Hub::spawn_within(writer.store(), options, bounds);
+        let (hub, task) = Hub::spawn(writer.store(), options, bounds);
         let (held, streams) = (Vec::new(), BTreeMap::new());
         Self { writer, hub, task, held, holds: false, streams, transcript: String::new() }
     }

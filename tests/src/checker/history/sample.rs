@@ -156,3 +156,16 @@ pub(super) fn expect(found: Result<(), String>, text: &str) {
     let found = found.expect_err("nothing was found");
     assert!(found.contains(text), "{found}");
 }
+
+/// Numbers that look random and are the same in every run (SplitMix64).
+pub(super) struct Dice(pub(super) u64);
+
+impl Dice {
+    pub(super) fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (mixed ^ (mixed >> 31)) % bound
+    }
+}

@@ -2,24 +2,11 @@
 
 use std::time::Instant;
 
-use super::sample::{Sample, all_keys, get, leased, millis, put, revision};
+use super::sample::{Dice, Sample, all_keys, get, leased, millis, put, revision};
 use super::*;
 use crate::history::{Call, Compare, Comparison, Disturbance, Outcome, Received, Reply, Span, Step, Txn};
 
 const RECOVERY: Duration = Duration::from_secs(15);
-
-/// Numbers that look random and are the same in every run (SplitMix64).
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (mixed ^ (mixed >> 31)) % bound
-    }
-}
 
 /// A run of the model with a bit of everything.
 fn random(seed: u64, calls: u64) -> Sample {

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::super::sample::{Sample, delete, expect, get, leased, millis, put};
+use super::super::sample::{Dice, Sample, delete, expect, get, leased, millis, put};
 use super::*;
 use crate::history::{Compare, Comparison, KeyValue, Operation, Reply, StepReply};
 
@@ -170,19 +170,6 @@ fn a_search_that_takes_too_long_says_so() {
     let history = history((0..20).map(|it| write(0, 1000, &it.to_string())).collect());
     let (_, register) = registers(&history).pop_first().unwrap();
     assert_eq!(search(&register, 5), Verdict::Undecided);
-}
-
-/// Numbers that look random and are the same in every run (SplitMix64).
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (mixed ^ (mixed >> 31)) % bound
-    }
 }
 
 /// What a register does, call after call, with intervals around the moments at which it does it.
