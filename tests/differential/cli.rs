@@ -49,6 +49,9 @@ struct Cli {
     no_shrink: bool,
 }
 
+/// The most steps of a shrunk script that are printed; a longer one is only kept.
+const SHOWN: usize = 40;
+
 /// A script and where it came from.
 struct Work {
     /// What plays it again.
@@ -161,7 +164,9 @@ fn tell(programs: &Programs, work: &Work, steps: &[Step], difference: &Differenc
         Ok(path) => lines.push(format!("replay: make differential SCRIPT={}", path.display())),
         Err(error) => lines.push(format!("the script is not kept: {error:#}")),
     }
-    lines.push(text(&shrunk));
+    if shrunk.len() <= SHOWN {
+        lines.push(text(&shrunk));
+    }
     say(&lines.join("\n"));
 }
 

@@ -1,6 +1,6 @@
 //! One client's watch stream to both servers, and what its watches have to deliver.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use prost_reflect::{DynamicMessage, Value};
@@ -18,6 +18,8 @@ use crate::report::Difference;
 const PROGRESS_WITHIN: Duration = Duration::from_millis(30);
 /// How often it is asked.
 const PROGRESS_TRIES: usize = 200;
+/// The number of a watch that marks a point in the past.
+const MARKER: i64 = 1;
 
 /// Everything that has happened, as the reference told it.
 pub(super) type History = Vec<DynamicMessage>;
@@ -26,6 +28,8 @@ pub(super) type History = Vec<DynamicMessage>;
 pub(super) struct Watching {
     halves: [Half; 2],
     watches: BTreeMap<i64, Watch>,
+    /// Watches that a compaction has ended, and the client has not.
+    compacted: BTreeSet<i64>,
     /// Answers to requests for progress that may still come: who was asked twice may answer twice.
     late_progress: usize,
     /// The client has closed its own half.
@@ -35,6 +39,8 @@ pub(super) struct Watching {
 /// A watch that is open.
 struct Watch {
     range: KeyRange,
+    /// The revision that was asked for; 0 for none.
+    start: i64,
     /// The first revision whose events it delivers.
     from: i64,
     /// Types of events that it does not deliver.
@@ -51,6 +57,7 @@ impl Watch {
         let filters = filters.as_ref().and_then(|filters| filters.as_list()).unwrap_or_default();
         Self {
             range: KeyRange::new(key, bytes(request, "range_end")),
+            start,
             from: if start > 0 { start } else { created + 1 },
             filters: filters.iter().filter_map(Value::as_enum_number).collect(),
             compared: 0,
@@ -68,13 +75,31 @@ impl Watch {
 
 impl Watching {
     pub(super) fn new(halves: [Half; 2]) -> Self {
-        Self { halves, watches: BTreeMap::new(), late_progress: 0, closed: false }
+        Self { halves, watches: BTreeMap::new(), compacted: BTreeSet::new(), late_progress: 0, closed: false }
     }
 
-    /// Says that the only watch is that on everything, which is number 0.
-    pub(super) fn observes_everything(&mut self) {
-        let create = inner(&everything(), "create_request").expect("it is one");
-        self.watches.insert(0, Watch::new(&create, 0));
+    /// Opens the watch on everything, which is number 0.
+    pub(super) async fn observe_everything(&mut self, choices: [&Choices; 2]) -> Result<(), Difference> {
+        let request =
+            watch_request(r#"create_request { key: "\000" range_end: "\000" start_revision: 1 prev_kv: true }"#);
+        self.request(&[request.clone(), request], choices, &History::new(), 0).await.map(drop)
+    }
+
+    /// Opens a watch that begins at a revision in the past, waits until it has told of it, and ends it.
+    pub(super) async fn mark(&mut self, choices: [&Choices; 2], revision: i64) -> Result<(), Difference> {
+        let create = format!(
+            r#"create_request {{ key: "\000" range_end: "\000" start_revision: {revision} watch_id: {MARKER} }}"#
+        );
+        let cancel = format!("cancel_request {{ watch_id: {MARKER} }}");
+        self.send(&[watch_request(&create), watch_request(&create)]);
+        self.control(choices).await?;
+        let [one, other] = &mut self.halves;
+        let (one, other) = join!(one.revision(MARKER, revision), other.revision(MARKER, revision));
+        told([one, other], &format!("past events of revision {revision}"))?;
+        self.send(&[watch_request(&cancel), watch_request(&cancel)]);
+        self.control(choices).await?;
+        self.forget(MARKER);
+        Ok(())
     }
 
     /// Sends a request and waits for what has to be answered. Returns whether the stream goes on.
@@ -98,12 +123,13 @@ impl Watching {
             if start > 0 && start < compacted {
                 self.control(choices).await?;
                 self.forget(id);
+                self.compacted.insert(id);
             }
         } else if let Some(cancel) = inner(&requests[0], "cancel_request") {
             self.settle(choices, history).await?;
             self.send(requests);
             let id = int(&cancel, "watch_id");
-            if self.watches.contains_key(&id) {
+            if self.watches.contains_key(&id) || self.compacted.remove(&id) {
                 self.control(choices).await?;
                 self.forget(id);
             }
@@ -143,8 +169,11 @@ impl Watching {
         now: i64,
     ) -> Result<(), Difference> {
         self.no_surplus()?;
-        // etcd tells progress of streams that have a watch, and none of them in the future.
-        if self.watches.is_empty() || self.watches.values().any(|watch| watch.from > now + 1) {
+        if !allowed::progress_of_stream(!self.compacted.is_empty()) {
+            return Ok(());
+        }
+        // Progress is told of streams that have a watch, and none of them in the future.
+        if self.watches.is_empty() || self.watches.values().any(|watch| watch.start > now) {
             self.send(requests);
             return Ok(());
         }
@@ -253,15 +282,20 @@ pub(super) async fn observe(
     }
     let [one, other] = &mut observers.halves;
     let (one, other) = join!(one.revision(0, now), other.revision(0, now));
-    if one.is_err() || other.is_err() {
-        let texts = [one, other].map(|waited| waited.map_or_else(|end| end.text, |()| "told".to_owned()));
-        return Err(Difference::between(&format!("events of revision {now}"), texts));
-    }
+    told([one, other], &format!("events of revision {now}"))?;
     observers.compare(choices)?;
     if let Some(all) = observers.halves[0].watches.get(&0) {
         history.extend_from_slice(&all.events[history.len()..]);
     }
     Ok(())
+}
+
+/// Refuses it where one has not told what was waited for.
+fn told(waited: [Result<(), Answer>; 2], what: &str) -> Result<(), Difference> {
+    if waited.iter().all(Result::is_ok) {
+        return Ok(());
+    }
+    Err(Difference::between(what, waited.map(|waited| waited.map_or_else(|end| end.text, |()| "told".to_owned()))))
 }
 
 /// Both answers where they are equal but for what is allowed.
@@ -275,9 +309,7 @@ fn equal(mut answers: [Answer; 2], choices: [&Choices; 2]) -> Result<Answer, Dif
     Ok(answer)
 }
 
-/// What is asked of the stream that sees everything.
-pub(super) fn everything() -> DynamicMessage {
-    let text = r#"create_request { key: "\000" range_end: "\000" start_revision: 1 prev_kv: true }"#;
+fn watch_request(text: &str) -> DynamicMessage {
     DynamicMessage::parse_text_format(schema::message("etcdserverpb.WatchRequest"), text).expect("it is well-formed")
 }
 

@@ -214,6 +214,9 @@ impl Run {
                 if request.id == 0 {
                     return Err(Refusal::LeaseNotFound);
                 }
+                if request.ttl > LEASE_TTL_MAX {
+                    return Err(Refusal::LeaseTtlTooLarge);
+                }
                 if self.model.leases.contains_key(&request.id) {
                     return Err(Refusal::LeaseExists);
                 }
