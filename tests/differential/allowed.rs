@@ -39,12 +39,15 @@ pub(crate) fn take_out(method: &str, request: &DynamicMessage, choices: &Choices
         identities(choices, message);
         picked_leases(choices, message);
         match method {
-            "Lease.LeaseTimeToLive" => remaining_time(message),
+            "Lease.LeaseTimeToLive" => {
+                remaining_time(message);
+                keys_of_lease(message);
+            }
             "Maintenance.Status" => {
                 physical_state(message);
-                alarms(message, "errors");
+                alarms(choices, message, "errors");
             }
-            "Maintenance.Alarm" => alarms(message, "alarms"),
+            "Maintenance.Alarm" => alarms(choices, message, "alarms"),
             "Maintenance.Hash" => whole_hash(message),
             "Auth.Authenticate" => tokens(message),
             "KV.Range" => ties(request, message),
@@ -99,6 +102,13 @@ fn remaining_time(message: &mut DynamicMessage) {
     }
 }
 
+/// The keys of a lease, in the order of a map.
+fn keys_of_lease(message: &mut DynamicMessage) {
+    if let Some(Value::List(keys)) = message.get_field_by_name_mut("keys") {
+        keys.sort_by_key(|key| key.as_bytes().cloned());
+    }
+}
+
 /// Sizes of files, places in the log, and the version of the format of a store that has just begun.
 fn physical_state(message: &mut DynamicMessage) {
     if message.get_field_by_name("storageVersion").is_some_and(|version| version.as_str() == Some("3.5.0")) {
@@ -113,11 +123,11 @@ fn physical_state(message: &mut DynamicMessage) {
 }
 
 /// Alarms come in any order, and as texts with one space or two.
-fn alarms(message: &mut DynamicMessage, field: &str) {
+fn alarms(choices: &Choices, message: &mut DynamicMessage, field: &str) {
     let Some(Value::List(alarms)) = message.get_field_by_name_mut(field) else { return };
     for alarm in &mut *alarms {
         if let Value::String(text) = alarm {
-            *text = text.replace("  ", " ");
+            *text = text.replace("  ", " ").replace(&format!("memberID:{} ", choices.member), "memberID:1 ");
         }
     }
     alarms.sort_by_key(|alarm| format!("{alarm:?}"));

@@ -20,6 +20,11 @@ use crate::symbols;
 /// How many clients a script has.
 pub(crate) const CLIENTS: usize = 8;
 
+/// Who may do everything, in scripts that turn authentication on.
+pub(crate) const ROOT: &str = "root";
+/// Its password, which no step changes.
+pub(crate) const ROOT_PASSWORD: &str = "r";
+
 /// What a client does.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Step {

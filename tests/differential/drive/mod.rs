@@ -21,6 +21,7 @@ use tokio::join;
 use tokio::time::sleep;
 
 use mainstay_tests::schema::{self, inner, int};
+use mainstay_tests::wire::Stream;
 
 use self::half::Half;
 use self::side::Side;
@@ -203,11 +204,7 @@ impl Run {
         }
         if self.watchings[client].is_none() {
             let (one, other) = join!(self.sides[0].watch_stream(client), self.sides[1].watch_stream(client));
-            let texts = [&one, &other].map(|opened| opened.as_ref().err().map(ToString::to_string).unwrap_or_default());
-            let (Ok(one), Ok(other)) = (one, other) else {
-                return Err(Difference::between("Watch.Watch: no stream", texts));
-            };
-            self.watchings[client] = Some(Watching::new([Half::new(one), Half::new(other)]));
+            self.watchings[client] = Some(both([one, other])?);
         }
         let start = inner(&requests[0], "create_request").map_or(0, |create| int(&create, "start_revision"));
         if inner(&requests[0], "progress_request").is_some() {
@@ -234,8 +231,10 @@ impl Run {
     /// the past are brought to the present together, so one more that has something tells of the others.
     async fn catch_up(&mut self) -> Result<(), Difference> {
         if self.lagging && self.now > 1 {
+            let (one, other) = join!(self.sides[0].root_stream(), self.sides[1].root_stream());
+            let mut marker = both([one, other])?;
             let choices = self.sides.each_ref().map(|side| &side.choices);
-            self.observers.mark(choices, self.now).await?;
+            marker.mark(choices, self.now).await?;
             self.lagging = false;
         }
         Ok(())
@@ -271,4 +270,11 @@ impl Run {
         }
         difference
     }
+}
+
+/// A watch stream, where both could be opened.
+fn both(opened: [Result<Stream>; 2]) -> Result<Watching, Difference> {
+    let texts = opened.each_ref().map(|opened| opened.as_ref().err().map(ToString::to_string).unwrap_or_default());
+    let [Ok(one), Ok(other)] = opened else { return Err(Difference::between("Watch.Watch: no stream", texts)) };
+    Ok(Watching::new([Half::new(one), Half::new(other)]))
 }

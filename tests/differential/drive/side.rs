@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use prost::Message as _;
 use prost_reflect::{DynamicMessage, MethodDescriptor};
 use tokio::time::timeout;
@@ -13,7 +13,7 @@ use mainstay_tests::wire::{Connection, Incoming, Reply, Stream, frame};
 use mainstay_tests::{Server, schema};
 
 use crate::allowed::{Answer, Choices};
-use crate::step::CLIENTS;
+use crate::step::{CLIENTS, ROOT, ROOT_PASSWORD};
 
 /// How long a server may take for an answer.
 pub(crate) const ANSWERS_WITHIN: Duration = Duration::from_secs(15);
@@ -100,15 +100,24 @@ impl Side {
         self.observer.stream(WATCH, &HeaderMap::new()).await
     }
 
+    /// Opens a watch stream of somebody who may watch everything, whether authentication is on or not.
+    pub(crate) async fn root_stream(&self) -> Result<Stream> {
+        let method = schema::method("Auth.Authenticate").context("the method exists")?;
+        let text = format!("name: {ROOT:?} password: {ROOT_PASSWORD:?}");
+        let request = DynamicMessage::parse_text_format(method.input(), &text)?;
+        let reply =
+            self.observer.call(&schema::path(&method), &HeaderMap::new(), frame(&request.encode_to_vec())).await;
+        let answer = self.understood(&method, reply);
+        let token = answer.messages.first().and_then(|response| response.get_field_by_name("token"));
+        self.observer
+            .stream(WATCH, &with_token(token.as_ref().and_then(|token| token.as_str()).unwrap_or_default()))
+            .await
+    }
+
     /// From now on the client says that it is who was given this token.
     pub(crate) fn take_token(&mut self, client: usize, token: &str) {
         let client = &mut self.clients[client];
-        client.metadata.clear();
-        if let Ok(token) = HeaderValue::from_str(token)
-            && !token.is_empty()
-        {
-            client.metadata.insert("token", token);
-        }
+        client.metadata = with_token(token);
         // A stream is who opened it.
         client.renewals = None;
     }
@@ -125,6 +134,12 @@ impl Side {
 
 /// Where watches are opened.
 const WATCH: &str = "/etcdserverpb.Watch/Watch";
+
+/// What a client says of itself: nothing, or its token.
+fn with_token(token: &str) -> HeaderMap {
+    let token = HeaderValue::from_str(token).ok().filter(|token| !token.is_empty());
+    token.map(|token| (HeaderName::from_static("token"), token)).into_iter().collect()
+}
 
 fn late() -> Reply {
     Reply::broken(format!("no answer within {ANSWERS_WITHIN:?}"))

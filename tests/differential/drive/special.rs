@@ -33,8 +33,7 @@ impl Run {
                 let token = step.request.get_field_by_name("token");
                 let token = token.as_ref().and_then(|token| token.as_str()).unwrap_or_default();
                 self.sides.iter_mut().for_each(|side| side.take_token(step.client, token));
-                // A stream is who opened it.
-                self.hang_up(step.client).await
+                Ok(())
             }
             other => unreachable!("script.proto has no {other}"),
         }

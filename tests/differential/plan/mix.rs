@@ -36,12 +36,18 @@ const KINDS: [(usize, Make); 24] = [
     (30, Planner::health),
 ];
 
+/// How often users and roles are worked on where authentication is turned on, and elsewhere.
+const WITH_AUTH: usize = 3000;
+const WITHOUT_AUTH: usize = 40;
+
 /// A seed's own weights. Leaving something out lets the rest come together in ways that it prevents:
 /// without compaction history grows, without deletions versions do.
 pub(super) struct Mix {
     weighted: Vec<(usize, Make)>,
     /// Hashes are compared.
     pub(super) hashes: bool,
+    /// Authentication is turned on.
+    pub(super) has_auth: bool,
 }
 
 impl Mix {
@@ -51,9 +57,12 @@ impl Mix {
             let factor = if place < 2 { 1 } else { *dice.pick(&[0, 1, 1, 1, 1, 3]) };
             (weight * factor, make)
         };
-        let weighted: Vec<_> = KINDS.into_iter().enumerate().map(weigh).collect();
+        let mut weighted: Vec<_> = KINDS.into_iter().enumerate().map(weigh).collect();
         let hashes = weighted[2].0 > 0;
-        Self { weighted, hashes }
+        let has_auth = dice.chance(25);
+        let auth = if has_auth { WITH_AUTH } else { WITHOUT_AUTH };
+        weighted.push((auth, Planner::auth));
+        Self { weighted, hashes, has_auth }
     }
 
     pub(super) fn choose(&self, dice: &mut Dice) -> Make {

@@ -2,11 +2,12 @@
 //!
 //! - `mix`: how often a seed does what; each seed leaves some things out and does others more often.
 //! - `keys`: keys and ranges, few enough that steps meet. `numbers`: revisions and other numbers.
-//! - `kv`, `txn`, `lease`, `watch`, `service`: requests of each kind.
+//! - `kv`, `txn`, `lease`, `watch`, `service`, `auth`: requests of each kind.
 //! - `crashes`: inputs that kill etcd, which are not made.
 //!
 //! Does not: look at what was answered. A step that fits to what came before is likely, not certain.
 
+mod auth;
 mod crashes;
 mod keys;
 mod kv;
@@ -22,6 +23,9 @@ use mainstay_tests::dice::Dice;
 use self::keys::Keys;
 use self::mix::Mix;
 use crate::step::{CLIENTS, Step};
+
+/// How many steps a seed with authentication does without it.
+const BEFORE_AUTH: usize = 60;
 
 /// Makes the steps of a seed.
 struct Planner {
@@ -40,7 +44,15 @@ pub(crate) fn script(seed: u64, steps: usize) -> Vec<Step> {
     let keys = Keys::new(&mut dice);
     let mix = Mix::new(&mut dice);
     let mut planner = Planner { dice, keys, mix, values: 0, picked_leases: 0 };
-    (0..steps).map(|_| planner.step()).collect()
+    let mut script = Vec::new();
+    while script.len() < steps {
+        if planner.mix.has_auth && script.len() == BEFORE_AUTH {
+            script.extend(planner.prepare_auth());
+        }
+        script.push(planner.step());
+    }
+    script.truncate(steps);
+    script
 }
 
 impl Planner {
