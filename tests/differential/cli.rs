@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::Parser;
@@ -50,6 +50,9 @@ struct Cli {
     /// Does not shrink what fails
     #[arg(long)]
     no_shrink: bool,
+    /// How long one script is shrunk at most
+    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+    shrink: u64,
 }
 
 /// The most steps of a shrunk script that are printed; a longer one is only kept.
@@ -162,7 +165,7 @@ fn tell(programs: &Programs, work: &Work, steps: &[Step], difference: &Differenc
     if cli.no_shrink {
         return;
     }
-    let shrunk = programs.shrink(steps, &difference.kind);
+    let shrunk = programs.shrink(steps, &difference.kind, Duration::from_secs(cli.shrink));
     let mut lines = vec![format!("shrunk to {} of {} steps: {}", shrunk.len(), steps.len(), work.replay)];
     if let Ok(played) = programs.play(&shrunk) {
         lines.extend(played.difference.into_iter().flat_map(|difference| difference.lines));

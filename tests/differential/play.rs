@@ -12,11 +12,6 @@ use crate::drive::Run;
 use crate::report::Difference;
 use crate::step::Step;
 
-/// How often a script is played to shrink it.
-const PLAYS: usize = 150;
-/// How long that may take.
-const TIME: Duration = Duration::from_secs(120);
-
 /// The programs of a pair.
 #[derive(Clone, Debug)]
 pub(crate) struct Programs {
@@ -51,14 +46,13 @@ impl Programs {
     }
 
     /// Leaves out steps for as long as the same kind of difference remains.
-    pub(crate) fn shrink(&self, steps: &[Step], kind: &str) -> Vec<Step> {
-        let (begun, mut plays) = (Instant::now(), 0);
+    pub(crate) fn shrink(&self, steps: &[Step], kind: &str, within: Duration) -> Vec<Step> {
+        let begun = Instant::now();
         let choose = |choice: &[usize]| choice.iter().map(|place| steps[*place].clone()).collect::<Vec<_>>();
         let best = shrink(steps.len(), 1, |choices| {
-            if plays + choices.len() > PLAYS || begun.elapsed() > TIME {
+            if begun.elapsed() > within {
                 return None;
             }
-            plays += choices.len();
             let shows = |choice: &Vec<usize>| {
                 let played = self.play(&choose(choice)).ok();
                 played.and_then(|played| played.difference).is_some_and(|difference| difference.kind == kind)
