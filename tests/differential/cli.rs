@@ -1,7 +1,6 @@
 //! The command line: which scripts and seeds are played, on how many pairs of servers at once.
 
 use std::fs;
-use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -16,7 +15,7 @@ use mainstay_tests::seeds::Seeds;
 
 use crate::plan;
 use crate::play::Programs;
-use crate::report::Difference;
+use crate::report::{Difference, say};
 use crate::step::{self, Step};
 
 /// Does the same to etcd and to a server under test, and compares everything that they answer.
@@ -47,6 +46,9 @@ struct Cli {
     /// Prints the scripts of the seeds and does nothing else
     #[arg(long)]
     print: bool,
+    /// Prints each step as it is done, and how etcd answers it
+    #[arg(long)]
+    show: bool,
     /// Does not shrink what fails
     #[arg(long)]
     no_shrink: bool,
@@ -134,7 +136,7 @@ fn play_all(programs: &Programs, work: &[Work], cli: &Cli) -> Result<(usize, usi
         for _ in 0..jobs.min(work.len()) {
             scope.spawn(|| {
                 while let Some(work) = work.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    match programs.play(&work.steps) {
+                    match programs.play(&work.steps, cli.show) {
                         Ok(played) => {
                             done.fetch_add(played.steps, Ordering::Relaxed);
                             let Some(difference) = played.difference else { continue };
@@ -167,7 +169,7 @@ fn tell(programs: &Programs, work: &Work, steps: &[Step], difference: &Differenc
     }
     let shrunk = programs.shrink(steps, &difference.kind, Duration::from_secs(cli.shrink));
     let mut lines = vec![format!("shrunk to {} of {} steps: {}", shrunk.len(), steps.len(), work.replay)];
-    if let Ok(played) = programs.play(&shrunk) {
+    if let Ok(played) = programs.play(&shrunk, false) {
         lines.extend(played.difference.into_iter().flat_map(|difference| difference.lines));
     }
     match keep(&shrunk) {
@@ -189,9 +191,4 @@ fn keep(steps: &[Step]) -> Result<PathBuf> {
 
 fn text(steps: &[Step]) -> String {
     steps.iter().map(Step::to_string).collect::<Vec<_>>().join("\n")
-}
-
-/// Writes lines of the result; a closed pipe is nobody's fault.
-fn say(lines: &str) {
-    writeln!(io::stdout(), "{lines}").ok();
 }

@@ -1,5 +1,7 @@
 //! What is said of a difference.
 
+use std::io::{self, Write as _};
+
 use crate::allowed::Answer;
 use crate::compare;
 
@@ -35,8 +37,13 @@ impl Difference {
     }
 }
 
+/// Writes lines of the result; a closed pipe is nobody's fault.
+pub(crate) fn say(lines: &str) {
+    writeln!(io::stdout(), "{lines}").ok();
+}
+
 /// An answer as text.
-fn told(answer: &Answer) -> String {
+pub(crate) fn told(answer: &Answer) -> String {
     let code = answer.code.map_or("none".to_owned(), |code| code.to_string());
     let messages: Vec<String> = answer.messages.iter().map(|message| message.to_text_format()).collect();
     format!("code {code} {:?} {}", answer.text, crate::symbols::with_names(&messages.join(" | ")))

@@ -36,6 +36,6 @@ pub(crate) fn noise(dice: &mut Dice, longest: usize) -> Vec<u8> {
 }
 
 fn byte(dice: &mut Dice) -> u8 {
-    let [byte, ..] = dice.next().to_le_bytes();
+    let [byte, ..] = dice.number().to_le_bytes();
     byte
 }

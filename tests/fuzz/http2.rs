@@ -119,7 +119,7 @@ fn wrong_preface(dice: &mut Dice, sent: &mut BytesMut) -> bool {
 
 fn random_frames(dice: &mut Dice, sent: &mut BytesMut) {
     for _ in 0..=dice.below(20) {
-        let [kind, flags, ..] = dice.next().to_le_bytes();
+        let [kind, flags, ..] = dice.number().to_le_bytes();
         let stream = *dice.pick(&[0, 1, 1, 2, 3, 5, 0x7fff_ffff, 0x8000_0001]);
         let payload = noise(dice, 80);
         sent.put(frame(if dice.chance(90) { kind % 12 } else { kind }, flags, stream, &payload));

@@ -99,7 +99,7 @@ fn set(dice: &mut Dice, message: &mut DynamicMessage, field: &FieldDescriptor, d
 }
 
 fn value(dice: &mut Dice, kind: &Kind, depth: usize) -> Value {
-    let number = if dice.chance(90) { *dice.pick(&NUMBERS) } else { dice.next().cast_signed() };
+    let number = if dice.chance(90) { *dice.pick(&NUMBERS) } else { dice.number().cast_signed() };
     // Where it does not fit, other bits of it are as good.
     let narrow = u32::try_from(number & 0xffff_ffff).unwrap_or_default();
     match kind {

@@ -11,7 +11,7 @@ impl Dice {
     }
 
     /// Any number.
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -22,13 +22,13 @@ impl Dice {
     /// A number below `bound`, which is not 0.
     pub fn below(&mut self, bound: usize) -> usize {
         let bound = u64::try_from(bound).expect("addresses have 64 bits at most");
-        usize::try_from(self.next() % bound).expect("it is below a usize")
+        usize::try_from(self.number() % bound).expect("it is below a usize")
     }
 
     /// A number from `low` to `high`, both possible.
     pub fn between(&mut self, low: i64, high: i64) -> i64 {
         let span = high.abs_diff(low).wrapping_add(1);
-        let offset = if span == 0 { self.next() } else { self.next() % span };
+        let offset = if span == 0 { self.number() } else { self.number() % span };
         low.wrapping_add_unsigned(offset)
     }
 
@@ -64,7 +64,7 @@ mod tests {
     #[test]
     fn a_seed_keeps_its_meaning() {
         let mut dice = Dice::new(1);
-        assert_eq!([dice.next(), dice.next()], [0x910a_2dec_8902_5cc1, 0xbeeb_8da1_658e_ec67]);
+        assert_eq!([dice.number(), dice.number()], [0x910a_2dec_8902_5cc1, 0xbeeb_8da1_658e_ec67]);
     }
 
     #[test]

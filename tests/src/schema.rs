@@ -100,6 +100,8 @@ pub fn list(message: &DynamicMessage, field: &str) -> Vec<DynamicMessage> {
 
 #[cfg(test)]
 mod tests {
+    use prost_reflect::ReflectMessage as _;
+
     use super::*;
 
     #[test]

@@ -27,7 +27,7 @@ use self::half::Half;
 use self::side::Side;
 use self::watching::{History, Watching, observe};
 use crate::allowed::{self, Answer};
-use crate::report::Difference;
+use crate::report::{Difference, say, told};
 use crate::step::{CLIENTS, Kind, Step};
 use crate::symbols::{self, Symbol};
 
@@ -47,11 +47,13 @@ pub(crate) struct Run {
     compacting: bool,
     /// A watch that began in the past may still be on its way to the present.
     lagging: bool,
+    /// Each step is printed, and how etcd answered it.
+    shows_steps: bool,
 }
 
 impl Run {
     /// Starts a pair of servers.
-    pub(crate) async fn start(reference: &Path, subject: &Path) -> Result<Self> {
+    pub(crate) async fn start(reference: &Path, subject: &Path, shows_steps: bool) -> Result<Self> {
         let (one, other) = join!(Side::start("etcd", reference), Side::start("under test", subject));
         let sides = [one?, other?];
         let mut halves = Vec::new();
@@ -72,11 +74,15 @@ impl Run {
             compacted: 0,
             compacting: false,
             lagging: false,
+            shows_steps,
         })
     }
 
     /// Does a step on both.
     pub(crate) async fn step(&mut self, step: &Step) -> Result<(), Difference> {
+        if self.shows_steps {
+            say(&format!("now {} compacted {}: {step}", self.now, self.compacted));
+        }
         let done = match &step.kind {
             Kind::Special => self.special(step).await,
             Kind::Method(method) => {
@@ -156,6 +162,9 @@ impl Run {
             }
         };
         drop(other);
+        if self.shows_steps {
+            say(&format!("    {}", told(&one)));
+        }
         Ok(one)
     }
 

@@ -34,10 +34,8 @@ pub(super) fn txn(request: &mut TxnRequest) {
     let apart = Bytes::from_static(b"\xff\xff\xffapart");
     for_each_op(request, &mut |op| match &mut op.request {
         Some(Request::RequestDeleteRange(delete)) => close(delete),
-        Some(Request::RequestPut(put)) => {
-            if deleted.iter().any(|range| range.contains(&put.key)) {
-                *put = PutRequest { key: apart.clone(), value: put.value.clone(), ..PutRequest::default() };
-            }
+        Some(Request::RequestPut(put)) if deleted.iter().any(|range| range.contains(&put.key)) => {
+            *put = PutRequest { key: apart.clone(), value: put.value.clone(), ..PutRequest::default() };
         }
         _ => {}
     });

@@ -51,8 +51,7 @@ impl Planner {
     pub(super) fn expire(&mut self, client: usize) -> Step {
         let (id, ttl) = (self.dice.between(1, IDS), *self.dice.pick(&[1, 1, 0, -5]));
         let mut step = Step::special(client, "Expire", &format!("ID: {id} TTL: {ttl}")).expect("it has these fields");
-        let keys =
-            (0..self.dice.below(4)).map(|_| self.keys.key(&mut self.dice).into()).map(prost_reflect::Value::Bytes);
+        let keys = (0..self.dice.below(4)).map(|_| self.keys.key(&mut self.dice)).map(prost_reflect::Value::Bytes);
         step.request.set_field_by_name("keys", prost_reflect::Value::List(keys.collect()));
         step
     }
