@@ -61,7 +61,7 @@ fix: setup ## format the code and apply what clippy can repair by itself
 .PHONY: test-unit
 test-unit: setup ## tests beside the code, and the documentation's examples
 	@$(CARGO) test --quiet --workspace --exclude mainstay-tests
-	@$(CARGO) test --quiet --package mainstay-tests --lib --test tidy
+	@$(CARGO) test --quiet --package mainstay-tests --lib --bins --test tidy
 
 # Not optimised: it shares nothing with the simulation's binary either way (tests need other features
 # of the same crates), and builds in a fraction of the time.

@@ -14,6 +14,7 @@ use mainstay_proto::etcdserverpb::{
 use mainstay_proto::mainstay::MemberAttributes;
 
 use crate::command::{Outcome, Refusal, command, outcome};
+use crate::limits::LEASE_TTL_MAX;
 use crate::mvcc::KeyValue;
 
 /// A key's record from a revision on, or its absence.
