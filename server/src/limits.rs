@@ -97,6 +97,12 @@ const _: () = assert!(WATCH_MESSAGE_BYTES <= WATCH_MAILBOX_BYTES / 2, "a drained
 /// How long a member waits for a linearizable read or a proposal beyond two election timeouts; as in etcd.
 pub const REQUEST_TIMEOUT_BASE: Duration = Duration::from_secs(5);
 
+/// Requests for a lock or the lead of an election that may be under way; further ones wait.
+pub const WAITING_MAX: usize = 65_536;
+
+/// Keys of clients that went away that are taken back at the same time.
+pub const WITHDRAWALS_AT_ONCE: usize = 64;
+
 /// Bytes that may be written to the engine before it is flushed.
 pub const FLUSH_BYTES: u64 = 64 * 1024 * 1024;
 

@@ -17,7 +17,7 @@ use mainstay_raft_log::{Disk, LogTask, Observer, Options as LogOptions, RaftLog}
 use prost::Message;
 use tokio::task::JoinHandle;
 
-use crate::api::{self, ApiLimits, LeaderLoss, Quota, RpcObserver, Services};
+use crate::api::{self, ApiLimits, LeaderLoss, Quota, RpcObserver, Services, Withdrawals};
 use crate::apply::{Counts, State, StateOptions};
 use crate::command::command::Kind;
 use crate::config::{AutoCompaction, Config, Refusal, Url, identity};
@@ -204,8 +204,11 @@ impl Node {
         }
         let (leader_loss, leader_loss_task) = LeaderLoss::spawn(gateway.clone(), config.election_timeout);
         tasks.push(leader_loss_task);
+        let (withdrawals, withdrawals_task) = Withdrawals::spawn(gateway.clone());
+        tasks.push(withdrawals_task);
         let services = Services {
             leader_loss,
+            withdrawals,
             gateway,
             store,
             leases,

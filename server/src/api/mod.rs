@@ -20,6 +20,7 @@
 
 mod auth;
 mod cluster;
+mod concurrency;
 mod edge;
 mod frames;
 mod header;
@@ -41,6 +42,7 @@ pub mod status;
 pub mod validate;
 mod watch;
 
+pub use concurrency::Withdrawals;
 pub use leader_loss::LeaderLoss;
 pub use limits::ApiLimits;
 pub use maintenance::{STORAGE_VERSION, VERSION};

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use super::{ApiLimits, LeaderLoss, Quota, RpcObserver};
+use super::{ApiLimits, LeaderLoss, Quota, RpcObserver, Withdrawals};
 use crate::apply::AlarmView;
 use crate::lease::{LeaseView, Lessor};
 use crate::mvcc::Store;
@@ -27,6 +27,8 @@ pub struct Services {
     pub quota: Quota,
     /// Ends streams that require a leader when there is none.
     pub leader_loss: LeaderLoss,
+    /// Takes back what requests that wait leave behind.
+    pub withdrawals: Withdrawals,
     /// Counts requests.
     pub metrics: Arc<dyn RpcObserver>,
 }
