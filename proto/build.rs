@@ -11,11 +11,15 @@ const FILES: [&str; 8] = [
     "mainstay/peer.proto",
 ];
 
+use prost::Message;
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     for file in FILES {
         println!("cargo:rerun-if-changed={file}");
     }
     let descriptors = protox::compile(FILES, ["."])?;
+    let folder = std::path::PathBuf::from(std::env::var("OUT_DIR")?);
+    std::fs::write(folder.join("descriptors.bin"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure()
         // Keys and values are shared slices of the message that brought them.
         .bytes(".")

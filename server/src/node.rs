@@ -179,7 +179,7 @@ impl Node {
         let mut state = State::open(engine, StateOptions { cache_bytes: config.value_cache_bytes })
             .map_err(|error| StartError::Store(error.to_string()))?;
         state.store.set_flush_bytes(store_flush_bytes);
-        let (store, leases, alarms) = (state.store(), state.leases(), state.alarms());
+        let (store, leases, alarms, downgrade) = (state.store(), state.leases(), state.alarms(), state.downgrade());
         let hub_options = HubOptions {
             progress_interval: config.watch_progress_notify_interval,
             max_response_bytes: config.max_request_bytes + limits::GRPC_OVERHEAD_BYTES,
@@ -214,6 +214,8 @@ impl Node {
             leases,
             lessor: lessor.clone(),
             alarms,
+            downgrade,
+            leadership: consensus.leadership(),
             hub,
             limits: ApiLimits {
                 max_txn_ops: config.max_txn_ops,

@@ -21,6 +21,7 @@
 mod auth;
 mod cluster;
 mod concurrency;
+mod downgrade;
 mod edge;
 mod frames;
 mod header;

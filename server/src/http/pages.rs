@@ -9,14 +9,14 @@ use serde::Serialize;
 
 use super::responses::{JSON, answer, not_found, only_get};
 use super::router::Site;
-use crate::config::version::{ETCD_VERSION, STORAGE_VERSION};
+use crate::config::version::ETCD_VERSION;
 use crate::metrics::Metrics;
 
 #[derive(Serialize)]
 struct Versions {
     etcdserver: &'static str,
     etcdcluster: String,
-    storage: &'static str,
+    storage: String,
 }
 
 pub(super) async fn version(State(site): State<Arc<Site>>, method: Method) -> Response<Body> {
@@ -24,8 +24,8 @@ pub(super) async fn version(State(site): State<Arc<Site>>, method: Method) -> Re
         return only_get();
     }
     let versions = match (site.probe.cluster_version)() {
-        Some(etcdcluster) => Versions { etcdserver: ETCD_VERSION, etcdcluster, storage: STORAGE_VERSION },
-        None => Versions { etcdserver: ETCD_VERSION, etcdcluster: "not_decided".to_owned(), storage: "unknown" },
+        Some(etcdcluster) => Versions { etcdserver: ETCD_VERSION, storage: etcdcluster.clone(), etcdcluster },
+        None => Versions { etcdserver: ETCD_VERSION, etcdcluster: "not_decided".to_owned(), storage: "unknown".to_owned() },
     };
     let body = serde_json::to_string(&versions).expect("three texts can be written as JSON");
     answer(StatusCode::OK, JSON, body)

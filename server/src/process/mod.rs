@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use mainstay_proto::etcdserverpb::DowngradeInfo;
 use mainstay_raft_log::disk::real::RealDisk;
 use mainstay_server::api::Services;
 use mainstay_server::apply::Counts;
@@ -259,13 +260,13 @@ fn site(config: &Config, node: &Node, metrics: &Arc<Metrics>) -> Site {
     metrics.set_member_id(services.gateway.status().member_id);
     metrics.set_quota(services.quota.configured());
     let decided = Arc::new(Decided::default());
-    let (gateway, told) = (services.gateway.clone(), decided.clone());
+    let (gateway, downgrade, told) = (services.gateway.clone(), services.downgrade.clone(), decided.clone());
     let probe = Probe::of_node(
         services.gateway.clone(),
         services.store.clone(),
         services.alarms.clone(),
         failure_text,
-        move || told.cluster_version(&gateway.status()).map(str::to_owned),
+        move || told.cluster_version(&gateway.status(), &downgrade.info()),
     );
     let (measured, counts) = (metrics.clone(), node.counts());
     Site {
@@ -273,8 +274,9 @@ fn site(config: &Config, node: &Node, metrics: &Arc<Metrics>) -> Site {
         metrics: metrics.clone(),
         before_scrape: Box::new(move || {
             measure(&measured, &services, &counts);
-            if let Some(version) = decided.cluster_version(&services.gateway.status()) {
-                measured.set_cluster_version(version);
+            if let Some(version) = decided.cluster_version(&services.gateway.status(), &services.downgrade.info())
+            {
+                measured.set_cluster_version(&version);
             }
         }),
         command_line: std::env::args().collect(),
@@ -288,11 +290,13 @@ fn site(config: &Config, node: &Node, metrics: &Arc<Metrics>) -> Site {
 struct Decided(AtomicBool);
 
 impl Decided {
-    fn cluster_version(&self, status: &Status) -> Option<&'static str> {
+    fn cluster_version(&self, status: &Status, downgrade: &DowngradeInfo) -> Option<String> {
         if status.leader.is_some() && status.applied > 0 {
             self.0.store(true, Ordering::Relaxed);
         }
-        self.0.load(Ordering::Relaxed).then_some(version::CLUSTER_VERSION)
+        // A downgrade that is announced is told as if it had happened.
+        let version = if downgrade.enabled { &downgrade.target_version } else { version::CLUSTER_VERSION };
+        self.0.load(Ordering::Relaxed).then(|| version.to_owned())
     }
 }
 
@@ -355,12 +359,18 @@ mod tests {
     #[test]
     fn a_version_is_decided_by_the_first_entry_and_stays_so() {
         let decided = Decided::default();
-        let of =
-            |leader, term, applied| decided.cluster_version(&Status { leader, term, applied, ..Status::default() });
+        let of = |leader, term, applied| {
+            decided.cluster_version(
+                &Status { leader, term, applied, ..Status::default() },
+                &DowngradeInfo::default(),
+            )
+        };
         // Elections without a winner raise the term and decide nothing.
         assert_eq!(of(None, 7, 0), None);
         assert_eq!(of(Some(1), 8, 0), None);
-        assert_eq!(of(Some(1), 8, 1), Some("3.7.0"));
-        assert_eq!(of(None, 9, 1), Some("3.7.0"));
+        assert_eq!(of(Some(1), 8, 1), Some("3.7.0".to_owned()));
+        assert_eq!(of(None, 9, 1), Some("3.7.0".to_owned()));
+        let downgrade = DowngradeInfo { enabled: true, target_version: "3.6.0".to_owned() };
+        assert_eq!(decided.cluster_version(&Status::default(), &downgrade), Some("3.6.0".to_owned()));
     }
 }
