@@ -40,8 +40,10 @@ impl Maintenance for Services {
 
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
         let raft = self.gateway.status();
-        let response =
-            StatusResponse { header: Some(self.header_now()), ..told(&raft, &self.alarms.all(), self.store.size(), self.downgrade.info()) };
+        let response = StatusResponse {
+            header: Some(self.header_now()),
+            ..told(&raft, &self.alarms.all(), self.store.size(), self.downgrade.info())
+        };
         Ok(Response::new(StatusResponse { db_size_quota: self.quota.configured(), ..response }))
     }
 
@@ -100,8 +102,7 @@ impl Maintenance for Services {
 
 /// What a member tells of itself besides its header and quota.
 fn told(raft: &raft::Status, alarms: &[AlarmMember], size: Size, downgrade: DowngradeInfo) -> StatusResponse {
-    let storage_version =
-        if downgrade.enabled { downgrade.target_version.clone() } else { STORAGE_VERSION.to_owned() };
+    let storage_version = if downgrade.enabled { downgrade.target_version.clone() } else { STORAGE_VERSION.to_owned() };
     let mut errors = Vec::new();
     if raft.leader.is_none() {
         errors.push(ApiError::NoLeader.message().to_owned());

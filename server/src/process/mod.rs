@@ -17,7 +17,7 @@ use mainstay_server::config::{Config, Url, version};
 use mainstay_server::engine::{self, rocks::RocksHome};
 use mainstay_server::env::serve::{self, ConnectionCount, Content, Listener, Purpose, ServeOptions, SocketOptions};
 use mainstay_server::env::system::{self, StopSignals};
-use mainstay_server::http::{Access, Probe, ReadFailure, Site, client_router, metrics_router};
+use mainstay_server::http::{Access, JsonGateway, Probe, ReadFailure, Site, client_router, metrics_router};
 use mainstay_server::limits;
 use mainstay_server::metrics::{Metrics, Options as MetricsOptions, RaftNumbers, StoreNumbers, WatchNumbers};
 use mainstay_server::node::{LOG_SEGMENT_BYTES, Node, Storage, Surroundings};
@@ -193,9 +193,9 @@ fn resolve(url: &Url) -> BTreeSet<String> {
 
 /// Serves the sockets: those for clients and monitoring, and those for peers.
 fn serve_all(config: &Config, sockets: Sockets, node: &Node, metrics: &Arc<Metrics>) -> (Serving, Serving) {
-    let site = Arc::new(site(config, node, metrics));
-    let pages = client_router(site.clone(), Access::new(&config.host_whitelist, &config.cors));
     let grpc = node.client_routes().into_axum_router();
+    let site = Arc::new(site(config, node, metrics, &grpc));
+    let pages = client_router(site.clone(), Access::new(&config.host_whitelist, &config.cors));
     let peer = Content::Grpc(node.peer_routes().prepare().into_axum_router());
     let client =
         if sockets.pages.is_empty() { Content::GrpcAndHttp { grpc, http: pages.clone() } } else { Content::Grpc(grpc) };
@@ -255,7 +255,8 @@ impl Serving {
     }
 }
 
-fn site(config: &Config, node: &Node, metrics: &Arc<Metrics>) -> Site {
+fn site(config: &Config, node: &Node, metrics: &Arc<Metrics>, grpc: &axum::Router) -> Site {
+    let message_bytes_max = config.max_request_bytes + limits::GRPC_OVERHEAD_BYTES;
     let services = node.services();
     metrics.set_member_id(services.gateway.status().member_id);
     metrics.set_quota(services.quota.configured());
@@ -274,13 +275,12 @@ fn site(config: &Config, node: &Node, metrics: &Arc<Metrics>) -> Site {
         metrics: metrics.clone(),
         before_scrape: Box::new(move || {
             measure(&measured, &services, &counts);
-            if let Some(version) = decided.cluster_version(&services.gateway.status(), &services.downgrade.info())
-            {
+            if let Some(version) = decided.cluster_version(&services.gateway.status(), &services.downgrade.info()) {
                 measured.set_cluster_version(&version);
             }
         }),
         command_line: std::env::args().collect(),
-        gateway_paths: config.enable_grpc_gateway,
+        gateway: config.enable_grpc_gateway.then(|| JsonGateway::new(grpc.clone(), message_bytes_max)),
     }
 }
 
@@ -360,10 +360,7 @@ mod tests {
     fn a_version_is_decided_by_the_first_entry_and_stays_so() {
         let decided = Decided::default();
         let of = |leader, term, applied| {
-            decided.cluster_version(
-                &Status { leader, term, applied, ..Status::default() },
-                &DowngradeInfo::default(),
-            )
+            decided.cluster_version(&Status { leader, term, applied, ..Status::default() }, &DowngradeInfo::default())
         };
         // Elections without a winner raise the term and decide nothing.
         assert_eq!(of(None, 7, 0), None);

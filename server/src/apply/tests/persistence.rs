@@ -1,7 +1,7 @@
 //! The state over restarts, crashes and received snapshots.
 
-use mainstay_proto::etcdserverpb::{AlarmType, DowngradeInfo};
 use mainstay_proto::etcdserverpb::alarm_request::AlarmAction;
+use mainstay_proto::etcdserverpb::{AlarmType, DowngradeInfo};
 use mainstay_proto::mainstay::MemberAttributes;
 
 use super::commands::*;
