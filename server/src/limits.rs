@@ -127,6 +127,9 @@ pub const COMPACTION_HASHES: usize = 10;
 /// Connections that the system may hold ready to be accepted; it lowers this to its own limit.
 pub const LISTEN_BACKLOG: u32 = 4_096;
 
+/// How long a TLS handshake may take; as in etcd.
+pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Bytes that a client may send on one stream, and on all streams of a connection, before it must
 /// wait for them to be read: a largest request fits, and a few of them.
 pub const HTTP2_STREAM_WINDOW_BYTES: u32 = 2 * 1024 * 1024;

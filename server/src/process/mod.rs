@@ -15,7 +15,9 @@ use mainstay_server::api::Services;
 use mainstay_server::apply::Counts;
 use mainstay_server::config::{Config, Url, version};
 use mainstay_server::engine::{self, rocks::RocksHome};
-use mainstay_server::env::serve::{self, ConnectionCount, Content, Listener, Purpose, ServeOptions, SocketOptions};
+use mainstay_server::env::serve::{
+    self, ConnectionCount, Content, Listener, Purpose, ServeOptions, SocketOptions, Tls, TlsError,
+};
 use mainstay_server::env::system::{self, StopSignals};
 use mainstay_server::http::{Access, JsonGateway, Probe, ReadFailure, Site, client_router, metrics_router};
 use mainstay_server::limits;
@@ -151,13 +153,28 @@ fn log_start(config: &Config) {
     );
 }
 
-async fn bind(config: &Config) -> Result<Sockets, serve::BindError> {
-    let options = SocketOptions { reuse_port: config.socket_reuse_port };
+/// What client URLs that ask for TLS are served with.
+fn client_tls(config: &Config) -> Result<Option<Tls>, TlsError> {
+    if config.client_tls.cert_file.is_empty() {
+        return Ok(None);
+    }
+    for url in config.listen_client_urls.iter().chain(&config.listen_client_http_urls).filter(|url| !url.is_tls()) {
+        tracing::warn!(
+            "client-url" = url.as_str(),
+            "scheme is http or unix while key and cert files are present; ignoring key and cert files"
+        );
+    }
+    Tls::server(&config.client_tls, &config.tls).map(Some)
+}
+
+async fn bind(config: &Config) -> anyhow::Result<Sockets> {
+    let plain = SocketOptions { reuse_port: config.socket_reuse_port, tls: None };
+    let options = SocketOptions { tls: client_tls(config)?, ..plain.clone() };
     Ok(Sockets {
-        peers: serve::bind(&config.listen_peer_urls, options).await?,
-        clients: serve::bind(&config.listen_client_urls, options).await?,
-        pages: serve::bind(&config.listen_client_http_urls, options).await?,
-        metrics: serve::bind(&config.listen_metrics_urls, options).await?,
+        peers: serve::bind(&config.listen_peer_urls, &plain).await?,
+        clients: serve::bind(&config.listen_client_urls, &options).await?,
+        pages: serve::bind(&config.listen_client_http_urls, &options).await?,
+        metrics: serve::bind(&config.listen_metrics_urls, &options).await?,
     })
 }
 
