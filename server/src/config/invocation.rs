@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::build::{self, Source};
 use super::fields::Config;
 use super::file;
+use super::gateway::{self, GatewayOptions};
 use super::go::io_text;
 use super::notice::Notice;
 use super::refusal::Refusal;
@@ -17,6 +18,8 @@ use super::version;
 pub enum Invocation {
     /// Serve.
     Serve(Box<Config>, Vec<Notice>),
+    /// Pass connections on to members.
+    Gateway(GatewayOptions),
     /// Print this and end.
     Print(String),
     /// Print the usage to stderr, this to stdout, and end.
@@ -37,8 +40,10 @@ impl Given<'_> {
     /// Finds out what to do.
     pub fn understand(&self) -> Result<Invocation, Refusal> {
         // Sub-commands stand first; anywhere else these words are mistakes.
-        if let Some(word @ ("gateway" | "grpc-proxy")) = self.arguments.first().map(String::as_str) {
-            return Err(Refusal::SubCommand(word.to_owned()));
+        match self.arguments.first().map(String::as_str) {
+            Some("gateway") => return gateway::understand(&self.arguments[1..]),
+            Some("grpc-proxy") => return Err(Refusal::GrpcProxy),
+            _ => {}
         }
         let mut notices = Vec::new();
         let (mut settings, line) = Settings::from_arguments(&self.arguments, &mut notices)?;

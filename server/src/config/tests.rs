@@ -188,8 +188,12 @@ fn what_is_not_a_flag_is_refused() {
     refuse(&["--name=m1", "foo", "--unknown"], 1, r#""foo" is not a valid flag"#);
     refuse(&["--", "foo"], 1, r#""foo" is not a valid flag"#);
     refuse(&["--name=m1", "gateway"], 1, r#""gateway" is not a valid flag"#);
-    refuse(&["gateway", "start"], 1, r#"the sub-command "gateway" is not available in this release"#);
-    refuse(&["grpc-proxy", "start"], 1, r#"the sub-command "grpc-proxy" is not available in this release"#);
+    refuse(
+        &["grpc-proxy", "start"],
+        1,
+        "the sub-command \"grpc-proxy\" is not available: let clients connect to the members themselves, \
+         or through \"gateway start\", which passes connections on as they are",
+    );
 }
 
 #[test]

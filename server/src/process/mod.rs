@@ -2,6 +2,7 @@
 
 mod data_dir;
 mod observers;
+pub(crate) mod tcp_proxy;
 
 use std::collections::BTreeSet;
 use std::net::ToSocketAddrs;
