@@ -1,4 +1,5 @@
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 
 use axum::Router;
 use axum::routing::{any, post};
@@ -7,12 +8,11 @@ use http::StatusCode;
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::{http1, http2};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
 
 use super::*;
 use crate::config::Url;
-use std::net::SocketAddr;
-use tokio::net::TcpStream;
 
 mod secured;
 
