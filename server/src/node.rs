@@ -111,6 +111,14 @@ pub enum StartError {
     /// The log holds entries, but the store does not know whose.
     #[error("the data directory has a raft log but no identity: it is incomplete or belongs to something else")]
     NoIdentity,
+    /// A request that is let in could not be written down.
+    #[error("--max-request-bytes: {bytes} bytes do not fit into a record of the raft log; at most {max} do")]
+    RequestsTooLarge {
+        /// What the flag says.
+        bytes: usize,
+        /// What it may say.
+        max: u64,
+    },
     /// Consensus does not start.
     #[error(transparent)]
     Consensus(#[from] crate::raft::StartError),
@@ -157,6 +165,10 @@ impl Node {
             ..LogOptions::default()
         };
         let (log, task) = RaftLog::open(disk, options)?;
+        let max = log.payload_bytes_max().saturating_sub(limits::LOG_RECORD_OVERHEAD_BYTES);
+        if config.max_request_bytes as u64 > max {
+            return Err(StartError::RequestsTooLarge { bytes: config.max_request_bytes, max });
+        }
         if stored.is_none() && (log.last().is_some() || log.vote().is_some()) {
             return Err(StartError::NoIdentity);
         }
