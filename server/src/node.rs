@@ -17,8 +17,10 @@ use mainstay_raft_log::{Disk, LogTask, Observer, Options as LogOptions, RaftLog}
 use prost::Message;
 use tokio::task::JoinHandle;
 
-use crate::api::{self, ApiLimits, LeaderLoss, Quota, RpcObserver, Services};
+use crate::api::{self, Access, ApiLimits, LeaderLoss, Quota, RpcObserver, Services};
 use crate::apply::{Counts, State, StateOptions};
+use crate::auth::{Passwords, SimpleTokens, TokenProvider};
+use crate::command::cluster_itself;
 use crate::command::command::Kind;
 use crate::config::{AutoCompaction, Config, Refusal, Url, identity};
 use crate::engine::layout::meta;
@@ -180,6 +182,7 @@ impl Node {
             .map_err(|error| StartError::Store(error.to_string()))?;
         state.store.set_flush_bytes(store_flush_bytes);
         let (store, leases, alarms) = (state.store(), state.leases(), state.alarms());
+        let (auth, tokens) = (state.auth(), SimpleTokens::new(config.auth_token_ttl));
         let hub_options = HubOptions {
             progress_interval: config.watch_progress_notify_interval,
             max_response_bytes: config.max_request_bytes + limits::GRPC_OVERHEAD_BYTES,
@@ -193,6 +196,7 @@ impl Node {
             home,
             hub.clone(),
             lessor.clone(),
+            tokens.clone(),
             surroundings.applied_observer,
         )
         .await?;
@@ -206,6 +210,13 @@ impl Node {
         tasks.push(leader_loss_task);
         let services = Services {
             leader_loss,
+            access: Access::new(
+                auth,
+                TokenProvider::Simple(tokens),
+                gateway.clone(),
+                config.client_tls.client_cert_auth,
+            ),
+            passwords: Passwords::new(config.bcrypt_cost),
             gateway,
             store,
             leases,
@@ -391,7 +402,7 @@ fn compaction_mode(mode: &AutoCompaction) -> auto_compaction::Mode {
 /// Tells the cluster this member's name and client URLs, until it is heard.
 async fn publish(services: Arc<Services>, attributes: MemberAttributes) {
     loop {
-        match services.gateway.propose(Kind::MemberAttributes(attributes.clone())).await {
+        match services.gateway.propose(Some(cluster_itself()), Kind::MemberAttributes(attributes.clone())).await {
             Ok(_) => {
                 tracing::info!(
                     "local-member-id" = format!("{:x}", attributes.id),

@@ -175,7 +175,7 @@ impl Running {
 /// Proposes a command at a member, on its own machine, and waits for it.
 async fn propose(machine: &Machine, member: &Running, kind: Kind) -> bool {
     let gateway = member.services.gateway.clone();
-    machine.node().spawn(async move { gateway.propose(kind).await.is_ok() }).await.unwrap()
+    machine.node().spawn(async move { gateway.propose(None, kind).await.is_ok() }).await.unwrap()
 }
 
 async fn put(machine: &Machine, member: &Running, key: &str) -> bool {

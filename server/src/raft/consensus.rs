@@ -21,6 +21,7 @@ use super::peer::PeerService;
 use super::state_machine::{AppliedObserver, Audience, StateMachine};
 use super::type_config::{PeerNode, Raft};
 use crate::apply::{Counts, State};
+use crate::auth::SimpleTokens;
 use crate::engine::EngineHome;
 use crate::env::clock;
 use crate::env::probe;
@@ -99,6 +100,7 @@ impl Consensus {
         home: Arc<dyn EngineHome>,
         hub: Hub,
         lessor: Lessor,
+        tokens: SimpleTokens,
         observer: Option<Arc<dyn AppliedObserver>>,
     ) -> Result<Self, StartError> {
         let config = Arc::new(raft_config(&options).validate()?);
@@ -111,6 +113,7 @@ impl Consensus {
         let audience = Audience {
             hub,
             lessor: lessor.clone(),
+            tokens,
             applied,
             compaction: compaction.clone(),
             counts: counts.clone(),
