@@ -7,6 +7,7 @@
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -19,7 +20,7 @@ use tokio::task::JoinHandle;
 
 use crate::api::{self, Access, ApiLimits, LeaderLoss, Quota, RpcObserver, Services};
 use crate::apply::{Counts, State, StateOptions};
-use crate::auth::{Passwords, SimpleTokens, TokenProvider};
+use crate::auth::{Passwords, SimpleTokens, TokenError, TokenProvider};
 use crate::command::cluster_itself;
 use crate::command::command::Kind;
 use crate::config::{AutoCompaction, Config, Refusal, Url, identity};
@@ -53,6 +54,9 @@ pub const LOG_SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 /// Finds the addresses behind a URL's host.
 pub type Resolve = Box<dyn Fn(&Url) -> BTreeSet<String> + Send>;
 
+/// Reads a file of a key.
+pub type ReadKey = Box<dyn Fn(&str) -> io::Result<Vec<u8>> + Send>;
+
 /// What the surroundings add to a node: how its tasks run, how names resolve, who counts.
 pub struct Surroundings {
     /// Starts the owner of the log: a thread of its own, or a simulated task.
@@ -65,6 +69,8 @@ pub struct Surroundings {
     pub rpc_observer: Arc<dyn RpcObserver>,
     /// Is shown what goes into the state.
     pub applied_observer: Option<Arc<dyn AppliedObserver>>,
+    /// Reads a file of a key that the configuration names.
+    pub read_key: ReadKey,
     /// How much may wait for watchers; [`Bounds::STANDARD`] but in a simulation.
     pub watch_bounds: Bounds,
 }
@@ -113,6 +119,9 @@ pub enum StartError {
     /// The log holds entries, but the store does not know whose.
     #[error("the data directory has a raft log but no identity: it is incomplete or belongs to something else")]
     NoIdentity,
+    /// Tokens cannot be given or verified as the flag says.
+    #[error(transparent)]
+    Tokens(#[from] TokenError),
     /// Consensus does not start.
     #[error(transparent)]
     Consensus(#[from] crate::raft::StartError),
@@ -143,6 +152,8 @@ impl Node {
     /// When the configuration does not fit what is stored, or that cannot be read.
     pub async fn open(config: &Config, storage: Storage, surroundings: Surroundings) -> Result<Self, StartError> {
         let Storage { home, disk, log_segment_bytes, store_flush_bytes } = storage;
+        let tokens = SimpleTokens::new(config.auth_token_ttl);
+        let provider = TokenProvider::open(&config.auth_token, tokens.clone(), &surroundings.read_key)?;
         let engine = home.open()?;
         let stored = stored_identity(&*engine)?;
         let founded = match stored {
@@ -182,7 +193,7 @@ impl Node {
             .map_err(|error| StartError::Store(error.to_string()))?;
         state.store.set_flush_bytes(store_flush_bytes);
         let (store, leases, alarms) = (state.store(), state.leases(), state.alarms());
-        let (auth, tokens) = (state.auth(), SimpleTokens::new(config.auth_token_ttl));
+        let auth = state.auth();
         let hub_options = HubOptions {
             progress_interval: config.watch_progress_notify_interval,
             max_response_bytes: config.max_request_bytes + limits::GRPC_OVERHEAD_BYTES,
@@ -210,12 +221,7 @@ impl Node {
         tasks.push(leader_loss_task);
         let services = Services {
             leader_loss,
-            access: Access::new(
-                auth,
-                TokenProvider::Simple(tokens),
-                gateway.clone(),
-                config.client_tls.client_cert_auth,
-            ),
+            access: Access::new(auth, provider, gateway.clone(), config.client_tls.client_cert_auth),
             passwords: Passwords::new(config.bcrypt_cost),
             gateway,
             store,

@@ -8,6 +8,7 @@ use tonic::Request;
 use super::status::ApiError;
 use crate::auth::{Auth, AuthView, Right, TokenProvider, token_index};
 use crate::command::{Caller, Refusal};
+use crate::env::clock;
 use crate::raft::Gateway;
 
 const TOKEN: &str = "token";
@@ -110,6 +111,9 @@ impl Access {
                 // It may have been given by a member that is ahead of this one.
                 self.gateway.wait_for(index).await.map_err(|_| ApiError::InvalidAuthToken)?;
                 tokens.user(token).map(|user| Caller { user, auth_revision })
+            }
+            TokenProvider::Signed(jwt) => {
+                jwt.verify(token, clock::since_epoch()).map(|(user, auth_revision)| Caller { user, auth_revision })
             }
             TokenProvider::Nothing => None,
         };

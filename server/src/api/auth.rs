@@ -26,6 +26,7 @@ use crate::auth::{self, TokenProvider};
 use crate::command::Caller;
 use crate::command::command::Kind;
 use crate::command::outcome::Reply;
+use crate::env::clock;
 
 #[tonic::async_trait]
 impl Auth for Services {
@@ -208,7 +209,7 @@ impl Services {
             if !self.passwords.verify(password.clone(), hash).await.map_err(ApiError::from)? {
                 return Err(ApiError::AuthFailed.into());
             }
-            let response = self.assign(name).await?;
+            let response = self.assign(name, revision).await?;
             // What was checked may have been an older password.
             if self.access.auth().revision() == revision {
                 return Ok(response);
@@ -217,7 +218,7 @@ impl Services {
         }
     }
 
-    async fn assign(&self, name: &str) -> Result<AuthenticateResponse, Status> {
+    async fn assign(&self, name: &str, auth_revision: u64) -> Result<AuthenticateResponse, Status> {
         let tokens = self.access.tokens();
         let command = Authenticate { name: name.to_owned(), simple_token: tokens.new_prefix() };
         let Applied { revision, reply: Some(Reply::Authenticate(response)) } =
@@ -227,6 +228,9 @@ impl Services {
         };
         let token = match tokens {
             TokenProvider::Simple(_) => response.token,
+            TokenProvider::Signed(jwt) => {
+                jwt.sign(name, auth_revision, clock::since_epoch()).ok_or(ApiError::TokenVerifyOnly)?
+            }
             TokenProvider::Nothing => return Err(ApiError::AuthFailed.into()),
         };
         Ok(AuthenticateResponse { header: Some(self.header(revision)), token })

@@ -22,6 +22,10 @@
 //!   (`api/auth` hashes before it proposes).
 
 mod decision;
+mod der;
+mod jwt;
+mod keys;
+mod options;
 mod passwords;
 mod permissions;
 mod provider;
@@ -31,6 +35,8 @@ mod state;
 mod view;
 
 pub use decision::Right;
+pub use jwt::Jwt;
+pub use options::{JwtOptions, SignMethod, TokenError, TokenOptions};
 pub use passwords::{PasswordError, Passwords};
 pub use provider::TokenProvider;
 pub use record::AuthRecordError;

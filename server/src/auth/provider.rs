@@ -1,10 +1,14 @@
-use super::SimpleTokens;
+use std::io;
+
+use super::{Jwt, SimpleTokens, TokenError, TokenOptions};
 
 /// Where the tokens of this member come from: `--auth-token`.
 #[derive(Clone, Debug)]
 pub enum TokenProvider {
     /// They are random, and every member keeps them.
     Simple(SimpleTokens),
+    /// They are signed, and nobody keeps them.
+    Signed(Jwt),
     /// There are none: nobody can log in.
     Nothing,
 }
@@ -14,13 +18,29 @@ const PREFIX_LEN: usize = 16;
 const LETTERS: &[u8; 52] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
 
 impl TokenProvider {
+    /// Makes what the options say; `read` returns what is in a file of a key.
+    pub fn open(
+        options: &TokenOptions,
+        simple: SimpleTokens,
+        read: impl Fn(&str) -> io::Result<Vec<u8>>,
+    ) -> Result<Self, TokenError> {
+        match options {
+            TokenOptions::Simple => {
+                tracing::warn!("simple token is not cryptographically signed");
+                Ok(Self::Simple(simple))
+            }
+            TokenOptions::Signed(options) => Jwt::open(options, read).map(Self::Signed),
+            TokenOptions::Nothing => Ok(Self::Nothing),
+        }
+    }
+
     /// The random part of a new token; empty where tokens are not random.
     pub fn new_prefix(&self) -> String {
         match self {
             Self::Simple(_) => {
                 (0..PREFIX_LEN).map(|_| char::from(LETTERS[rand::random_range(0..LETTERS.len())])).collect()
             }
-            Self::Nothing => String::new(),
+            Self::Signed(_) | Self::Nothing => String::new(),
         }
     }
 }

@@ -118,6 +118,7 @@ impl Machine {
             log_observer: None,
             rpc_observer: Arc::new(()),
             applied_observer: Some(Arc::new(Record(self.applied.clone(), self.restored.clone()))),
+            read_key: Box::new(|_| Err(std::io::ErrorKind::NotFound.into())),
             watch_bounds: Bounds::STANDARD,
         };
         let peers = SocketAddr::new(address(self.index), 2380);

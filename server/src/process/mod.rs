@@ -178,6 +178,7 @@ fn surroundings(config: &Config, metrics: &Arc<Metrics>) -> Surroundings {
         log_observer: Some(Arc::new(observers::LogDisk(metrics.clone()))),
         rpc_observer: Arc::new(observers::Requests::new(metrics.clone(), config.warning_unary_request_duration)),
         applied_observer: None,
+        read_key: Box::new(|path| std::fs::read(path)),
         watch_bounds: Bounds::STANDARD,
     }
 }
