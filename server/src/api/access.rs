@@ -193,3 +193,49 @@ impl Access {
         judge(&self.auth.load()).map_err(ApiError::from)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn read(pairs: &[(&'static str, &'static [u8])], certificate: Option<&str>) -> Credentials {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(*name, HeaderValue::from_bytes(value).unwrap());
+        }
+        let mut extensions = Extensions::new();
+        if let Some(name) = certificate {
+            extensions.insert(CertificateName(name.to_owned()));
+        }
+        Credentials::read(&headers, &extensions)
+    }
+
+    #[test]
+    fn a_token_is_found_in_either_place() {
+        for (pairs, token) in [
+            (&[][..], None),
+            (&[("token", &b"a.1"[..])][..], Some("a.1")),
+            (&[("authorization", b"a.1")], Some("a.1")),
+            (&[("authorization", b"Bearer a.1")], Some("a.1")),
+            (&[("token", b"Bearer a.1")], Some("a.1")),
+            (&[("authorization", b"bearer a.1")], Some("bearer a.1")),
+            (&[("authorization", b"b.2"), ("token", b"a.1")], Some("a.1")),
+            (&[("token", b"a.1"), ("token", b"b.2")], Some("a.1")),
+            (&[("token", b"")], Some("")),
+            (&[("token", b"\xff")], Some("\u{fffd}")),
+        ] {
+            assert_eq!(read(pairs, None).token.as_deref(), token, "{pairs:?}");
+        }
+    }
+
+    /// CVE-2018-16886: the gateway's own certificate must not be its clients'.
+    #[test]
+    fn the_gateway_has_no_name() {
+        assert_eq!(read(&[], Some("alice")).certificate.as_deref(), Some("alice"));
+        assert_eq!(read(&[("grpcgateway-accept", b"*/*")], Some("alice")).certificate, None);
+        assert_eq!(read(&[("grpcgateway-accept", b"")], Some("alice")).certificate, None);
+        assert_eq!(read(&[], None).certificate, None);
+    }
+}

@@ -216,6 +216,36 @@ mod tests {
         assert_eq!(table, declared);
     }
 
+    /// As etcd has it; a method that is new must be put into one of these lists.
+    #[test]
+    fn every_method_has_its_rule() {
+        let named = |access: RpcAccess| -> Vec<&str> {
+            RPCS.iter().filter(|rpc| rpc.access == access).map(|rpc| rpc.method).collect()
+        };
+        let root = [
+            "Compact",
+            "MemberAdd",
+            "MemberRemove",
+            "MemberUpdate",
+            "MemberPromote",
+            "Defragment",
+            "Hash",
+            "HashKV",
+            "Snapshot",
+            "MoveLeader",
+            "Downgrade",
+        ];
+        assert_eq!(named(RpcAccess::Root), root);
+        let user = ["LeaseGrant", "LeaseRevoke", "LeaseTimeToLive", "MemberList", "Status"];
+        assert_eq!(named(RpcAccess::User), user);
+        // These judge by their keys or by what they ask for; users and roles when they are applied.
+        let by_request =
+            ["Range", "RangeStream", "Put", "DeleteRange", "Txn", "LeaseKeepAlive", "LeaseLeases", "Alarm"];
+        let others = RPCS.iter().filter(|rpc| rpc.access == RpcAccess::ByRequest && !by_request.contains(&rpc.method));
+        let services: std::collections::BTreeSet<&str> = others.map(|rpc| rpc.service).collect();
+        assert_eq!(services.into_iter().collect::<Vec<_>>(), [AUTH, WATCH, HEALTH]);
+    }
+
     #[test]
     fn methods_are_numbered_and_grouped() {
         for (index, rpc) in RPCS.iter().enumerate() {

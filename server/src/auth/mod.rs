@@ -43,3 +43,6 @@ pub use record::AuthRecordError;
 pub use simple_tokens::{SimpleTokens, TokenChange, token_index};
 pub use state::{Auth, AuthChange, ROOT, encoded_hash};
 pub use view::AuthView;
+
+#[cfg(test)]
+mod tests;

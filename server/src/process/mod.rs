@@ -316,6 +316,7 @@ fn measure(metrics: &Metrics, services: &Services, counts: &Counts) {
         keys: services.store.key_count(),
         total_bytes: size.total_bytes,
         in_use_bytes: size.in_use_bytes,
+        auth_revision: services.access.auth().revision(),
     });
     let watch = services.hub.stats();
     let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);

@@ -1,6 +1,7 @@
 //! The core against a model that is too simple to be wrong, scripts with their outcomes written out,
 //! and the state over restarts.
 
+mod auth;
 mod commands;
 mod model;
 mod persistence;
