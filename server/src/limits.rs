@@ -5,6 +5,10 @@ use std::time::Duration;
 /// What a request may exceed `--max-request-bytes` by before the transport itself refuses it; as in etcd.
 pub const GRPC_OVERHEAD_BYTES: usize = 512 * 1024;
 
+/// What the raft log's record of a request takes more than the request at most: its identity, term, index and
+/// leader, and the envelope of the command.
+pub const LOG_RECORD_OVERHEAD_BYTES: u64 = 1_024;
+
 /// Committed entries that may wait for being applied before proposals are refused with
 /// "too many requests"; as in etcd.
 pub const COMMIT_APPLY_GAP_MAX: u64 = 5_000;

@@ -30,7 +30,7 @@ use crate::env::clock;
 use crate::leader::{auto_compaction, lease_expirer};
 use crate::lease::Lessor;
 use crate::limits;
-use crate::raft::{self, AppliedObserver, Consensus, ConsensusOptions, Gateway, Leadership, PeerNode};
+use crate::raft::{self, AppliedObserver, Consensus, ConsensusOptions, Gateway, Leadership, Listeners, PeerNode};
 use crate::watch::{Bounds, Hub, HubOptions};
 
 /// Pause before a member tells again under which name clients reach it.
@@ -122,6 +122,14 @@ pub enum StartError {
     /// Tokens cannot be given or verified as the flag says.
     #[error(transparent)]
     Tokens(#[from] TokenError),
+    /// A request that is let in could not be written down.
+    #[error("--max-request-bytes: {bytes} bytes do not fit into a record of the raft log; at most {max} do")]
+    RequestsTooLarge {
+        /// What the flag says.
+        bytes: usize,
+        /// What it may say.
+        max: u64,
+    },
     /// Consensus does not start.
     #[error(transparent)]
     Consensus(#[from] crate::raft::StartError),
@@ -170,6 +178,10 @@ impl Node {
             ..LogOptions::default()
         };
         let (log, task) = RaftLog::open(disk, options)?;
+        let max = log.payload_bytes_max().saturating_sub(limits::LOG_RECORD_OVERHEAD_BYTES);
+        if config.max_request_bytes as u64 > max {
+            return Err(StartError::RequestsTooLarge { bytes: config.max_request_bytes, max });
+        }
         if stored.is_none() && (log.last().is_some() || log.vote().is_some()) {
             return Err(StartError::NoIdentity);
         }
@@ -200,17 +212,10 @@ impl Node {
         };
         let (hub, hub_task) = Hub::spawn(store.clone(), hub_options, surroundings.watch_bounds);
         let (lessor, lessor_inbox) = Lessor::channel();
-        let consensus = Consensus::open(
-            consensus_options(config, &founded),
-            log.clone(),
-            state,
-            home,
-            hub.clone(),
-            lessor.clone(),
-            tokens.clone(),
-            surroundings.applied_observer,
-        )
-        .await?;
+        let listeners =
+            Listeners { hub: hub.clone(), lessor: lessor.clone(), tokens, observer: surroundings.applied_observer };
+        let consensus =
+            Consensus::open(consensus_options(config, &founded), log.clone(), state, home, listeners).await?;
         let gateway = consensus.gateway();
         let mut tasks = vec![hub_task];
         tasks.push(spawn_expirer(config, &gateway, lessor_inbox, leases.clone()));

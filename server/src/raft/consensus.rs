@@ -74,6 +74,18 @@ pub enum StartError {
     Raft(String),
 }
 
+/// Whom consensus tells what it applied.
+pub struct Listeners {
+    /// Gets the events of every revision.
+    pub hub: Hub,
+    /// Learns which leases came and went, and whether this member leads.
+    pub lessor: Lessor,
+    /// Learn which tokens were given and which no longer count.
+    pub tokens: SimpleTokens,
+    /// Is shown what goes into the state.
+    pub observer: Option<Arc<dyn AppliedObserver>>,
+}
+
 /// A member's consensus, opened.
 pub struct Consensus {
     raft: Raft,
@@ -98,11 +110,9 @@ impl Consensus {
         log: RaftLog,
         state: State,
         home: Arc<dyn EngineHome>,
-        hub: Hub,
-        lessor: Lessor,
-        tokens: SimpleTokens,
-        observer: Option<Arc<dyn AppliedObserver>>,
+        listeners: Listeners,
     ) -> Result<Self, StartError> {
+        let Listeners { hub, lessor, tokens, observer } = listeners;
         let config = Arc::new(raft_config(&options).validate()?);
         let (applied, applied_rx) = watch::channel(0);
         let (failure, store_failure) = watch::channel(None);
