@@ -28,6 +28,9 @@ pub const READ_INDEX_INBOX: usize = 65_536;
 /// Proposals of this member that may be under way at once.
 pub const PROPOSALS_MAX: usize = 16_384;
 
+/// Passwords that may wait to be hashed or checked at once; one more is refused.
+pub const PASSWORDS_MAX: usize = 4_096;
+
 /// Longest time to live of a lease, in seconds; as in etcd.
 pub const LEASE_TTL_MAX: i64 = 9_000_000_000;
 

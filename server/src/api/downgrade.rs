@@ -11,6 +11,7 @@ use mainstay_proto::etcdserverpb::{DowngradeInfo, DowngradeRequest, DowngradeRes
 use tonic::Status;
 
 use super::Services;
+use super::access::Credentials;
 use super::status::ApiError;
 use crate::command::command::Kind;
 
@@ -19,7 +20,11 @@ const CLUSTER: (i64, i64) = (3, 7);
 
 impl Services {
     /// Checks, announces or ends a downgrade.
-    pub(super) async fn downgraded(&self, request: DowngradeRequest) -> Result<DowngradeResponse, Status> {
+    pub(super) async fn downgraded(
+        &self,
+        credentials: &Credentials,
+        request: DowngradeRequest,
+    ) -> Result<DowngradeResponse, Status> {
         let version = version_text(&self.downgrade.info());
         match DowngradeAction::try_from(request.action) {
             Ok(DowngradeAction::Validate) => {
@@ -27,13 +32,14 @@ impl Services {
             }
             Ok(DowngradeAction::Enable) => {
                 let target_version = self.checked(&request.version).await?;
-                self.propose(Kind::Downgrade(DowngradeInfo { enabled: true, target_version })).await?;
+                let downgrade = DowngradeInfo { enabled: true, target_version };
+                self.propose(credentials, Kind::Downgrade(downgrade)).await?;
             }
             Ok(DowngradeAction::Cancel) => {
                 self.gateway.read_index().await?;
                 // As in etcd there may be nothing to end.
                 if self.downgrade.info().enabled {
-                    self.propose(Kind::Downgrade(DowngradeInfo::default())).await?;
+                    self.propose(credentials, Kind::Downgrade(DowngradeInfo::default())).await?;
                 }
             }
             Err(_) => return Err(ApiError::UnknownMethod.into()),

@@ -1,5 +1,6 @@
 //! What operators ask of one member.
 
+use mainstay_proto::etcdserverpb::alarm_request::AlarmAction;
 use mainstay_proto::etcdserverpb::maintenance_server::Maintenance;
 use mainstay_proto::etcdserverpb::{
     AlarmMember, AlarmRequest, AlarmResponse, DefragmentRequest, DefragmentResponse, DowngradeInfo, DowngradeRequest,
@@ -9,10 +10,10 @@ use mainstay_proto::etcdserverpb::{
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status};
 
-use super::Services;
+use super::access::Credentials;
 use super::propose::Applied;
 use super::status::{self, ApiError, not_served};
-use super::validate;
+use super::{RpcAccess, Services, validate};
 use crate::command::command::Kind;
 use crate::command::outcome::Reply;
 use crate::engine::Size;
@@ -28,9 +29,14 @@ pub const STORAGE_VERSION: &str = "3.7.0";
 #[tonic::async_trait]
 impl Maintenance for Services {
     async fn alarm(&self, request: Request<AlarmRequest>) -> Result<Response<AlarmResponse>, Status> {
+        let credentials = Credentials::of(&request);
         let request = request.into_inner();
+        let lists = request.action == i32::from(AlarmAction::Get);
+        let rule = if lists { RpcAccess::User } else { RpcAccess::Root };
+        self.access.admit(rule, &credentials).await?;
         validate::alarm(&request)?;
-        let Applied { revision, reply: Some(Reply::Alarm(mut response)) } = self.propose(Kind::Alarm(request)).await?
+        let Applied { revision, reply: Some(Reply::Alarm(mut response)) } =
+            self.propose(&credentials, Kind::Alarm(request)).await?
         else {
             return Err(status::foreign_outcome());
         };
@@ -96,7 +102,8 @@ impl Maintenance for Services {
     }
 
     async fn downgrade(&self, request: Request<DowngradeRequest>) -> Result<Response<DowngradeResponse>, Status> {
-        self.downgraded(request.into_inner()).await.map(Response::new)
+        let credentials = Credentials::of(&request);
+        self.downgraded(&credentials, request.into_inner()).await.map(Response::new)
     }
 }
 

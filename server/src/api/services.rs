@@ -1,7 +1,8 @@
 use std::sync::Arc;
 
-use super::{ApiLimits, LeaderLoss, Quota, RpcObserver, Withdrawals};
+use super::{Access, ApiLimits, LeaderLoss, Quota, RpcObserver, Withdrawals};
 use crate::apply::{AlarmView, DowngradeView};
+use crate::auth::Passwords;
 use crate::lease::{LeaseView, Lessor};
 use crate::mvcc::Store;
 use crate::raft::{Gateway, Leadership};
@@ -17,6 +18,10 @@ pub struct Services {
     pub leases: LeaseView,
     /// The owner of the leases' deadlines, where this member leads.
     pub lessor: Lessor,
+    /// Finds out who clients are and what they may do.
+    pub access: Access,
+    /// Hashes passwords.
+    pub passwords: Passwords,
     /// The alarms that are raised.
     pub alarms: AlarmView,
     /// Whether a downgrade is announced.

@@ -16,6 +16,7 @@ use super::refusal::Refusal;
 use super::settings::Settings;
 use super::table::Effect;
 use super::url::{self, Url};
+use crate::auth::TokenOptions;
 
 const DEFAULT_NAME: &str = "default";
 const DEFAULT_CLUSTER: &str = "default=http://localhost:2380";
@@ -104,7 +105,7 @@ pub(super) fn build(mut settings: Settings, source: Source, notices: &mut Vec<No
         tls,
         cors: s.texts("cors"),
         host_whitelist: s.texts("host-whitelist"),
-        auth_token: s.text("auth-token").to_owned(),
+        auth_token: auth_token(s)?,
         bcrypt_cost: s.uint("bcrypt-cost"),
         auth_token_ttl: Duration::from_secs(s.uint("auth-token-ttl")),
         enable_pprof: s.bool("enable-pprof"),
@@ -187,6 +188,14 @@ fn data_dir(s: &Settings, name: &str, notices: &mut Vec<Notice>) -> PathBuf {
 /// Go's durations may be negative; where etcd has no rule of its own that is the same as zero.
 fn duration(s: &Settings, name: &str) -> Duration {
     Duration::from_nanos(u64::try_from(s.nanoseconds(name)).unwrap_or(0))
+}
+
+fn auth_token(s: &Settings) -> Result<TokenOptions, Refusal> {
+    let duration = |text: &str| {
+        let nanoseconds = go::parse_duration(text).ok()?;
+        Some(Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(0)))
+    };
+    TokenOptions::parse(s.text("auth-token"), duration).map_err(|error| Refusal::Invalid(error.to_string()))
 }
 
 fn size(s: &Settings, name: &str) -> usize {

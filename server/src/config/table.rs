@@ -121,7 +121,6 @@ const DISCOVERY: Effect = Unavailable("discovery");
 const TRACING: Effect = Unavailable("distributed tracing");
 const NO_BBOLT: Effect = Nothing("there is no bbolt file here");
 const OWN_PACE: Effect = Nothing("compaction sets its own pace here");
-const NO_AUTH: Effect = Nothing("authentication is not available in this release");
 
 /// etcd's flags in etcd's order, then our own.
 pub(crate) const SECTIONS: &[Section] = &[
@@ -372,9 +371,9 @@ const SECURITY: &[Flag] = &[
 ];
 
 const AUTH: &[Flag] = &[
-    flag("auth-token", Text, "simple", Unavailable("an auth token of this type"), "Type of auth tokens."),
-    flag("bcrypt-cost", Uint, "10", NO_AUTH, "Cost of hashing a password."),
-    flag("auth-token-ttl", Uint, "300", NO_AUTH, "Seconds that a token lives."),
+    flag("auth-token", Text, "simple", Used, "Type of auth tokens."),
+    flag("bcrypt-cost", Uint, "10", Used, "Cost of hashing a password."),
+    flag("auth-token-ttl", Uint, "300", Used, "Seconds that a token lives."),
 ];
 
 const MONITORING: &[Flag] = &[

@@ -512,7 +512,6 @@ fn what_this_release_cannot_do_is_refused_by_name() {
         ("--peer-skip-client-san-verification", "TLS", "true"),
         ("--listen-peer-urls=https://127.0.0.1:1", "TLS", "https://127.0.0.1:1"),
         ("--initial-advertise-peer-urls=https://a:1", "TLS", "https://a:1"),
-        ("--auth-token=jwt,sign-method=RS256", "an auth token of this type", "jwt,sign-method=RS256"),
         ("--discovery-srv=example.com", "discovery", "example.com"),
         ("--discovery-srv-name=x", "discovery", "x"),
         ("--discovery-dial-timeout=3s", "discovery", "3s"),
@@ -593,8 +592,6 @@ fn what_has_no_meaning_here_is_accepted_with_a_remark() {
         "--corrupt-check-time=1h",
         "--compact-hash-check-time=1h",
         "--downgrade-check-time=1h",
-        "--bcrypt-cost=4",
-        "--auth-token-ttl=4",
         "--v2-deprecation=write-only,gone",
     ] {
         let name = argument.trim_start_matches('-').split('=').next().unwrap();

@@ -23,3 +23,15 @@ pub async fn blocking<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'stat
 /// How long it takes a simulated thread to begin, and to be heard of, in microseconds.
 #[cfg(madsim)]
 const BLOCKING_MICROS: u64 = 2_000;
+
+/// How many calls that keep a processor busy can make progress at once.
+#[cfg(not(madsim))]
+pub fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// A simulation has one thread, wherever it runs.
+#[cfg(madsim)]
+pub fn processors() -> usize {
+    1
+}

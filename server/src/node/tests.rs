@@ -119,6 +119,7 @@ impl Machine {
             log_observer: None,
             rpc_observer: Arc::new(()),
             applied_observer: Some(Arc::new(Record(self.applied.clone(), self.restored.clone()))),
+            read_key: Box::new(|_| Err(std::io::ErrorKind::NotFound.into())),
             watch_bounds: Bounds::STANDARD,
         };
         let peers = SocketAddr::new(address(self.index), 2380);
@@ -176,7 +177,7 @@ impl Running {
 /// Proposes a command at a member, on its own machine, and waits for it.
 async fn propose(machine: &Machine, member: &Running, kind: Kind) -> bool {
     let gateway = member.services.gateway.clone();
-    machine.node().spawn(async move { gateway.propose(kind).await.is_ok() }).await.unwrap()
+    machine.node().spawn(async move { gateway.propose(None, kind).await.is_ok() }).await.unwrap()
 }
 
 async fn put(machine: &Machine, member: &Running, key: &str) -> bool {

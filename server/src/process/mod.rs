@@ -197,6 +197,7 @@ fn surroundings(config: &Config, metrics: &Arc<Metrics>) -> Surroundings {
         log_observer: Some(Arc::new(observers::LogDisk(metrics.clone()))),
         rpc_observer: Arc::new(observers::Requests::new(metrics.clone(), config.warning_unary_request_duration)),
         applied_observer: None,
+        read_key: Box::new(|path| std::fs::read(path)),
         watch_bounds: Bounds::STANDARD,
     }
 }
@@ -337,6 +338,7 @@ fn measure(metrics: &Metrics, services: &Services, counts: &Counts) {
         keys: services.store.key_count(),
         total_bytes: size.total_bytes,
         in_use_bytes: size.in_use_bytes,
+        auth_revision: services.access.auth().revision(),
     });
     let watch = services.hub.stats();
     let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);

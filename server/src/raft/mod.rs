@@ -34,7 +34,7 @@ mod state_machine;
 mod type_config;
 
 pub use bootstrap::applied_index;
-pub use consensus::{Consensus, ConsensusOptions, StartError};
+pub use consensus::{Consensus, ConsensusOptions, Listeners, StartError};
 pub use gateway::{Gateway, Member, Status, Unavailable};
 pub use leadership::{Leadership, LeadershipView, TransferError};
 pub use snapshot::{SnapshotBuilder, SnapshotData};

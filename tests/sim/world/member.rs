@@ -141,6 +141,7 @@ impl Member {
             log_observer: None,
             rpc_observer: Arc::new(()),
             applied_observer: Some(self.ledger.of(self.name())),
+            read_key: Box::new(|_| Err(std::io::ErrorKind::NotFound.into())),
             watch_bounds: if self.plan.small_watches { Bounds::SMALL } else { Bounds::STANDARD },
         };
         let mut node = match Node::open(&config, storage, surroundings).await {

@@ -2,6 +2,7 @@ use futures_util::{StreamExt, stream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use crate::command::cluster_itself;
 use crate::command::command::Kind;
 use crate::limits;
 use crate::raft::Gateway;
@@ -31,7 +32,8 @@ impl Withdrawals {
             let gateway = gateway.clone();
             async move {
                 // Tried once: the key goes with its lease at the latest.
-                if let Err(error) = gateway.propose(command).await {
+                // In the cluster's name: its client put the key, and can say nothing any more.
+                if let Err(error) = gateway.propose(Some(cluster_itself()), command).await {
                     tracing::debug!(%error, "the key of a client that went away was left to its lease");
                 }
             }

@@ -260,6 +260,8 @@ impl Run {
                 self.model.members.insert(attributes.id, attributes.clone());
                 return Ok(None);
             }
+            // Authentication is off in these tests; `tests::auth` has it on.
+            other => panic!("not modelled: {other:?}"),
         }))
     }
 
