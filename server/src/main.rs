@@ -106,7 +106,10 @@ fn pass_on(options: GatewayOptions) -> ExitCode {
         }
     };
     match runtime.block_on(tcp_proxy::bind(&options)) {
-        Ok(listener) => match runtime.block_on(tcp_proxy::run(listener, options)) {},
+        Ok(listener) => {
+            runtime.block_on(tcp_proxy::run(listener, options));
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             say(&mut std::io::stdout(), &format!("{error}\n"));
             ExitCode::FAILURE

@@ -22,6 +22,7 @@ pub mod identity;
 mod invocation;
 mod notice;
 mod refusal;
+mod security;
 mod settings;
 mod table;
 mod url;

@@ -67,7 +67,7 @@ pub(crate) async fn bind(options: &GatewayOptions) -> anyhow::Result<TcpListener
 }
 
 /// Passes connections on until the process ends.
-pub(crate) async fn run(listener: TcpListener, options: GatewayOptions) -> std::convert::Infallible {
+pub(crate) async fn run(listener: TcpListener, options: GatewayOptions) {
     let remotes = Arc::new(Mutex::new(Remotes::new(&options.endpoints)));
     let mut connections = JoinSet::new();
     // As in etcd, no delay is a long one.

@@ -171,7 +171,7 @@ fn binary(text: &str) -> Option<Bytes> {
     let alphabet = if text.contains(['-', '_']) { &URL_SAFE } else { &STANDARD };
     // A text whose length fits needs its padding, any other must have none; as in Go.
     let padding =
-        if text.len() % 4 == 0 { DecodePaddingMode::RequireCanonical } else { DecodePaddingMode::RequireNone };
+        if text.len().is_multiple_of(4) { DecodePaddingMode::RequireCanonical } else { DecodePaddingMode::RequireNone };
     let config = GeneralPurposeConfig::new().with_decode_padding_mode(padding).with_decode_allow_trailing_bits(true);
     let text: String = text.chars().filter(|letter| !matches!(letter, '\r' | '\n')).collect();
     GeneralPurpose::new(alphabet, config).decode(text).ok().map(Bytes::from)

@@ -163,7 +163,8 @@ async fn a_clients_certificate_says_who_it_is() {
     assert_eq!(authority.ask(server.address, Some(&alice)).await.unwrap(), "<alice>");
     assert_eq!(authority.ask(server.address, Some(&nameless)).await.unwrap(), "<>");
     assert!(authority.ask(server.address, None).await.is_err(), "without a certificate");
-    let stranger = Authority::new().sign("alice", 2);
+    let strangers = Authority::new();
+    let stranger = strangers.sign("alice", 2);
     assert!(authority.ask(server.address, Some(&stranger)).await.is_err(), "of another authority");
     assert_ne!(page(TcpStream::connect(server.address).await.unwrap()).await.unwrap_or_default(), "nobody");
 }
