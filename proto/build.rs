@@ -1,8 +1,9 @@
 //! Compiles the .proto files without an installed protoc.
 
-const FILES: [&str; 8] = [
+const FILES: [&str; 9] = [
     "etcd/kv.proto",
     "etcd/auth.proto",
+    "etcd/lease.proto",
     "etcd/rpc.proto",
     "etcd/v3lock.proto",
     "etcd/v3election.proto",

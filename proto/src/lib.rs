@@ -19,6 +19,12 @@ pub mod authpb {
     tonic::include_proto!("authpb");
 }
 
+/// Leases as etcd stores them.
+#[allow(missing_docs, clippy::all)]
+pub mod leasepb {
+    tonic::include_proto!("leasepb");
+}
+
 /// etcd's public services and messages.
 #[allow(missing_docs, clippy::all)]
 pub mod etcdserverpb {

@@ -6,6 +6,7 @@
 
 pub mod api;
 pub mod apply;
+pub mod backup;
 pub mod command;
 pub mod config;
 pub mod engine;

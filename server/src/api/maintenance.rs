@@ -11,6 +11,7 @@ use tonic::{Request, Response, Status};
 
 use super::Services;
 use super::propose::Applied;
+use super::snapshot;
 use super::status::{self, ApiError, not_served};
 use super::validate;
 use crate::command::command::Kind;
@@ -78,7 +79,7 @@ impl Maintenance for Services {
     type SnapshotStream = BoxStream<SnapshotResponse>;
 
     async fn snapshot(&self, _: Request<SnapshotRequest>) -> Result<Response<Self::SnapshotStream>, Status> {
-        Err(not_served("Maintenance.Snapshot"))
+        Ok(Response::new(snapshot::responses(self.store.clone())))
     }
 
     async fn move_leader(&self, _: Request<MoveLeaderRequest>) -> Result<Response<MoveLeaderResponse>, Status> {

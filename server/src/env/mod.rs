@@ -18,6 +18,6 @@ pub mod serve;
 pub mod system;
 pub mod transport;
 
-pub use blocking::blocking;
+pub use blocking::{Outlet, Production, blocking, produce};
 pub use mainstay_raft_log::probe;
 pub use raft_runtime::{RaftInstant, RaftRuntime};
