@@ -63,7 +63,7 @@ const ROOMS: [(&str, u8); 11] = [
     ("http", 0),
     ("leader", 0),
     ("raft", 1),
-    ("backup", 2),
+    ("backup", 1),
     ("watch", 2),
     ("apply", 2),
     ("lease", 3),

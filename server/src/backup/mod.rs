@@ -12,12 +12,15 @@
 //! A file is made in two passes over one moment of the engine, so nothing of it is held: see
 //! `docs/decisions/2026-11-21-snapshots-in-two-passes.md`.
 //!
-//! - **Invariant:** the file shows the state at one applied entry (`source::tests`, and `tests/compat` asks etcd).
-//! - **Invariant:** a file that could not be made to its end is never ended with a checksum (`stream::tests`).
+//! - **Invariant:** the file shows the state at one applied entry (`tests`, and `tests/compat` asks etcd).
+//! - **Invariant:** a file that could not be made to its end is never ended with a checksum (`tests`).
 
 mod bolt;
 mod schema;
 mod source;
 mod stream;
+
+#[cfg(test)]
+mod tests;
 
 pub use stream::{Blob, Receiver, SnapshotError, stream};

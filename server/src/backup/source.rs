@@ -59,7 +59,7 @@ impl<'a> Source<'a> {
         family: Family,
         from: Bound<&[u8]>,
         to: Bound<&[u8]>,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), SnapshotError>,
+        visit: Put<'_, SnapshotError>,
     ) -> Result<(), SnapshotError> {
         let mut result = Ok(());
         let mut visited = 0u32;

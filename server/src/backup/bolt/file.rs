@@ -20,6 +20,9 @@ const TRANSACTION: u64 = 1;
 /// Takes the pairs of a bucket, keys rising.
 pub(in super::super) type Put<'a, E> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<(), E>;
 
+/// Takes some pages.
+pub(in super::super) type Write<'a, E> = &'a mut dyn FnMut(&[u8]) -> Result<(), E>;
+
 /// What a file holds. It is listed twice, and must be the same both times.
 pub(in super::super) trait Content {
     /// Why listing fails.
@@ -55,11 +58,7 @@ impl Layout {
     }
 
     /// Goes through the content once more and writes the file, some whole pages at a time.
-    pub(in super::super) fn write<C: Content>(
-        &self,
-        content: &C,
-        write: &mut dyn FnMut(&[u8]) -> Result<(), C::Error>,
-    ) -> Result<(), C::Error> {
+    pub(in super::super) fn write<C: Content>(&self, content: &C, write: Write<'_, C::Error>) -> Result<(), C::Error> {
         write(&self.meta(0, TRANSACTION + 1))?;
         write(&self.meta(1, TRANSACTION))?;
         let mut freelist = header(FREELIST_PAGE, Kind::Freelist, 0, 1).to_vec();
@@ -71,11 +70,7 @@ impl Layout {
         Ok(())
     }
 
-    fn walk<C: Content>(
-        content: &C,
-        write: &mut dyn FnMut(&[u8]) -> Result<(), C::Error>,
-        writes: bool,
-    ) -> Result<Self, C::Error> {
+    fn walk<C: Content>(content: &C, write: Write<'_, C::Error>, writes: bool) -> Result<Self, C::Error> {
         let mut pages = Vec::new();
         let mut emit = |id: u64, node: &super::node::Node| {
             if !writes {

@@ -22,6 +22,11 @@ mod file;
 mod node;
 mod tree;
 
+#[cfg(test)]
+pub(super) mod reader;
+#[cfg(test)]
+mod tests;
+
 pub(super) use file::{Content, Layout, Put};
 
 /// The size of a page; what bbolt takes on every machine that mainstay is built for.
