@@ -1,10 +1,11 @@
 //! Compiles the .proto files without an installed protoc.
 
-const FILES: [&str; 9] = [
+const FILES: [&str; 10] = [
     "etcd/kv.proto",
     "etcd/auth.proto",
     "etcd/lease.proto",
     "etcd/rpc.proto",
+    "etcd/raft_internal.proto",
     "etcd/v3lock.proto",
     "etcd/v3election.proto",
     "grpc/health.proto",

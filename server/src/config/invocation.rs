@@ -17,6 +17,8 @@ use super::version;
 pub enum Invocation {
     /// Serve.
     Serve(Box<Config>, Vec<Notice>),
+    /// Print the requests in the log of this data directory and end.
+    DumpRequests(PathBuf),
     /// Print this and end.
     Print(String),
     /// Print the usage to stderr, this to stdout, and end.
@@ -39,6 +41,12 @@ impl Given<'_> {
         // Sub-commands stand first; anywhere else these words are mistakes.
         if let Some(word @ ("gateway" | "grpc-proxy")) = self.arguments.first().map(String::as_str) {
             return Err(Refusal::SubCommand(word.to_owned()));
+        }
+        if let Some(("dump-requests", rest)) = self.arguments.split_first().map(|(word, rest)| (word.as_str(), rest)) {
+            return match rest {
+                [data_dir] => Ok(Invocation::DumpRequests(PathBuf::from(data_dir))),
+                _ => Err(Refusal::Usage("dump-requests needs one argument, a data directory".to_owned())),
+            };
         }
         let mut notices = Vec::new();
         let (mut settings, line) = Settings::from_arguments(&self.arguments, &mut notices)?;

@@ -2,6 +2,7 @@
 
 mod data_dir;
 mod observers;
+mod requests;
 
 use std::collections::BTreeSet;
 use std::net::ToSocketAddrs;
@@ -23,6 +24,7 @@ use mainstay_server::node::{LOG_SEGMENT_BYTES, Node, Storage, Surroundings};
 use mainstay_server::raft::Status;
 use mainstay_server::watch::Bounds;
 use prometheus::IntCounter;
+pub(crate) use requests::dump as dump_requests;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 

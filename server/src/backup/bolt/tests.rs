@@ -3,6 +3,8 @@ use proptest::prelude::*;
 use super::reader::{Buckets, read};
 use super::*;
 
+type Bucket = (&'static str, Vec<(Vec<u8>, Vec<u8>)>);
+
 struct Listed {
     names: Vec<&'static str>,
     buckets: Buckets,
@@ -12,7 +14,7 @@ struct Listed {
 }
 
 impl Listed {
-    fn new(buckets: &[(&'static str, Vec<(Vec<u8>, Vec<u8>)>)]) -> Self {
+    fn new(buckets: &[Bucket]) -> Self {
         Self {
             names: buckets.iter().map(|(name, _)| *name).collect(),
             buckets: buckets.iter().map(|(name, pairs)| ((*name).to_owned(), pairs.clone())).collect(),
@@ -52,7 +54,7 @@ fn write(content: &Listed) -> Result<Vec<u8>, FormatError> {
 }
 
 #[track_caller]
-fn check(buckets: &[(&'static str, Vec<(Vec<u8>, Vec<u8>)>)]) {
+fn check(buckets: &[Bucket]) {
     let content = Listed::new(buckets);
     assert_eq!(read(&write(&content).unwrap()), content.buckets);
 }
