@@ -100,7 +100,7 @@ fn rooms_import_to_the_right() {
         }
     }
     expect_none(
-        "rooms import in one direction: api, http, leader → raft → watch, apply → lease, auth, mvcc → engine",
+        "rooms import in one direction: api, http, leader → raft, backup → watch, apply → lease, auth, mvcc → engine",
         &found,
     );
 }

@@ -129,6 +129,9 @@ pub trait Engine: Send + Sync + 'static {
     /// Gives the space of deleted keys back; readers and writers do not notice.
     fn reclaim(&self) -> Result<(), EngineError>;
 
+    /// Ends work in the background, because another engine takes this one's place. Who still reads may go on.
+    fn retire(&self) {}
+
     /// Bytes on disk: everything, and what live data needs.
     fn size(&self) -> Size;
 }

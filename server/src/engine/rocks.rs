@@ -462,6 +462,11 @@ impl Engine for RocksEngine {
         Ok(())
     }
 
+    fn retire(&self) {
+        // Otherwise it could make files in a folder that is being removed.
+        self.db.cancel_all_background_work(true);
+    }
+
     fn size(&self) -> Size {
         let mut known = self.size_of_files.lock();
         let files = match *known {
