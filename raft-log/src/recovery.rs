@@ -295,10 +295,7 @@ impl Scan {
         }
         if let Some((segment, sectors)) = torn {
             probe::reached("log-torn-tail-found");
-            // Wrong where it is broken: what a crash left of a batch stays, between the batches to come.
-            if !probe::broken("torn-batch-left") {
-                cut(segment, sectors)?;
-            }
+            cut(segment, sectors)?;
         }
         if let Some(segment) = written.last() {
             self.write_last_batch_again(segment)?;

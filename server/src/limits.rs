@@ -5,6 +5,10 @@ use std::time::Duration;
 /// What a request may exceed `--max-request-bytes` by before the transport itself refuses it; as in etcd.
 pub const GRPC_OVERHEAD_BYTES: usize = 512 * 1024;
 
+/// What the raft log's record of a request takes more than the request at most: its identity, term, index and
+/// leader, and the envelope of the command.
+pub const LOG_RECORD_OVERHEAD_BYTES: u64 = 1_024;
+
 /// Committed entries that may wait for being applied before proposals are refused with
 /// "too many requests"; as in etcd.
 pub const COMMIT_APPLY_GAP_MAX: u64 = 5_000;
@@ -103,6 +107,12 @@ const _: () = assert!(WATCH_MESSAGE_BYTES <= WATCH_MAILBOX_BYTES / 2, "a drained
 /// How long a member waits for a linearizable read or a proposal beyond two election timeouts; as in etcd.
 pub const REQUEST_TIMEOUT_BASE: Duration = Duration::from_secs(5);
 
+/// Requests for a lock or the lead of an election that may be under way; further ones wait.
+pub const WAITING_MAX: usize = 65_536;
+
+/// Keys of clients that went away that are taken back at the same time.
+pub const WITHDRAWALS_AT_ONCE: usize = 64;
+
 /// Bytes that may be written to the engine before it is flushed.
 pub const FLUSH_BYTES: u64 = 64 * 1024 * 1024;
 
@@ -126,6 +136,9 @@ pub const COMPACTION_HASHES: usize = 10;
 
 /// Connections that the system may hold ready to be accepted; it lowers this to its own limit.
 pub const LISTEN_BACKLOG: u32 = 4_096;
+
+/// How long a TLS handshake may take; as in etcd.
+pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Bytes that a client may send on one stream, and on all streams of a connection, before it must
 /// wait for them to be read: a largest request fits, and a few of them.

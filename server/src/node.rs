@@ -17,7 +17,7 @@ use mainstay_raft_log::{Disk, LogTask, Observer, Options as LogOptions, RaftLog}
 use prost::Message;
 use tokio::task::JoinHandle;
 
-use crate::api::{self, ApiLimits, LeaderLoss, Quota, RpcObserver, Services};
+use crate::api::{self, ApiLimits, LeaderLoss, Quota, RpcObserver, Services, Withdrawals};
 use crate::apply::{Counts, State, StateOptions};
 use crate::command::command::Kind;
 use crate::config::{AutoCompaction, Config, Refusal, Url, identity};
@@ -111,6 +111,14 @@ pub enum StartError {
     /// The log holds entries, but the store does not know whose.
     #[error("the data directory has a raft log but no identity: it is incomplete or belongs to something else")]
     NoIdentity,
+    /// A request that is let in could not be written down.
+    #[error("--max-request-bytes: {bytes} bytes do not fit into a record of the raft log; at most {max} do")]
+    RequestsTooLarge {
+        /// What the flag says.
+        bytes: usize,
+        /// What it may say.
+        max: u64,
+    },
     /// Consensus does not start.
     #[error(transparent)]
     Consensus(#[from] crate::raft::StartError),
@@ -157,6 +165,10 @@ impl Node {
             ..LogOptions::default()
         };
         let (log, task) = RaftLog::open(disk, options)?;
+        let max = log.payload_bytes_max().saturating_sub(limits::LOG_RECORD_OVERHEAD_BYTES);
+        if config.max_request_bytes as u64 > max {
+            return Err(StartError::RequestsTooLarge { bytes: config.max_request_bytes, max });
+        }
         if stored.is_none() && (log.last().is_some() || log.vote().is_some()) {
             return Err(StartError::NoIdentity);
         }
@@ -179,7 +191,7 @@ impl Node {
         let mut state = State::open(engine, StateOptions { cache_bytes: config.value_cache_bytes })
             .map_err(|error| StartError::Store(error.to_string()))?;
         state.store.set_flush_bytes(store_flush_bytes);
-        let (store, leases, alarms) = (state.store(), state.leases(), state.alarms());
+        let (store, leases, alarms, downgrade) = (state.store(), state.leases(), state.alarms(), state.downgrade());
         let hub_options = HubOptions {
             progress_interval: config.watch_progress_notify_interval,
             max_response_bytes: config.max_request_bytes + limits::GRPC_OVERHEAD_BYTES,
@@ -204,13 +216,18 @@ impl Node {
         }
         let (leader_loss, leader_loss_task) = LeaderLoss::spawn(gateway.clone(), config.election_timeout);
         tasks.push(leader_loss_task);
+        let (withdrawals, withdrawals_task) = Withdrawals::spawn(gateway.clone());
+        tasks.push(withdrawals_task);
         let services = Services {
             leader_loss,
+            withdrawals,
             gateway,
             store,
             leases,
             lessor: lessor.clone(),
             alarms,
+            downgrade,
+            leadership: consensus.leadership(),
             hub,
             limits: ApiLimits {
                 max_txn_ops: config.max_txn_ops,

@@ -20,6 +20,8 @@
 
 mod auth;
 mod cluster;
+mod concurrency;
+mod downgrade;
 mod edge;
 mod frames;
 mod header;
@@ -42,6 +44,7 @@ pub mod status;
 pub mod validate;
 mod watch;
 
+pub use concurrency::Withdrawals;
 pub use leader_loss::LeaderLoss;
 pub use limits::ApiLimits;
 pub use maintenance::{STORAGE_VERSION, VERSION};

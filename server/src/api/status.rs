@@ -163,6 +163,8 @@ pub enum ApiError {
     ElectionNotLeader,
     /// A request of an election without its leader field. Sent as Unknown.
     ElectionLeaderMissing,
+    /// The lease of a lock ended while its client waited. Sent as Unknown.
+    SessionExpired,
     /// An alarm action that does not exist. Ours: etcd 3.7 dies of it.
     UnknownAlarmAction,
     /// An alarm of a kind that does not exist. Ours: etcd 3.7 dies of raising it.
@@ -276,6 +278,7 @@ impl ApiError {
             Self::ElectionNoLeader => (Unknown, "election: no leader"),
             Self::ElectionNotLeader => (Unknown, "election: not leader"),
             Self::ElectionLeaderMissing => (Unknown, "\"leader\" field must be provided"),
+            Self::SessionExpired => (Unknown, "mutex: session is expired"),
             Self::UnknownAlarmAction => (InvalidArgument, "mainstay: unknown alarm action"),
             Self::UnknownAlarmType => (InvalidArgument, "mainstay: unknown alarm type"),
             Self::TxnTooDeep => (InvalidArgument, "mainstay: transactions are nested too deeply"),

@@ -69,6 +69,7 @@ pub(super) fn refusal(alarms: &Alarms, command: &command::Kind) -> Option<Refusa
         | Kind::LeaseRevoke(_)
         | Kind::LeaseCheckpoint(_)
         | Kind::Alarm(_)
+        | Kind::Downgrade(_)
         | Kind::MemberAttributes(_) => false,
     };
     let reads_or_writes_data = match command {
@@ -78,7 +79,7 @@ pub(super) fn refusal(alarms: &Alarms, command: &command::Kind) -> Option<Refusa
         | Kind::Compaction(_)
         | Kind::LeaseGrant(_)
         | Kind::LeaseRevoke(_) => true,
-        Kind::LeaseCheckpoint(_) | Kind::Alarm(_) | Kind::MemberAttributes(_) => false,
+        Kind::LeaseCheckpoint(_) | Kind::Alarm(_) | Kind::Downgrade(_) | Kind::MemberAttributes(_) => false,
     };
     if reads_or_writes_data && alarms.is_raised(AlarmType::Corrupt) {
         return Some(Refusal::Corrupt);

@@ -1,4 +1,4 @@
-use super::{State, alarm, compaction, delete_range, lease, member, put, txn};
+use super::{State, alarm, compaction, delete_range, downgrade, lease, member, put, txn};
 use crate::command::{Outcome, Refusal, command, outcome};
 use crate::engine::EngineError;
 
@@ -18,6 +18,7 @@ pub fn apply(state: &mut State, command: &command::Kind) -> Result<Outcome, Engi
         command::Kind::LeaseRevoke(request) => lease::revoke(state, request),
         command::Kind::LeaseCheckpoint(request) => Ok(lease::checkpoint(state, request)),
         command::Kind::Alarm(request) => Ok(alarm::apply(state, request)),
+        command::Kind::Downgrade(info) => Ok(downgrade::apply(state, info)),
         command::Kind::MemberAttributes(attributes) => Ok(member::apply(state, attributes)),
     }
 }

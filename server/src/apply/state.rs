@@ -5,8 +5,9 @@ use bytes::Bytes;
 use parking_lot::RwLock;
 
 use super::alarm::Alarms;
+use super::downgrade::Downgrade;
 use super::member::Members;
-use super::{AlarmView, MemberView};
+use super::{AlarmView, DowngradeView, MemberView};
 use crate::engine::layout::meta;
 use crate::engine::{Engine, EngineError, Family};
 use crate::env::probe;
@@ -20,6 +21,7 @@ use crate::mvcc::{self, RevisionEvents, Store, Writer};
 /// | keys and values | `revisions`, `index`, `meta` | see `mvcc` |
 /// | leases | `leases` | id → granted and remaining time to live ([`LeaseRecord`]) |
 /// | alarms | `meta` | `alarms` → those raised, as an `AlarmResponse` |
+/// | downgrade | `meta` | `downgrade` → the one that is announced, as a `DowngradeInfo` |
 /// | attributes | `members` | id → `MemberAttributes` |
 /// | applied position | `meta` | `applied` → opaque bytes of `raft` |
 ///
@@ -30,6 +32,7 @@ pub struct State {
     pub store: Writer,
     pub(super) leases: Arc<RwLock<Leases>>,
     pub(super) alarms: Alarms,
+    pub(super) downgrade: Downgrade,
     pub(super) members: Members,
     /// What the run changed of leases so far.
     pub(super) lease_changes: Vec<LeaseChange>,
@@ -67,6 +70,9 @@ pub enum OpenError {
     /// The stored alarms are malformed.
     #[error("the stored alarms are malformed: {0}")]
     Alarms(prost::DecodeError),
+    /// The stored downgrade is malformed.
+    #[error("the stored downgrade is malformed: {0}")]
+    Downgrade(prost::DecodeError),
     /// Stored attributes of a member are malformed.
     #[error("the stored attributes of a member are malformed: {0}")]
     Member(prost::DecodeError),
@@ -79,6 +85,7 @@ impl State {
             store: Writer::open(engine, options.cache_bytes)?,
             leases: Arc::default(),
             alarms: Alarms::default(),
+            downgrade: Downgrade::default(),
             members: Members::default(),
             lease_changes: Vec::new(),
             applied: Bytes::new(),
@@ -100,6 +107,11 @@ impl State {
     /// A reader of alarms.
     pub fn alarms(&self) -> AlarmView {
         self.alarms.view()
+    }
+
+    /// A reader of whether a downgrade is announced.
+    pub fn downgrade(&self) -> DowngradeView {
+        self.downgrade.view()
     }
 
     /// A reader of what members published of themselves.
@@ -143,6 +155,7 @@ impl State {
         let leases = load_leases(&engine, &self.store)?;
         *self.leases.write() = leases;
         self.alarms.load(&engine)?;
+        self.downgrade.load(&engine)?;
         self.members.load(&engine)?;
         self.applied = engine.get(Family::Meta, meta::APPLIED)?.unwrap_or_default();
         self.lease_changes.clear();

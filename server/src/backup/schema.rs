@@ -9,9 +9,10 @@
 //! | `authUsers`, `authRoles` | name | `authpb.User`, `authpb.Role` |
 //! | `members` | member id, hexadecimal | JSON |
 //! | `members_removed` | member id, hexadecimal | `removed` |
-//! | `cluster` | `clusterVersion` | text |
+//! | `cluster` | `clusterVersion`, `downgrade` | text, JSON |
 //! | `meta` | see [`Meta`] | |
 
+use mainstay_proto::etcdserverpb::DowngradeInfo;
 use mainstay_proto::leasepb::Lease;
 use mainstay_proto::mainstay::{AppliedState, MemberAttributes, Membership};
 use prost::Message;
@@ -51,9 +52,23 @@ pub(super) fn auth_of_new_state() -> Pairs {
     vec![(b"authRevision".to_vec(), 1u64.to_be_bytes().to_vec())]
 }
 
-/// The bucket `cluster`.
-pub(super) fn cluster(version: &str) -> Pairs {
-    vec![(b"clusterVersion".to_vec(), version.as_bytes().to_vec())]
+/// A downgrade as etcd writes it.
+#[derive(Serialize)]
+struct Downgrade<'a> {
+    #[serde(rename = "target-version")]
+    target_version: &'a str,
+    enabled: bool,
+}
+
+/// The bucket `cluster`: the version that the members have agreed on, and the downgrade that was begun or ended
+/// last, where there was one.
+pub(super) fn cluster(version: &str, downgrade: Option<&DowngradeInfo>) -> Result<Pairs, serde_json::Error> {
+    let mut pairs = vec![(b"clusterVersion".to_vec(), version.as_bytes().to_vec())];
+    if let Some(info) = downgrade {
+        let told = Downgrade { target_version: &info.target_version, enabled: info.enabled };
+        pairs.push((b"downgrade".to_vec(), serde_json::to_vec(&told)?));
+    }
+    Ok(pairs)
 }
 
 /// A member as etcd writes it, its fields in etcd's order.
@@ -203,6 +218,14 @@ mod tests {
             ("9", r#"{\"id\":9,\"peerURLs\":[\"http://9:2380\"],\"isLearner\":true}"#),
         ];
         assert_eq!(found, expected.map(|(key, value)| (key.to_owned(), value.to_owned())));
+    }
+
+    #[test]
+    fn the_cluster_is_as_etcd_writes_it() {
+        assert_eq!(text(cluster("3.7.0", None).unwrap()), [("clusterVersion".to_owned(), "3.7.0".to_owned())]);
+        let info = DowngradeInfo { enabled: true, target_version: "3.6.0".into() };
+        let (key, value) = text(cluster("3.7.0", Some(&info)).unwrap()).remove(1);
+        assert_eq!((key.as_str(), value.as_str()), ("downgrade", r#"{\"target-version\":\"3.6.0\",\"enabled\":true}"#));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::ops::{Bound, ControlFlow};
 
-use mainstay_proto::etcdserverpb::AlarmResponse;
+use mainstay_proto::etcdserverpb::{AlarmResponse, DowngradeInfo};
 use mainstay_proto::mainstay::{AppliedState, MemberAttributes};
 use prost::Message;
 
@@ -39,7 +39,7 @@ impl<'a> Source<'a> {
             (schema::AUTH, schema::auth_of_new_state()),
             (schema::AUTH_ROLES, Pairs::new()),
             (schema::AUTH_USERS, Pairs::new()),
-            (schema::CLUSTER, schema::cluster(cluster_version)),
+            (schema::CLUSTER, schema::cluster(cluster_version, downgrade(view)?.as_ref())?),
             (schema::MEMBERS, schema::members(&membership, &published(view)?)?),
             // Who was removed is not recorded: a restored cluster begins with new members anyway.
             (schema::MEMBERS_REMOVED, Pairs::new()),
@@ -139,6 +139,11 @@ fn alarms(view: &dyn View) -> Result<Pairs, SnapshotError> {
     let mut pairs: Pairs = alarms.iter().map(|alarm| (alarm.encode_to_vec(), Vec::new())).collect();
     pairs.sort();
     Ok(pairs)
+}
+
+fn downgrade(view: &dyn View) -> Result<Option<DowngradeInfo>, SnapshotError> {
+    let stored = view.get(Family::Meta, meta::DOWNGRADE)?;
+    Ok(stored.map(DowngradeInfo::decode).transpose()?)
 }
 
 fn published(view: &dyn View) -> Result<Vec<MemberAttributes>, SnapshotError> {

@@ -46,6 +46,7 @@ pub(super) fn build(mut settings: Settings, source: Source, notices: &mut Vec<No
     let tls = tls_details(s)?;
     let metrics = metrics(s)?;
     refuse_unavailable(s)?;
+    check_certificate(s)?;
 
     let name = s.text("name").to_owned();
     let initial_advertise_peer_urls = s.urls("initial-advertise-peer-urls");
@@ -434,6 +435,30 @@ fn tls_details(s: &Settings) -> Result<TlsDetails, Refusal> {
     })
 }
 
+/// Whoever asks for TLS has a certificate to show.
+fn check_certificate(s: &Settings) -> Result<(), Refusal> {
+    let (cert, key) = (s.text("cert-file"), s.text("key-file"));
+    if cert.is_empty() && key.is_empty() {
+        for name in ["listen-client-urls", "listen-client-http-urls"] {
+            if let Some(url) = s.urls(name).iter().find(|url| url.is_tls()) {
+                return Err(Refusal::Invalid(format!(
+                    "TLS key/cert (--cert-file, --key-file) must be provided for client url {url} with HTTPS scheme"
+                )));
+            }
+        }
+        if s.urls("listen-metrics-urls").iter().any(Url::is_tls) {
+            return Err(Refusal::Invalid(
+                "client TLS key/cert (--cert-file, --key-file) must be provided for metrics secure url".to_owned(),
+            ));
+        }
+        return Ok(());
+    }
+    if cert.is_empty() || key.is_empty() {
+        return Err(Refusal::Invalid(format!("KeyFile and CertFile must both be present[key: {key}, cert: {cert}]")));
+    }
+    Ok(())
+}
+
 fn metrics(s: &Settings) -> Result<MetricsDetail, Refusal> {
     match s.text("metrics") {
         "basic" => Ok(MetricsDetail::Basic),
@@ -503,13 +528,7 @@ fn refuse_unavailable(s: &Settings) -> Result<(), Refusal> {
         }
     }
     // Client URLs are only announced: a proxy that ends TLS may stand before this member.
-    for name in [
-        "listen-peer-urls",
-        "listen-client-urls",
-        "listen-client-http-urls",
-        "listen-metrics-urls",
-        "initial-advertise-peer-urls",
-    ] {
+    for name in ["listen-peer-urls", "initial-advertise-peer-urls"] {
         if let Some(url) = s.urls(name).iter().find(|url| url.is_tls()) {
             return Err(unavailable(name, "TLS", url.as_str()));
         }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::build::{self, Source};
 use super::fields::Config;
 use super::file;
+use super::gateway::{self, GatewayOptions};
 use super::go::io_text;
 use super::notice::Notice;
 use super::refusal::Refusal;
@@ -19,6 +20,8 @@ pub enum Invocation {
     Serve(Box<Config>, Vec<Notice>),
     /// Print the requests in the log of this data directory and end.
     DumpRequests(PathBuf),
+    /// Pass connections on to members.
+    Gateway(GatewayOptions),
     /// Print this and end.
     Print(String),
     /// Print the usage to stderr, this to stdout, and end.
@@ -39,8 +42,10 @@ impl Given<'_> {
     /// Finds out what to do.
     pub fn understand(&self) -> Result<Invocation, Refusal> {
         // Sub-commands stand first; anywhere else these words are mistakes.
-        if let Some(word @ ("gateway" | "grpc-proxy")) = self.arguments.first().map(String::as_str) {
-            return Err(Refusal::SubCommand(word.to_owned()));
+        match self.arguments.first().map(String::as_str) {
+            Some("gateway") => return gateway::understand(&self.arguments[1..]),
+            Some("grpc-proxy") => return Err(Refusal::GrpcProxy),
+            _ => {}
         }
         if let Some(("dump-requests", rest)) = self.arguments.split_first().map(|(word, rest)| (word.as_str(), rest)) {
             return match rest {

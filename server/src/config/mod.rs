@@ -16,6 +16,7 @@ mod build;
 mod feature_gates;
 mod fields;
 mod file;
+mod gateway;
 mod go;
 pub mod identity;
 mod invocation;
@@ -33,6 +34,7 @@ pub use fields::{
     AutoCompaction, Backend, ClusterState, Config, Discovery, LogFormat, LogLevel, LogOutput, MetricsDetail,
     TlsDetails, TlsVersion, Tracing, TransportSecurity,
 };
+pub use gateway::GatewayOptions;
 pub use go::io_text;
 pub use invocation::{Given, Invocation};
 pub use notice::Notice;

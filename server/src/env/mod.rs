@@ -12,6 +12,7 @@
 mod blocking;
 pub mod clock;
 mod raft_runtime;
+mod secured;
 #[cfg(not(madsim))]
 pub mod serve;
 #[cfg(not(madsim))]
@@ -21,3 +22,4 @@ pub mod transport;
 pub use blocking::{Outlet, Production, blocking, produce};
 pub use mainstay_raft_log::probe;
 pub use raft_runtime::{RaftInstant, RaftRuntime};
+pub use secured::{PeerCertificate, Secured};

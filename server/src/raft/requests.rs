@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use mainstay_proto::etcdserverpb::InternalRaftRequest;
 use mainstay_proto::mainstay as wire;
+use mainstay_proto::membershippb::DowngradeInfoSetRequest;
 use mainstay_raft_log::{LogError, LogView, Record};
 use openraft::EntryPayload;
 use prost::Message;
@@ -78,6 +79,10 @@ fn as_etcd(command: Kind) -> Option<InternalRaftRequest> {
         Kind::LeaseRevoke(revoke) => request.lease_revoke = Some(revoke),
         Kind::LeaseCheckpoint(checkpoint) => request.lease_checkpoint = Some(checkpoint),
         Kind::Alarm(alarm) => request.alarm = Some(alarm),
+        Kind::Downgrade(info) => {
+            let info = DowngradeInfoSetRequest { enabled: info.enabled, ver: info.target_version };
+            request.downgrade_info_set = Some(info);
+        }
         Kind::MemberAttributes(_) => return None,
     }
     Some(request)

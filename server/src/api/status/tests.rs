@@ -101,6 +101,7 @@ const WIRE: &[(ApiError, Code, &str)] = &[
     (ApiError::StreamCustomSort, Code::Unimplemented, "RangeStream does not support custom sort orders"),
     (ApiError::StreamRevisionFilter, Code::Unimplemented, "RangeStream does not support revision filters"),
     (ApiError::UnknownHealthService, Code::NotFound, "unknown service"),
+    (ApiError::SessionExpired, Code::Unknown, "mutex: session is expired"),
     (ApiError::UnknownAlarmAction, Code::InvalidArgument, "mainstay: unknown alarm action"),
     (ApiError::UnknownAlarmType, Code::InvalidArgument, "mainstay: unknown alarm type"),
     (ApiError::TxnTooDeep, Code::InvalidArgument, "mainstay: transactions are nested too deeply"),
