@@ -1,9 +1,12 @@
 //! Compiles the .proto files without an installed protoc.
 
-const FILES: [&str; 8] = [
+const FILES: [&str; 11] = [
     "etcd/kv.proto",
     "etcd/auth.proto",
+    "etcd/lease.proto",
+    "etcd/membership.proto",
     "etcd/rpc.proto",
+    "etcd/raft_internal.proto",
     "etcd/v3lock.proto",
     "etcd/v3election.proto",
     "grpc/health.proto",

@@ -22,6 +22,18 @@ pub mod authpb {
     tonic::include_proto!("authpb");
 }
 
+/// Leases as etcd stores them.
+#[allow(missing_docs, clippy::all)]
+pub mod leasepb {
+    tonic::include_proto!("leasepb");
+}
+
+/// What members agree on about the cluster.
+#[allow(missing_docs, clippy::all)]
+pub mod membershippb {
+    tonic::include_proto!("membershippb");
+}
+
 /// etcd's public services and messages.
 #[allow(missing_docs, clippy::all)]
 pub mod etcdserverpb {

@@ -19,6 +19,12 @@ pub const APPLY_RUN_ENTRIES: usize = 512;
 /// Bytes of one chunk of a snapshot on its way to a peer.
 pub const SNAPSHOT_CHUNK_BYTES: usize = 1024 * 1024;
 
+/// Bytes of one blob of a database file on its way to a client; as in etcd.
+pub const DATABASE_BLOB_BYTES: usize = 32 * 1024;
+
+/// Blobs of a database file that are made before the client has taken those before them.
+pub const DATABASE_BLOBS_AHEAD: usize = 64;
+
 /// Largest message between members: a batch of entries, each up to the largest request.
 pub const PEER_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
 

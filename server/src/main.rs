@@ -24,6 +24,13 @@ fn main() -> ExitCode {
     };
     match given.understand() {
         Ok(Invocation::Serve(config, notices)) => serve(*config, &notices),
+        Ok(Invocation::DumpRequests(data_dir)) => match process::dump_requests(&data_dir, &mut std::io::stdout()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                say(&mut std::io::stderr(), &format!("{error:#}\n"));
+                ExitCode::FAILURE
+            }
+        },
         Ok(Invocation::Gateway(options)) => pass_on(options),
         Ok(Invocation::Print(text)) => {
             say(&mut std::io::stdout(), &text);

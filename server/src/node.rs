@@ -389,7 +389,7 @@ fn consensus_options(config: &Config, identity: &Identity) -> ConsensusOptions {
         election_timeout: config.election_timeout,
         pre_vote: config.pre_vote,
         snapshot_count: config.snapshot_count,
-        snapshot_catchup_entries: config.snapshot_catchup_entries,
+        snapshot_catchup_entries: if config.keep_raft_log { u64::MAX } else { config.snapshot_catchup_entries },
         request_bytes_max: config.max_request_bytes,
     }
 }

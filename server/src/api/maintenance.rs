@@ -12,8 +12,8 @@ use tonic::{Request, Response, Status};
 
 use super::access::Credentials;
 use super::propose::Applied;
-use super::status::{self, ApiError, not_served};
-use super::{RpcAccess, Services, validate};
+use super::status::{self, ApiError};
+use super::{RpcAccess, Services, snapshot, validate};
 use crate::command::command::Kind;
 use crate::command::outcome::Reply;
 use crate::engine::Size;
@@ -86,7 +86,7 @@ impl Maintenance for Services {
     type SnapshotStream = BoxStream<SnapshotResponse>;
 
     async fn snapshot(&self, _: Request<SnapshotRequest>) -> Result<Response<Self::SnapshotStream>, Status> {
-        Err(not_served("Maintenance.Snapshot"))
+        Ok(Response::new(snapshot::responses(self.store.clone())))
     }
 
     async fn move_leader(&self, request: Request<MoveLeaderRequest>) -> Result<Response<MoveLeaderResponse>, Status> {

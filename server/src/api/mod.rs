@@ -43,6 +43,7 @@ mod range_chunks;
 mod routes;
 mod rpc;
 mod services;
+mod snapshot;
 pub mod status;
 pub mod validate;
 mod watch;

@@ -18,6 +18,8 @@ use super::version;
 pub enum Invocation {
     /// Serve.
     Serve(Box<Config>, Vec<Notice>),
+    /// Print the requests in the log of this data directory and end.
+    DumpRequests(PathBuf),
     /// Pass connections on to members.
     Gateway(GatewayOptions),
     /// Print this and end.
@@ -44,6 +46,12 @@ impl Given<'_> {
             Some("gateway") => return gateway::understand(&self.arguments[1..]),
             Some("grpc-proxy") => return Err(Refusal::GrpcProxy),
             _ => {}
+        }
+        if let Some(("dump-requests", rest)) = self.arguments.split_first().map(|(word, rest)| (word.as_str(), rest)) {
+            return match rest {
+                [data_dir] => Ok(Invocation::DumpRequests(PathBuf::from(data_dir))),
+                _ => Err(Refusal::Usage("dump-requests needs one argument, a data directory".to_owned())),
+            };
         }
         let mut notices = Vec::new();
         let (mut settings, line) = Settings::from_arguments(&self.arguments, &mut notices)?;

@@ -441,8 +441,16 @@ const BEHAVIOUR: &[Flag] = &[
     flag("unsafe-no-fsync", Bool, "false", Used, "Whether to never fsync; loses data at a crash."),
 ];
 
-const OWN: &[Flag] =
-    &[flag("value-cache-bytes", Uint, "536870912", Used, "Bytes of memory for values that are kept ready to be read.")];
+const OWN: &[Flag] = &[
+    flag("value-cache-bytes", Uint, "536870912", Used, "Bytes of memory for values that are kept ready to be read."),
+    flag(
+        "keep-raft-log",
+        Bool,
+        "false",
+        Used,
+        "Whether to keep every entry of the raft log, for tests that look at it with dump-requests.",
+    ),
+];
 
 const SPECIAL: &[Flag] = &[
     at(

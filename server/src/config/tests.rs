@@ -633,6 +633,7 @@ fn values_find_their_fields() {
         "--host-whitelist=b,a,a",
         "--auto-compaction-retention=10m",
         "--value-cache-bytes=1024",
+        "--keep-raft-log",
     ]);
     assert_eq!((config.data_dir.as_path(), config.log_dir()), (Path::new("/d"), PathBuf::from("/w")));
     assert_eq!(config.member_dir(), PathBuf::from("/d/member"));
@@ -651,6 +652,7 @@ fn values_find_their_fields() {
     assert_eq!(config.host_whitelist, ["a", "b"]);
     assert_eq!(config.auto_compaction, Some(AutoCompaction::Periodic(Duration::from_secs(600))));
     assert_eq!(config.value_cache_bytes, 1_024);
+    assert!(config.keep_raft_log);
 }
 
 #[test]

@@ -19,7 +19,7 @@ pub mod serve;
 pub mod system;
 pub mod transport;
 
-pub use blocking::{blocking, processors};
+pub use blocking::{Outlet, Production, blocking, processors, produce};
 pub use mainstay_raft_log::probe;
 pub use raft_runtime::{RaftInstant, RaftRuntime};
 pub use secured::{PeerCertificate, Secured};

@@ -2,6 +2,7 @@
 
 mod data_dir;
 mod observers;
+mod requests;
 pub(crate) mod tcp_proxy;
 
 use std::collections::BTreeSet;
@@ -27,6 +28,7 @@ use mainstay_server::node::{LOG_SEGMENT_BYTES, Node, Storage, Surroundings};
 use mainstay_server::raft::Status;
 use mainstay_server::watch::Bounds;
 use prometheus::IntCounter;
+pub(crate) use requests::dump as dump_requests;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
