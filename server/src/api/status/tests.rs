@@ -135,6 +135,7 @@ fn refusals_and_unavailability_have_their_errors() {
         (Refusal::FutureRevision, Some(ApiError::FutureRevision)),
         (Refusal::LeaseNotFound, Some(ApiError::LeaseNotFound)),
         (Refusal::LeaseExists, Some(ApiError::LeaseExists)),
+        (Refusal::LeaseTtlTooLarge, Some(ApiError::LeaseTtlTooLarge)),
         (Refusal::KeyNotFound, Some(ApiError::KeyNotFound)),
         (Refusal::NoSpace, Some(ApiError::NoSpace)),
         (Refusal::Corrupt, Some(ApiError::Corrupt)),
@@ -208,4 +209,6 @@ fn an_alarm_is_listed_with_its_member_and_kind() {
     assert_eq!(alarm_text(&alarm(7, AlarmType::Nospace as i32)), "memberID:7 alarm:NOSPACE");
     assert_eq!(alarm_text(&alarm(u64::MAX, 2)), "memberID:18446744073709551615 alarm:CORRUPT");
     assert_eq!(alarm_text(&alarm(1, 9)), "memberID:1 alarm:9");
+    assert_eq!(alarm_text(&alarm(0, AlarmType::Nospace as i32)), "alarm:NOSPACE");
+    assert_eq!(alarm_text(&alarm(7, AlarmType::None as i32)), "memberID:7");
 }

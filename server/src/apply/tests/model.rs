@@ -14,6 +14,7 @@ use mainstay_proto::etcdserverpb::{
 use mainstay_proto::mainstay::MemberAttributes;
 
 use crate::command::{Outcome, Refusal, command, outcome};
+use crate::limits::LEASE_TTL_MAX;
 use crate::mvcc::KeyValue;
 
 /// A key's record from a revision on, or its absence.
@@ -216,6 +217,9 @@ impl Run {
             Kind::LeaseGrant(request) => {
                 if request.id == 0 {
                     return Err(Refusal::LeaseNotFound);
+                }
+                if request.ttl > LEASE_TTL_MAX {
+                    return Err(Refusal::LeaseTtlTooLarge);
                 }
                 if self.model.leases.contains_key(&request.id) {
                     return Err(Refusal::LeaseExists);
