@@ -98,6 +98,11 @@ impl RaftLog {
         Ok(())
     }
 
+    /// The size in bytes of the largest payload that is taken; it follows from [`Options::segment_bytes`].
+    pub fn payload_bytes_max(&self) -> u64 {
+        self.handle.shared.payload_bytes_max
+    }
+
     /// Waits until less than [`Options::inbox_bytes`] wait for the disk, or the log has failed.
     pub async fn room(&self) {
         let shared = &self.handle.shared;

@@ -6,7 +6,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 
-pub use mainstay_proto::mainstay::{Command, Outcome, Refusal, command, outcome};
+pub use mainstay_proto::mainstay::{Caller, Command, Outcome, Refusal, command, outcome};
 
 /// The version that this release writes, and the newest that it can apply.
 pub const VERSION: u8 = 1;
@@ -33,8 +33,15 @@ pub fn encode(command: &Command) -> Bytes {
     bytes.freeze()
 }
 
-/// Decodes a command from the log. Keys and values share the given bytes.
-pub fn decode(mut bytes: Bytes) -> Result<command::Kind, CommandError> {
+/// Who acts for the cluster itself, as when a lease ends: an administrator, whatever becomes of users and roles.
+///
+/// User root cannot lose its role while authentication is on.
+pub fn cluster_itself() -> Caller {
+    Caller { user: "root".to_owned(), auth_revision: u64::MAX }
+}
+
+/// Decodes a command from the log, and who asked for it. Keys and values share the given bytes.
+pub fn decode(mut bytes: Bytes) -> Result<(command::Kind, Caller), CommandError> {
     if bytes.is_empty() {
         return Err(CommandError::Empty);
     }
@@ -42,7 +49,8 @@ pub fn decode(mut bytes: Bytes) -> Result<command::Kind, CommandError> {
     if version != VERSION {
         return Err(CommandError::Version(version));
     }
-    Command::decode(bytes)?.kind.ok_or(CommandError::Empty)
+    let Command { kind, caller } = Command::decode(bytes)?;
+    Ok((kind.ok_or(CommandError::Empty)?, caller.unwrap_or_default()))
 }
 
 #[cfg(test)]
@@ -52,7 +60,7 @@ mod tests {
 
     fn put() -> Command {
         let put = PutRequest { key: "k".into(), value: "v".into(), ..PutRequest::default() };
-        Command { kind: Some(command::Kind::Put(put)) }
+        Command { kind: Some(command::Kind::Put(put)), caller: None }
     }
 
     #[test]
@@ -62,7 +70,10 @@ mod tests {
 
     #[test]
     fn what_was_encoded_is_decoded() {
-        assert_eq!(decode(encode(&put())), Ok(put().kind.unwrap()));
+        assert_eq!(decode(encode(&put())), Ok((put().kind.unwrap(), Caller::default())));
+        let caller = Caller { user: "alice".to_owned(), auth_revision: 7 };
+        let asked = Command { caller: Some(caller.clone()), ..put() };
+        assert_eq!(decode(encode(&asked)), Ok((put().kind.unwrap(), caller)));
     }
 
     #[test]

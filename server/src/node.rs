@@ -7,6 +7,7 @@
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -17,8 +18,10 @@ use mainstay_raft_log::{Disk, LogTask, Observer, Options as LogOptions, RaftLog}
 use prost::Message;
 use tokio::task::JoinHandle;
 
-use crate::api::{self, ApiLimits, LeaderLoss, Quota, RpcObserver, Services};
+use crate::api::{self, Access, ApiLimits, LeaderLoss, Quota, RpcObserver, Services, Withdrawals};
 use crate::apply::{Counts, State, StateOptions};
+use crate::auth::{Passwords, SimpleTokens, TokenError, TokenProvider};
+use crate::command::cluster_itself;
 use crate::command::command::Kind;
 use crate::config::{AutoCompaction, Config, Refusal, Url, identity};
 use crate::engine::layout::meta;
@@ -27,7 +30,7 @@ use crate::env::clock;
 use crate::leader::{auto_compaction, lease_expirer};
 use crate::lease::Lessor;
 use crate::limits;
-use crate::raft::{self, AppliedObserver, Consensus, ConsensusOptions, Gateway, Leadership, PeerNode};
+use crate::raft::{self, AppliedObserver, Consensus, ConsensusOptions, Gateway, Leadership, Listeners, PeerNode};
 use crate::watch::{Bounds, Hub, HubOptions};
 
 /// Pause before a member tells again under which name clients reach it.
@@ -51,6 +54,9 @@ pub const LOG_SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 /// Finds the addresses behind a URL's host.
 pub type Resolve = Box<dyn Fn(&Url) -> BTreeSet<String> + Send>;
 
+/// Reads a file of a key.
+pub type ReadKey = Box<dyn Fn(&str) -> io::Result<Vec<u8>> + Send>;
+
 /// What the surroundings add to a node: how its tasks run, how names resolve, who counts.
 pub struct Surroundings {
     /// Starts the owner of the log: a thread of its own, or a simulated task.
@@ -63,6 +69,8 @@ pub struct Surroundings {
     pub rpc_observer: Arc<dyn RpcObserver>,
     /// Is shown what goes into the state.
     pub applied_observer: Option<Arc<dyn AppliedObserver>>,
+    /// Reads a file of a key that the configuration names.
+    pub read_key: ReadKey,
     /// How much may wait for watchers; [`Bounds::STANDARD`] but in a simulation.
     pub watch_bounds: Bounds,
 }
@@ -111,6 +119,17 @@ pub enum StartError {
     /// The log holds entries, but the store does not know whose.
     #[error("the data directory has a raft log but no identity: it is incomplete or belongs to something else")]
     NoIdentity,
+    /// Tokens cannot be given or verified as the flag says.
+    #[error(transparent)]
+    Tokens(#[from] TokenError),
+    /// A request that is let in could not be written down.
+    #[error("--max-request-bytes: {bytes} bytes do not fit into a record of the raft log; at most {max} do")]
+    RequestsTooLarge {
+        /// What the flag says.
+        bytes: usize,
+        /// What it may say.
+        max: u64,
+    },
     /// Consensus does not start.
     #[error(transparent)]
     Consensus(#[from] crate::raft::StartError),
@@ -141,6 +160,8 @@ impl Node {
     /// When the configuration does not fit what is stored, or that cannot be read.
     pub async fn open(config: &Config, storage: Storage, surroundings: Surroundings) -> Result<Self, StartError> {
         let Storage { home, disk, log_segment_bytes, store_flush_bytes } = storage;
+        let tokens = SimpleTokens::new(config.auth_token_ttl);
+        let provider = TokenProvider::open(&config.auth_token, tokens.clone(), &surroundings.read_key)?;
         let engine = home.open()?;
         let stored = stored_identity(&*engine)?;
         let founded = match stored {
@@ -157,6 +178,10 @@ impl Node {
             ..LogOptions::default()
         };
         let (log, task) = RaftLog::open(disk, options)?;
+        let max = log.payload_bytes_max().saturating_sub(limits::LOG_RECORD_OVERHEAD_BYTES);
+        if config.max_request_bytes as u64 > max {
+            return Err(StartError::RequestsTooLarge { bytes: config.max_request_bytes, max });
+        }
         if stored.is_none() && (log.last().is_some() || log.vote().is_some()) {
             return Err(StartError::NoIdentity);
         }
@@ -179,23 +204,18 @@ impl Node {
         let mut state = State::open(engine, StateOptions { cache_bytes: config.value_cache_bytes })
             .map_err(|error| StartError::Store(error.to_string()))?;
         state.store.set_flush_bytes(store_flush_bytes);
-        let (store, leases, alarms) = (state.store(), state.leases(), state.alarms());
+        let (store, leases, alarms, downgrade) = (state.store(), state.leases(), state.alarms(), state.downgrade());
+        let auth = state.auth();
         let hub_options = HubOptions {
             progress_interval: config.watch_progress_notify_interval,
             max_response_bytes: config.max_request_bytes + limits::GRPC_OVERHEAD_BYTES,
         };
         let (hub, hub_task) = Hub::spawn(store.clone(), hub_options, surroundings.watch_bounds);
         let (lessor, lessor_inbox) = Lessor::channel();
-        let consensus = Consensus::open(
-            consensus_options(config, &founded),
-            log.clone(),
-            state,
-            home,
-            hub.clone(),
-            lessor.clone(),
-            surroundings.applied_observer,
-        )
-        .await?;
+        let listeners =
+            Listeners { hub: hub.clone(), lessor: lessor.clone(), tokens, observer: surroundings.applied_observer };
+        let consensus =
+            Consensus::open(consensus_options(config, &founded), log.clone(), state, home, listeners).await?;
         let gateway = consensus.gateway();
         let mut tasks = vec![hub_task];
         tasks.push(spawn_expirer(config, &gateway, lessor_inbox, leases.clone()));
@@ -204,13 +224,20 @@ impl Node {
         }
         let (leader_loss, leader_loss_task) = LeaderLoss::spawn(gateway.clone(), config.election_timeout);
         tasks.push(leader_loss_task);
+        let (withdrawals, withdrawals_task) = Withdrawals::spawn(gateway.clone());
+        tasks.push(withdrawals_task);
         let services = Services {
             leader_loss,
+            withdrawals,
+            access: Access::new(auth, provider, gateway.clone(), config.client_tls.client_cert_auth),
+            passwords: Passwords::new(config.bcrypt_cost),
             gateway,
             store,
             leases,
             lessor: lessor.clone(),
             alarms,
+            downgrade,
+            leadership: consensus.leadership(),
             hub,
             limits: ApiLimits {
                 max_txn_ops: config.max_txn_ops,
@@ -362,7 +389,7 @@ fn consensus_options(config: &Config, identity: &Identity) -> ConsensusOptions {
         election_timeout: config.election_timeout,
         pre_vote: config.pre_vote,
         snapshot_count: config.snapshot_count,
-        snapshot_catchup_entries: config.snapshot_catchup_entries,
+        snapshot_catchup_entries: if config.keep_raft_log { u64::MAX } else { config.snapshot_catchup_entries },
         request_bytes_max: config.max_request_bytes,
     }
 }
@@ -391,7 +418,7 @@ fn compaction_mode(mode: &AutoCompaction) -> auto_compaction::Mode {
 /// Tells the cluster this member's name and client URLs, until it is heard.
 async fn publish(services: Arc<Services>, attributes: MemberAttributes) {
     loop {
-        match services.gateway.propose(Kind::MemberAttributes(attributes.clone())).await {
+        match services.gateway.propose(Some(cluster_itself()), Kind::MemberAttributes(attributes.clone())).await {
             Ok(_) => {
                 tracing::info!(
                     "local-member-id" = format!("{:x}", attributes.id),

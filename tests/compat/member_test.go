@@ -66,8 +66,8 @@ func run(m *testing.M) int {
 	return code
 }
 
-// startMember starts a single member on free ports and waits until it answers as healthy.
-func startMember(binary, home string) (*exec.Cmd, string, error) {
+// startMember starts a single member on free ports, with further flags, and waits until it answers as healthy.
+func startMember(binary, home string, flags ...string) (*exec.Cmd, string, error) {
 	client, err := freePort()
 	if err != nil {
 		return nil, "", err
@@ -81,11 +81,11 @@ func startMember(binary, home string) (*exec.Cmd, string, error) {
 		return nil, "", err
 	}
 	defer log.Close()
-	member := exec.Command(binary,
-		"--name=compat", "--data-dir="+filepath.Join(home, "compat.etcd"),
-		"--listen-client-urls=http://"+client, "--advertise-client-urls=http://"+client,
-		"--listen-peer-urls=http://"+peer, "--initial-advertise-peer-urls=http://"+peer,
-		"--initial-cluster=compat=http://"+peer)
+	member := exec.Command(binary, append([]string{
+		"--name=compat", "--data-dir=" + filepath.Join(home, "compat.etcd"),
+		"--listen-client-urls=http://" + client, "--advertise-client-urls=http://" + client,
+		"--listen-peer-urls=http://" + peer, "--initial-advertise-peer-urls=http://" + peer,
+		"--initial-cluster=compat=http://" + peer}, flags...)...)
 	member.Stdout, member.Stderr = log, log
 	// The member must not outlive the tests, however they end.
 	member.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

@@ -105,6 +105,7 @@ fn values_that_do_not_fit_end_with_1() {
         "expected IP in URL for binding (http://example.invalid:2379)",
     );
     check(&["--name=somebody"], 1, "couldn't find local name \"somebody\" in the initial cluster configuration");
+    check(&["--max-request-bytes=1000000000"], 1, "--max-request-bytes: 1000000000 bytes do not fit into a record");
     check(&["stray"], 1, "\"stray\" is not a valid flag");
     check(&["--config-file=/nonexistent.yaml"], 1, "no such file or directory");
 }

@@ -28,7 +28,6 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant("lost-purge-boundary", "A restart forgets up to where the log was purged."),
     mutant("skip-directory-sync", "A new segment's name is not synced, so a crash may take the whole segment away."),
     mutant("rot-taken-for-the-end", "Recovery takes an acknowledged batch that has rotted for the end of the log."),
-    mutant("torn-batch-left", "Recovery leaves the sectors of an unfinished batch where later ones go."),
     // raft
     mutant("truncate-committed", "A restart drops the last two entries of the log, committed or not."),
     mutant("vote-twice-in-term", "A restart goes back to the term before the last vote, so the member votes in that one twice."),

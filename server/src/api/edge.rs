@@ -20,11 +20,12 @@ use tonic::server::NamedService;
 use tonic::{Code, Status};
 use tower_service::Service;
 
-use super::Services;
+use super::access::Credentials;
 use super::frames::FrameScanner;
 use super::metadata::Metadata;
 use super::rpc::{self, Rpc, RpcObserver};
 use super::status::{self, ApiError};
+use super::{Access, RpcAccess, Services};
 use crate::raft;
 
 const GRPC_STATUS: &str = "grpc-status";
@@ -50,7 +51,9 @@ where
             Response = Response<Body>,
             Error = Infallible,
             Future = BoxFuture<Response<Body>, Infallible>,
-        >,
+        > + Clone
+        + Send
+        + 'static,
 {
     type Response = Response<Body>;
     type Error = Infallible;
@@ -80,7 +83,12 @@ where
         let ends_without_leader = requires_leader && rpc.kind.is_stream();
         let lost: Option<LeaderLost> =
             if ends_without_leader { Some(Box::pin(self.services.leader_loss.lost())) } else { None };
-        EdgeFuture(Progress::Serving { response: self.service.call(request), call: Some(call), lost })
+        let response = if rpc.access == RpcAccess::ByRequest || !self.services.access.is_enabled() {
+            self.service.call(request)
+        } else {
+            Box::pin(admitted_by(self.services.access.clone(), rpc.access, self.service.clone(), request))
+        };
+        EdgeFuture(Progress::Serving { response, call: Some(call), lost })
     }
 }
 
@@ -100,6 +108,23 @@ fn admit(
         return Err(ApiError::NoLeader);
     }
     Ok(metadata.requires_leader)
+}
+
+/// Serves a request if who sends it is allowed to call the method.
+async fn admitted_by<S>(
+    access: Access,
+    rule: RpcAccess,
+    mut service: S,
+    request: Request<RequestBody>,
+) -> Result<Response<Body>, Infallible>
+where
+    S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible>,
+{
+    let credentials = Credentials::read(request.headers(), request.extensions());
+    match access.admit(rule, &credentials).await {
+        Ok(()) => service.call(request).await,
+        Err(error) => Ok(Status::from(error).into_http()),
+    }
 }
 
 /// The answer to a path that no method has.

@@ -12,18 +12,22 @@ use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status};
 
 use super::Services;
+use super::access::{Credentials, Permit};
 use super::header::{header, revision_of};
 use super::propose::Applied;
 use super::range_chunks::RangeChunks;
 use super::status::{self, ApiError};
 use super::{quota, validate};
 use crate::apply::{self, ReadTxnError, range_response};
+use crate::auth::{Auth, Right};
+use crate::command::Caller;
 use crate::command::command::Kind;
 use crate::command::outcome::Reply;
 
 #[tonic::async_trait]
 impl Kv for Services {
     async fn range(&self, request: Request<RangeRequest>) -> Result<Response<RangeResponse>, Status> {
+        let credentials = Credentials::of(&request);
         let request = request.into_inner();
         if !request.serializable && self.gateway.status().is_learner {
             return Err(ApiError::NotSupportedForLearner.into());
@@ -32,7 +36,10 @@ impl Kv for Services {
         if !request.serializable {
             self.gateway.read_index().await?;
         }
-        let mut response = range_response(&request, |range, options| self.store.range(range, options))?;
+        let permit = self.permit_range(&credentials, &request).await?;
+        let response = range_response(&request, |range, options| self.store.range(range, options));
+        self.access.confirm(&permit)?;
+        let mut response = response?;
         response.header = Some(self.header(revision_of(response.header)));
         Ok(Response::new(response))
     }
@@ -40,16 +47,28 @@ impl Kv for Services {
     type RangeStreamStream = BoxStream<RangeStreamResponse>;
 
     async fn range_stream(&self, request: Request<RangeRequest>) -> Result<Response<Self::RangeStreamStream>, Status> {
+        let credentials = Credentials::of(&request);
         let request = request.into_inner();
         validate::range_stream(&request)?;
         if !request.serializable {
             self.gateway.read_index().await?;
         }
+        let permit = self.permit_range(&credentials, &request).await?;
         let mut chunks = RangeChunks::new(request, self.limits.max_request_bytes);
-        let (store, gateway) = (self.store.clone(), self.gateway.clone());
+        let (store, gateway, access) = (self.store.clone(), self.gateway.clone(), self.access.clone());
+        let mut ended = false;
         // A chunk is read when the transport has room for it, so a slow client holds one at most.
         let responses = iter::from_fn(move || {
-            let chunk = chunks.next(|range, options| store.range(range, options)).transpose()?;
+            if ended {
+                return None;
+            }
+            let chunk = chunks.next(|range, options| store.range(range, options));
+            // Asked for each chunk, so that no more is sent once users or roles have changed; etcd asks at the end.
+            if let Err(error) = access.confirm(&permit) {
+                ended = true;
+                return Some(Err(error.into()));
+            }
+            let chunk = chunk.transpose()?;
             Some(chunk.map_err(Status::from).map(|mut response| {
                 if response.header.is_some() {
                     response.header = Some(header(&gateway, revision_of(response.header)));
@@ -61,10 +80,12 @@ impl Kv for Services {
     }
 
     async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
+        let credentials = Credentials::of(&request);
         let request = request.into_inner();
         self.check_quota(quota::put_cost(&request)).await?;
         validate::put(&request)?;
-        let Applied { revision, reply: Some(Reply::Put(mut response)) } = self.propose(Kind::Put(request)).await?
+        let Applied { revision, reply: Some(Reply::Put(mut response)) } =
+            self.propose(&credentials, Kind::Put(request)).await?
         else {
             return Err(status::foreign_outcome());
         };
@@ -76,10 +97,11 @@ impl Kv for Services {
         &self,
         request: Request<DeleteRangeRequest>,
     ) -> Result<Response<DeleteRangeResponse>, Status> {
+        let credentials = Credentials::of(&request);
         let request = request.into_inner();
         validate::delete_range(&request)?;
         let Applied { revision, reply: Some(Reply::DeleteRange(mut response)) } =
-            self.propose(Kind::DeleteRange(request)).await?
+            self.propose(&credentials, Kind::DeleteRange(request)).await?
         else {
             return Err(status::foreign_outcome());
         };
@@ -88,6 +110,7 @@ impl Kv for Services {
     }
 
     async fn txn(&self, request: Request<TxnRequest>) -> Result<Response<TxnResponse>, Status> {
+        let credentials = Credentials::of(&request);
         let request = request.into_inner();
         self.check_quota(quota::txn_cost(&request)).await?;
         validate::txn(&request, self.limits.max_txn_ops)?;
@@ -95,9 +118,14 @@ impl Kv for Services {
             if !validate::is_serializable(&request) {
                 self.gateway.read_index().await?;
             }
-            apply::read_txn(&self.store, &request).map_err(read_txn_status)?
+            let judge = |auth: &Auth, caller: &Caller| apply::check_read_txn(auth, caller, &request);
+            let permit = self.access.permit(&credentials, judge).await?;
+            let read = apply::read_txn(&self.store, &request);
+            self.access.confirm(&permit)?;
+            read.map_err(read_txn_status)?
         } else {
-            let Applied { revision, reply: Some(Reply::Txn(response)) } = self.propose(Kind::Txn(request)).await?
+            let Applied { revision, reply: Some(Reply::Txn(response)) } =
+                self.propose(&credentials, Kind::Txn(request)).await?
             else {
                 return Err(status::foreign_outcome());
             };
@@ -108,8 +136,9 @@ impl Kv for Services {
     }
 
     async fn compact(&self, request: Request<CompactionRequest>) -> Result<Response<CompactionResponse>, Status> {
+        let credentials = Credentials::of(&request);
         let request = request.into_inner();
-        let applied = self.propose(Kind::Compaction(request)).await?;
+        let applied = self.propose(&credentials, Kind::Compaction(request)).await?;
         if request.physical {
             // Also ends when the client waits no longer.
             if !self.store.wait_compaction_done(request.revision).await {
@@ -117,6 +146,13 @@ impl Kv for Services {
             }
         }
         Ok(Response::new(CompactionResponse { header: Some(self.header(applied.revision)) }))
+    }
+}
+
+impl Services {
+    async fn permit_range(&self, credentials: &Credentials, request: &RangeRequest) -> Result<Permit, ApiError> {
+        let judge = |auth: &Auth, caller: &Caller| auth.check(caller, Right::Read, &request.key, &request.range_end);
+        self.access.permit(credentials, judge).await
     }
 }
 

@@ -12,23 +12,27 @@ use mainstay_proto::etcdserverpb::{
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::Services;
+use super::access::Credentials;
 use super::header::header;
 use super::propose::Applied;
 use super::quota;
 use super::status::{self, ApiError};
+use super::{Access, Services};
+use crate::auth::Right;
 use crate::command::command::Kind;
 use crate::command::outcome::Reply;
+use crate::lease::LeaseView;
 use crate::mvcc::Store;
 use crate::raft::{Gateway, Unavailable};
 
 #[tonic::async_trait]
 impl Lease for Services {
     async fn lease_grant(&self, request: Request<LeaseGrantRequest>) -> Result<Response<LeaseGrantResponse>, Status> {
+        let credentials = Credentials::of(&request);
         self.check_quota(quota::LEASE_COST).await?;
         let request = decided(request.into_inner(), self.limits.lease_ttl_min_seconds, rand::random);
         let Applied { revision, reply: Some(Reply::LeaseGrant(mut response)) } =
-            self.propose(Kind::LeaseGrant(request)).await?
+            self.propose(&credentials, Kind::LeaseGrant(request)).await?
         else {
             return Err(status::foreign_outcome());
         };
@@ -40,7 +44,8 @@ impl Lease for Services {
         &self,
         request: Request<LeaseRevokeRequest>,
     ) -> Result<Response<LeaseRevokeResponse>, Status> {
-        let applied = self.propose(Kind::LeaseRevoke(request.into_inner())).await?;
+        let credentials = Credentials::of(&request);
+        let applied = self.propose(&credentials, Kind::LeaseRevoke(request.into_inner())).await?;
         Ok(Response::new(LeaseRevokeResponse { header: Some(self.header(applied.revision)) }))
     }
 
@@ -50,12 +55,18 @@ impl Lease for Services {
         &self,
         request: Request<Streaming<LeaseKeepAliveRequest>>,
     ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
-        let state = (self.store.clone(), self.gateway.clone(), request.into_inner());
+        let keeper = Keeper {
+            credentials: Credentials::of(&request),
+            access: self.access.clone(),
+            store: self.store.clone(),
+            leases: self.leases.clone(),
+            gateway: self.gateway.clone(),
+        };
         // One request after the other: the next is read once the response to the last was taken.
-        let responses = stream::try_unfold(state, |(store, gateway, mut requests)| async move {
+        let responses = stream::try_unfold((keeper, request.into_inner()), |(keeper, mut requests)| async move {
             let Some(request) = requests.message().await? else { return Ok(None) };
-            let response = keep_alive(&store, &gateway, request.id).await?;
-            Ok::<_, Status>(Some((response, (store, gateway, requests))))
+            let response = keeper.keep_alive(request.id).await?;
+            Ok::<_, Status>(Some((response, (keeper, requests))))
         });
         Ok(Response::new(Box::pin(responses)))
     }
@@ -64,8 +75,14 @@ impl Lease for Services {
         &self,
         request: Request<LeaseTimeToLiveRequest>,
     ) -> Result<Response<LeaseTimeToLiveResponse>, Status> {
+        let credentials = Credentials::of(&request);
         let request = request.into_inner();
         let id = request.id;
+        if request.keys {
+            // The same is asked of the keys that are found below; asked here, it is answered first.
+            let permit = self.access.permit_keys(&credentials, Right::Read, || self.leases.keys(id)).await?;
+            self.access.confirm(&permit)?;
+        }
         let remaining = match self.gateway.lease_remaining(id).await {
             Ok(remaining) => remaining,
             // A client tries again on this, but not on "not a primary lessor"; as in etcd.
@@ -80,7 +97,13 @@ impl Lease for Services {
         if request.keys {
             // The leader knows the time, but the keys are looked up here, where the last puts may not be applied.
             self.gateway.read_index().await?;
-            keys = self.leases.keys(id);
+            // Keys may have come to the lease since it was asked whether they may be seen.
+            let permit = self.access.permit_keys(&credentials, Right::Read, || {
+                keys = self.leases.keys(id);
+                keys.clone()
+            });
+            let permit = permit.await?;
+            self.access.confirm(&permit)?;
         }
         let header = Some(self.header_now());
         let (ttl, granted_ttl) = (remaining.ttl, remaining.granted_ttl);
@@ -89,20 +112,37 @@ impl Lease for Services {
 
     async fn lease_leases(
         &self,
-        _request: Request<LeaseLeasesRequest>,
+        request: Request<LeaseLeasesRequest>,
     ) -> Result<Response<LeaseLeasesResponse>, Status> {
+        let all_keys = || self.leases.all().into_iter().flat_map(|id| self.leases.keys(id)).collect();
+        let permit = self.access.permit_keys(&Credentials::of(&request), Right::Read, all_keys).await?;
         // Only the leader knows which lease ends next; elsewhere the order means nothing, as in etcd.
         let by_deadline = self.lessor.order().await.unwrap_or_default();
         let leases = ordered(by_deadline, self.leases.all()).into_iter().map(|id| LeaseStatus { id }).collect();
+        self.access.confirm(&permit)?;
         Ok(Response::new(LeaseLeasesResponse { header: Some(self.header_now()), leases }))
     }
 }
 
-async fn keep_alive(store: &Store, gateway: &Gateway, id: i64) -> Result<LeaseKeepAliveResponse, Unavailable> {
-    // Taken before renewing: otherwise a lease that was revoked at this revision could seem kept alive at it.
-    let header = Some(header(gateway, store.revision()));
-    let ttl = gateway.lease_renew(id).await?;
-    Ok(LeaseKeepAliveResponse { header, id, ttl })
+/// Keeps leases alive for one client.
+struct Keeper {
+    credentials: Credentials,
+    access: Access,
+    store: Store,
+    leases: LeaseView,
+    gateway: Gateway,
+}
+
+impl Keeper {
+    async fn keep_alive(&self, id: i64) -> Result<LeaseKeepAliveResponse, ApiError> {
+        // Taken before renewing: otherwise a lease that was revoked at this revision could seem kept alive at it.
+        let header = Some(header(&self.gateway, self.store.revision()));
+        let keys = || self.leases.keys(id);
+        let permit = self.access.permit_keys(&self.credentials, Right::Write, keys).await?;
+        self.access.confirm(&permit)?;
+        let ttl = self.gateway.lease_renew(id).await?;
+        Ok(LeaseKeepAliveResponse { header, id, ttl })
+    }
 }
 
 /// Decides what a command may not: the id where the client leaves it open, and the least time to live.

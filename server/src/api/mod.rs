@@ -9,6 +9,9 @@
 //! [`routes`] holds no transport: a process serves it over HTTP/2, a simulation over its own channels.
 //! No task is spawned for a request.
 //!
+//! Who asks is found out by [`Access`]. Writes are judged when they are applied, reads here, and what concerns
+//! no keys by the rule that stands with each method in [`RPCS`].
+//!
 //! - **Invariant:** what is accepted can be decoded again by every member, also where transactions are
 //!   nested (`validate::tests::the_deepest_transaction_survives_the_codec`).
 //! - **Invariant:** every error is sent as etcd sends it
@@ -18,8 +21,11 @@
 //!
 //! Absent by design: rules of the data model (they are `apply`'s), timeouts of requests (the gateway's).
 
+mod access;
 mod auth;
 mod cluster;
+mod concurrency;
+mod downgrade;
 mod edge;
 mod frames;
 mod header;
@@ -37,10 +43,13 @@ mod range_chunks;
 mod routes;
 mod rpc;
 mod services;
+mod snapshot;
 pub mod status;
 pub mod validate;
 mod watch;
 
+pub use access::{Access, RpcAccess};
+pub use concurrency::Withdrawals;
 pub use leader_loss::LeaderLoss;
 pub use limits::ApiLimits;
 pub use maintenance::{STORAGE_VERSION, VERSION};

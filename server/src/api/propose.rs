@@ -5,11 +5,12 @@ use mainstay_proto::etcdserverpb::{AlarmRequest, AlarmType};
 use tonic::Status;
 
 use super::Services;
+use super::access::Credentials;
 use super::status::{self, ApiError};
 use super::validate;
-use crate::command::Refusal;
 use crate::command::command::Kind;
 use crate::command::outcome::Reply;
+use crate::command::{self, Caller, Refusal};
 
 /// What a command that was not refused answers.
 pub(super) struct Applied {
@@ -20,10 +21,16 @@ pub(super) struct Applied {
 }
 
 impl Services {
-    /// Replicates a command and waits until it is applied here.
-    pub(super) async fn propose(&self, command: Kind) -> Result<Applied, Status> {
+    /// Replicates a client's command and waits until it is applied here.
+    pub(super) async fn propose(&self, credentials: &Credentials, command: Kind) -> Result<Applied, Status> {
+        let caller = self.access.caller(credentials).await?;
+        self.propose_by(caller, command).await
+    }
+
+    /// The same for whoever it is.
+    pub(super) async fn propose_by(&self, caller: Option<Caller>, command: Kind) -> Result<Applied, Status> {
         validate::size(&command, self.limits.max_request_bytes)?;
-        let outcome = self.gateway.propose(command).await?;
+        let outcome = self.gateway.propose(caller, command).await?;
         // A refusal that this release does not know must not pass for success.
         let Ok(refusal) = Refusal::try_from(outcome.refusal) else {
             return Err(status::foreign_outcome());
@@ -45,7 +52,7 @@ impl Services {
             alarm: AlarmType::Nospace as i32,
         };
         // The write fails either way; where the alarm was not raised, the next write tries again.
-        if let Err(status) = self.propose(Kind::Alarm(alarm)).await {
+        if let Err(status) = self.propose_by(Some(command::cluster_itself()), Kind::Alarm(alarm)).await {
             tracing::warn!(%status, "failed to raise the alarm for the quota");
         }
         Err(ApiError::NoSpace)

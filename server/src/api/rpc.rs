@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use tonic::Code;
 
+use super::access::RpcAccess;
+
 /// How many messages a method takes and gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RpcKind {
@@ -44,6 +46,8 @@ pub struct Rpc {
     pub kind: RpcKind,
     /// Whether a learner serves it; KV.Range decides by itself.
     pub on_learner: bool,
+    /// Who may call it, where that does not depend on the request.
+    pub access: RpcAccess,
 }
 
 /// What the edge tells of the requests it sees; the metrics are behind it.
@@ -77,35 +81,37 @@ const LEASE: &str = "etcdserverpb.Lease";
 const CLUSTER: &str = "etcdserverpb.Cluster";
 const MAINTENANCE: &str = "etcdserverpb.Maintenance";
 const AUTH: &str = "etcdserverpb.Auth";
+const LOCK: &str = "v3lockpb.Lock";
+const ELECTION: &str = "v3electionpb.Election";
 const HEALTH: &str = "grpc.health.v1.Health";
 
 /// Every method that is served, those of one service together.
-pub static RPCS: [Rpc; 45] = numbered([
+pub static RPCS: [Rpc; 52] = numbered([
     on_learner(unary(KV, "Range")),
     stream(KV, "RangeStream", RpcKind::ServerStream),
     unary(KV, "Put"),
     unary(KV, "DeleteRange"),
     unary(KV, "Txn"),
-    unary(KV, "Compact"),
+    root(unary(KV, "Compact")),
     stream(WATCH, "Watch", RpcKind::BidiStream),
-    unary(LEASE, "LeaseGrant"),
-    unary(LEASE, "LeaseRevoke"),
+    user(unary(LEASE, "LeaseGrant")),
+    user(unary(LEASE, "LeaseRevoke")),
     stream(LEASE, "LeaseKeepAlive", RpcKind::BidiStream),
-    unary(LEASE, "LeaseTimeToLive"),
+    user(unary(LEASE, "LeaseTimeToLive")),
     unary(LEASE, "LeaseLeases"),
-    unary(CLUSTER, "MemberAdd"),
-    unary(CLUSTER, "MemberRemove"),
-    unary(CLUSTER, "MemberUpdate"),
-    unary(CLUSTER, "MemberList"),
-    unary(CLUSTER, "MemberPromote"),
+    root(unary(CLUSTER, "MemberAdd")),
+    root(unary(CLUSTER, "MemberRemove")),
+    root(unary(CLUSTER, "MemberUpdate")),
+    user(unary(CLUSTER, "MemberList")),
+    root(unary(CLUSTER, "MemberPromote")),
     unary(MAINTENANCE, "Alarm"),
-    on_learner(unary(MAINTENANCE, "Status")),
-    unary(MAINTENANCE, "Defragment"),
-    unary(MAINTENANCE, "Hash"),
-    unary(MAINTENANCE, "HashKV"),
-    on_learner(stream(MAINTENANCE, "Snapshot", RpcKind::ServerStream)),
-    unary(MAINTENANCE, "MoveLeader"),
-    unary(MAINTENANCE, "Downgrade"),
+    user(on_learner(unary(MAINTENANCE, "Status"))),
+    root(unary(MAINTENANCE, "Defragment")),
+    root(unary(MAINTENANCE, "Hash")),
+    root(unary(MAINTENANCE, "HashKV")),
+    root(on_learner(stream(MAINTENANCE, "Snapshot", RpcKind::ServerStream))),
+    root(unary(MAINTENANCE, "MoveLeader")),
+    root(unary(MAINTENANCE, "Downgrade")),
     unary(AUTH, "AuthEnable"),
     unary(AUTH, "AuthDisable"),
     unary(AUTH, "AuthStatus"),
@@ -123,6 +129,13 @@ pub static RPCS: [Rpc; 45] = numbered([
     unary(AUTH, "RoleDelete"),
     unary(AUTH, "RoleGrantPermission"),
     unary(AUTH, "RoleRevokePermission"),
+    unary(LOCK, "Lock"),
+    unary(LOCK, "Unlock"),
+    unary(ELECTION, "Campaign"),
+    unary(ELECTION, "Proclaim"),
+    unary(ELECTION, "Leader"),
+    stream(ELECTION, "Observe", RpcKind::ServerStream),
+    unary(ELECTION, "Resign"),
     unary(HEALTH, "Check"),
     unary(HEALTH, "List"),
     stream(HEALTH, "Watch", RpcKind::ServerStream),
@@ -147,11 +160,19 @@ const fn unary(service: &'static str, method: &'static str) -> Rpc {
 }
 
 const fn stream(service: &'static str, method: &'static str, kind: RpcKind) -> Rpc {
-    Rpc { index: 0, service, method, kind, on_learner: false }
+    Rpc { index: 0, service, method, kind, on_learner: false, access: RpcAccess::ByRequest }
 }
 
 const fn on_learner(rpc: Rpc) -> Rpc {
     Rpc { on_learner: true, ..rpc }
+}
+
+const fn user(rpc: Rpc) -> Rpc {
+    Rpc { access: RpcAccess::User, ..rpc }
+}
+
+const fn root(rpc: Rpc) -> Rpc {
+    Rpc { access: RpcAccess::Root, ..rpc }
 }
 
 const fn numbered<const N: usize>(mut rpcs: [Rpc; N]) -> [Rpc; N] {
@@ -167,8 +188,12 @@ const fn numbered<const N: usize>(mut rpcs: [Rpc; N]) -> [Rpc; N] {
 mod tests {
     use super::*;
 
-    const PROTOS: [&str; 2] =
-        [include_str!("../../../proto/etcd/rpc.proto"), include_str!("../../../proto/grpc/health.proto")];
+    const PROTOS: [&str; 4] = [
+        include_str!("../../../proto/etcd/rpc.proto"),
+        include_str!("../../../proto/etcd/v3lock.proto"),
+        include_str!("../../../proto/etcd/v3election.proto"),
+        include_str!("../../../proto/grpc/health.proto"),
+    ];
 
     /// The methods that the .proto files declare, in the form of the table.
     fn declared() -> Vec<(String, String, RpcKind)> {
@@ -202,6 +227,36 @@ mod tests {
         table.sort_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));
         declared.sort_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));
         assert_eq!(table, declared);
+    }
+
+    /// As etcd has it; a method that is new must be put into one of these lists.
+    #[test]
+    fn every_method_has_its_rule() {
+        let named = |access: RpcAccess| -> Vec<&str> {
+            RPCS.iter().filter(|rpc| rpc.access == access).map(|rpc| rpc.method).collect()
+        };
+        let root = [
+            "Compact",
+            "MemberAdd",
+            "MemberRemove",
+            "MemberUpdate",
+            "MemberPromote",
+            "Defragment",
+            "Hash",
+            "HashKV",
+            "Snapshot",
+            "MoveLeader",
+            "Downgrade",
+        ];
+        assert_eq!(named(RpcAccess::Root), root);
+        let user = ["LeaseGrant", "LeaseRevoke", "LeaseTimeToLive", "MemberList", "Status"];
+        assert_eq!(named(RpcAccess::User), user);
+        // These judge by their keys or by what they ask for; users and roles when they are applied.
+        let by_request =
+            ["Range", "RangeStream", "Put", "DeleteRange", "Txn", "LeaseKeepAlive", "LeaseLeases", "Alarm"];
+        let others = RPCS.iter().filter(|rpc| rpc.access == RpcAccess::ByRequest && !by_request.contains(&rpc.method));
+        let services: std::collections::BTreeSet<&str> = others.map(|rpc| rpc.service).collect();
+        assert_eq!(services.into_iter().collect::<Vec<_>>(), [AUTH, WATCH, HEALTH]);
     }
 
     #[test]

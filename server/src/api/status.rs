@@ -7,6 +7,7 @@
 use mainstay_proto::etcdserverpb::{AlarmMember, AlarmType};
 use tonic::{Code, Status};
 
+use crate::auth::PasswordError;
 use crate::command::Refusal;
 use crate::engine::EngineError;
 use crate::mvcc::ReadError;
@@ -103,6 +104,8 @@ pub enum ApiError {
     AuthOldRevision,
     /// A password given for a user that has none. Sent as Unknown.
     NoPasswordUser,
+    /// A new password is longer than bcrypt looks at. Sent as Unknown, in the words of Go's bcrypt.
+    PasswordTooLong,
     /// The token provider can only verify. Sent as Unknown.
     TokenVerifyOnly,
     /// No leader is known.
@@ -163,6 +166,8 @@ pub enum ApiError {
     ElectionNotLeader,
     /// A request of an election without its leader field. Sent as Unknown.
     ElectionLeaderMissing,
+    /// The lease of a lock ended while its client waited. Sent as Unknown.
+    SessionExpired,
     /// An alarm action that does not exist. Ours: etcd 3.7 dies of it.
     UnknownAlarmAction,
     /// An alarm of a kind that does not exist. Ours: etcd 3.7 dies of raising it.
@@ -238,6 +243,7 @@ impl ApiError {
             Self::InvalidAuthManagement => (InvalidArgument, "etcdserver: invalid auth management"),
             Self::AuthOldRevision => (InvalidArgument, "etcdserver: revision of auth store is old"),
             Self::NoPasswordUser => (Unknown, "auth: authentication failed, password was given for no password user"),
+            Self::PasswordTooLong => (Unknown, "bcrypt: password length exceeds 72 bytes"),
             Self::TokenVerifyOnly => (Unknown, "auth: token signing attempted with verify-only key"),
             Self::NoLeader => (Unavailable, "etcdserver: no leader"),
             Self::NotLeader => (FailedPrecondition, "etcdserver: not leader"),
@@ -276,6 +282,7 @@ impl ApiError {
             Self::ElectionNoLeader => (Unknown, "election: no leader"),
             Self::ElectionNotLeader => (Unknown, "election: not leader"),
             Self::ElectionLeaderMissing => (Unknown, "\"leader\" field must be provided"),
+            Self::SessionExpired => (Unknown, "mutex: session is expired"),
             Self::UnknownAlarmAction => (InvalidArgument, "mainstay: unknown alarm action"),
             Self::UnknownAlarmType => (InvalidArgument, "mainstay: unknown alarm type"),
             Self::TxnTooDeep => (InvalidArgument, "mainstay: transactions are nested too deeply"),
@@ -303,6 +310,22 @@ impl From<Unavailable> for ApiError {
             Unavailable::NotLeader => Self::NotLeader,
             Unavailable::NotPrimaryLessor => Self::NotPrimaryLessor,
             Unavailable::Stopped => Self::Stopped,
+        }
+    }
+}
+
+/// Where nothing is refused this says the safe thing.
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        refused(refusal).unwrap_or(Self::PermissionDenied)
+    }
+}
+
+impl From<PasswordError> for ApiError {
+    fn from(error: PasswordError) -> Self {
+        match error {
+            PasswordError::TooLong => Self::PasswordTooLong,
+            PasswordError::Busy => Self::TooManyRequests,
         }
     }
 }
@@ -335,7 +358,34 @@ pub fn refused(refusal: Refusal) -> Option<ApiError> {
         Refusal::KeyNotFound => Some(ApiError::KeyNotFound),
         Refusal::NoSpace => Some(ApiError::NoSpace),
         Refusal::Corrupt => Some(ApiError::Corrupt),
+        Refusal::RootUserNotExist => Some(ApiError::RootUserNotExist),
+        Refusal::RootRoleNotExist => Some(ApiError::RootRoleNotExist),
+        Refusal::UserAlreadyExists => Some(ApiError::UserAlreadyExists),
+        Refusal::UserEmpty => Some(ApiError::UserEmpty),
+        Refusal::UserNotFound => Some(ApiError::UserNotFound),
+        Refusal::RoleAlreadyExists => Some(ApiError::RoleAlreadyExists),
+        Refusal::RoleNotFound => Some(ApiError::RoleNotFound),
+        Refusal::RoleEmpty => Some(ApiError::RoleEmpty),
+        Refusal::AuthFailed => Some(ApiError::AuthFailed),
+        Refusal::NoPasswordUser => Some(ApiError::NoPasswordUser),
+        Refusal::PermissionNotGiven => Some(ApiError::PermissionNotGiven),
+        Refusal::PermissionDenied => Some(ApiError::PermissionDenied),
+        Refusal::RoleNotGranted => Some(ApiError::RoleNotGranted),
+        Refusal::PermissionNotGranted => Some(ApiError::PermissionNotGranted),
+        Refusal::AuthNotEnabled => Some(ApiError::AuthNotEnabled),
+        Refusal::AuthOldRevision => Some(ApiError::AuthOldRevision),
+        Refusal::InvalidAuthManagement => Some(ApiError::InvalidAuthManagement),
     }
+}
+
+/// Why a watcher was not created, as the text of its response says it: as Go prints the error.
+pub fn watch_refusal(error: ApiError) -> String {
+    let error = match error {
+        ApiError::InvalidAuthToken | ApiError::AuthOldRevision | ApiError::UserEmpty => error,
+        _ => ApiError::PermissionDenied,
+    };
+    // The codes of these print alike in both languages.
+    format!("rpc error: code = {:?} desc = {}", error.code(), error.message())
 }
 
 /// The engine failed under a read. As in etcd, an error without a mapping is sent with its own text.

@@ -1,14 +1,20 @@
 //! Watches: any number of them over one stream.
 
+use std::future;
+
 use futures_util::{Stream, StreamExt, stream};
+use mainstay_proto::etcdserverpb::watch_request::RequestUnion;
 use mainstay_proto::etcdserverpb::watch_server::Watch;
-use mainstay_proto::etcdserverpb::{ResponseHeader, WatchRequest, WatchResponse};
-use tonic::codegen::BoxStream;
+use mainstay_proto::etcdserverpb::{ResponseHeader, WatchCreateRequest, WatchRequest, WatchResponse};
+use tonic::codegen::{BoxFuture, BoxStream};
 use tonic::{Code, Request, Response, Status, Streaming};
 
-use super::Services;
+use super::access::Credentials;
 use super::header::{header, revision_of};
-use super::status::ApiError;
+use super::status::{self, ApiError};
+use super::{Access, Services};
+use crate::auth::{Auth, Right};
+use crate::command::Caller;
 use crate::watch::{WatchStream, WatchStreamEnd};
 
 #[tonic::async_trait]
@@ -17,7 +23,9 @@ impl Watch for Services {
 
     async fn watch(&self, request: Request<Streaming<WatchRequest>>) -> Result<Response<Self::WatchStream>, Status> {
         let gateway = self.gateway.clone();
+        let (access, credentials) = (self.access.clone(), Credentials::of(&request));
         let session = Session {
+            judge: move |request: WatchCreateRequest| judged(access.clone(), credentials.clone(), request),
             watches: self.hub.open_stream().await,
             requests: Some(request.into_inner()),
             header: move |revision| header(&gateway, revision),
@@ -28,7 +36,9 @@ impl Watch for Services {
 
 /// One client's stream. It has no task of its own: it moves when its responses are asked for, so a
 /// client that reads slowly is also heard slowly, and the hub alone decides what waits for it.
-struct Session<R, H> {
+struct Session<R, H, J> {
+    /// Asks whether a watcher may be created.
+    judge: J,
     watches: WatchStream,
     /// `None` once the client has closed its side. It is served on, as in etcd: a watch through the
     /// JSON gateway is one request body and then only responses.
@@ -37,10 +47,11 @@ struct Session<R, H> {
     header: H,
 }
 
-impl<R, H> Session<R, H>
+impl<R, H, J> Session<R, H, J>
 where
     R: Stream<Item = Result<WatchRequest, Status>> + Unpin,
     H: Fn(i64) -> ResponseHeader,
+    J: Fn(WatchCreateRequest) -> Judged,
 {
     fn responses(self) -> impl Stream<Item = Result<WatchResponse, Status>> {
         stream::try_unfold(self, |mut session| async move {
@@ -61,13 +72,44 @@ where
                 // may be ahead of their answers is bounded by `takes_requests`.
                 biased;
                 Some(request) = async { Some(requests?.next().await) } => match request {
-                    Some(request) => self.watches.request(request.map_err(failed)?).await,
+                    Some(request) => self.request(request.map_err(failed)?).await,
                     None => self.requests = None,
                 },
                 arrival = self.watches.arrival() => arrival.map_err(ended)?,
             }
         }
     }
+}
+
+impl<R, H, J: Fn(WatchCreateRequest) -> Judged> Session<R, H, J> {
+    /// Hands a request on, or answers one that must not be.
+    async fn request(&self, request: WatchRequest) {
+        let Some(RequestUnion::CreateRequest(create)) = request.request_union else {
+            return self.watches.request(request).await;
+        };
+        match (self.judge)(create).await {
+            Ok(create) => self.watches.create(create).await,
+            Err(reason) => self.watches.refuse(reason).await,
+        }
+    }
+}
+
+/// The request if it may be carried out; otherwise what its client is told.
+type Judged = BoxFuture<WatchCreateRequest, String>;
+
+/// Judges a request for a watcher. Only this once: a watcher outlives the permission, as in etcd.
+fn judged(access: Access, credentials: Credentials, request: WatchCreateRequest) -> Judged {
+    if !access.is_enabled() || request.start_revision < 0 {
+        return Box::pin(future::ready(Ok(request)));
+    }
+    Box::pin(async move {
+        let key: &[u8] = if request.key.is_empty() { b"\0" } else { &request.key };
+        let judge = |auth: &Auth, caller: &Caller| auth.check(caller, Right::Read, key, &request.range_end);
+        match access.permit(&credentials, judge).await {
+            Ok(_) => Ok(request),
+            Err(error) => Err(status::watch_refusal(error)),
+        }
+    })
 }
 
 /// What ends the stream where its requests fail.
@@ -93,8 +135,7 @@ mod tests {
     use std::time::Duration;
 
     use bytes::Bytes;
-    use mainstay_proto::etcdserverpb::watch_request::RequestUnion;
-    use mainstay_proto::etcdserverpb::{WatchCancelRequest, WatchCreateRequest};
+    use mainstay_proto::etcdserverpb::WatchCancelRequest;
     use tokio::sync::mpsc;
 
     use super::*;
@@ -123,7 +164,11 @@ mod tests {
             let (sender, mut receiver) = mpsc::unbounded_channel();
             let requests = stream::poll_fn(move |context| receiver.poll_recv(context));
             let header = |revision| ResponseHeader { cluster_id: 7, member_id: 8, revision, raft_term: 9 };
-            let session = Session { watches: self.hub.open_stream().await, requests: Some(requests), header };
+            let judge = |request: WatchCreateRequest| -> Judged {
+                let denied = request.key == "denied";
+                Box::pin(future::ready(if denied { Err("no".to_owned()) } else { Ok(request) }))
+            };
+            let session = Session { judge, watches: self.hub.open_stream().await, requests: Some(requests), header };
             (sender, session.responses())
         }
 
@@ -154,6 +199,20 @@ mod tests {
         let created = responses.next().await.unwrap().unwrap();
         let header = ResponseHeader { cluster_id: 7, member_id: 8, revision: 1, raft_term: 9 };
         assert_eq!((created.header, created.created), (Some(header), true));
+    }
+
+    #[tokio::test]
+    async fn a_watcher_that_is_denied_leaves_the_stream_open() {
+        let server = Server::start();
+        let (requests, responses) = server.open().await;
+        let mut responses = pin!(responses);
+        send(&requests, create("denied"));
+        send(&requests, create("a"));
+        let refused = responses.next().await.unwrap().unwrap();
+        assert!(refused.created && refused.canceled);
+        assert_eq!((refused.watch_id, &*refused.cancel_reason, refused.header.unwrap().revision), (-1, "no", 1));
+        let created = responses.next().await.unwrap().unwrap();
+        assert_eq!((created.watch_id, created.created, created.canceled), (0, true, false));
     }
 
     #[tokio::test]

@@ -64,22 +64,18 @@ pub(super) fn refusal(alarms: &Alarms, command: &command::Kind) -> Option<Refusa
     let grows = || match command {
         Kind::Put(_) | Kind::LeaseGrant(_) => true,
         Kind::Txn(request) => contains_put(request),
-        Kind::DeleteRange(_)
-        | Kind::Compaction(_)
-        | Kind::LeaseRevoke(_)
-        | Kind::LeaseCheckpoint(_)
-        | Kind::Alarm(_)
-        | Kind::MemberAttributes(_) => false,
+        // As in etcd, users and roles are too small to matter.
+        _ => false,
     };
-    let reads_or_writes_data = match command {
+    let reads_or_writes_data = matches!(
+        command,
         Kind::Put(_)
-        | Kind::DeleteRange(_)
-        | Kind::Txn(_)
-        | Kind::Compaction(_)
-        | Kind::LeaseGrant(_)
-        | Kind::LeaseRevoke(_) => true,
-        Kind::LeaseCheckpoint(_) | Kind::Alarm(_) | Kind::MemberAttributes(_) => false,
-    };
+            | Kind::DeleteRange(_)
+            | Kind::Txn(_)
+            | Kind::Compaction(_)
+            | Kind::LeaseGrant(_)
+            | Kind::LeaseRevoke(_)
+    );
     if reads_or_writes_data && alarms.is_raised(AlarmType::Corrupt) {
         return Some(Refusal::Corrupt);
     }

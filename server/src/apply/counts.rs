@@ -46,7 +46,12 @@ impl Counts {
             Some(outcome::Reply::LeaseGrant(_)) => _ = one(&self.leases_granted),
             Some(outcome::Reply::LeaseRevoke(_)) => _ = one(&self.leases_revoked),
             Some(outcome::Reply::Txn(txn)) => self.add_txn(operations(txn)),
-            Some(outcome::Reply::Compaction(_) | outcome::Reply::LeaseCheckpoint(_) | outcome::Reply::Alarm(_))
+            Some(
+                outcome::Reply::Compaction(_)
+                | outcome::Reply::LeaseCheckpoint(_)
+                | outcome::Reply::Alarm(_)
+                | outcome::Reply::Authenticate(_),
+            )
             | None => {}
         }
     }

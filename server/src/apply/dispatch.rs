@@ -1,12 +1,25 @@
-use super::{State, alarm, compaction, delete_range, lease, member, put, txn};
-use crate::command::{Outcome, Refusal, command, outcome};
+use super::{State, alarm, auth, compaction, delete_range, downgrade, lease, member, permission, put, txn};
+use crate::command::{Caller, Outcome, Refusal, command, outcome};
 use crate::engine::EngineError;
+
+/// Where a command comes from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// Its place in the log.
+    pub index: u64,
+    /// Who asked for it; nobody by default, who may do nothing where authentication is on.
+    pub caller: Caller,
+}
 
 /// Advances the state by one committed command.
 ///
 /// Total: every command has an outcome; only the engine may fail, and that is fatal.
-pub fn apply(state: &mut State, command: &command::Kind) -> Result<Outcome, EngineError> {
-    if let Some(refusal) = alarm::refusal(&state.alarms, command) {
+pub fn apply(state: &mut State, origin: &Origin, command: &command::Kind) -> Result<Outcome, EngineError> {
+    let refusal = permission::management(state, &origin.caller, command)
+        .err()
+        .or_else(|| alarm::refusal(&state.alarms, command))
+        .or_else(|| permission::check(state, &origin.caller, command).err());
+    if let Some(refusal) = refusal {
         return Ok(refused(state, refusal));
     }
     match command {
@@ -18,7 +31,30 @@ pub fn apply(state: &mut State, command: &command::Kind) -> Result<Outcome, Engi
         command::Kind::LeaseRevoke(request) => lease::revoke(state, request),
         command::Kind::LeaseCheckpoint(request) => Ok(lease::checkpoint(state, request)),
         command::Kind::Alarm(request) => Ok(alarm::apply(state, request)),
+        command::Kind::Downgrade(info) => Ok(downgrade::apply(state, info)),
         command::Kind::MemberAttributes(attributes) => Ok(member::apply(state, attributes)),
+        command::Kind::Authenticate(request) => Ok(auth::authenticate(state, origin.index, request)),
+        command::Kind::AuthEnable(_) => Ok(auth::manage(state, |auth| auth.enable())),
+        command::Kind::AuthDisable(_) => Ok(auth::manage(state, |auth| auth.disable())),
+        command::Kind::AuthUserAdd(request) => Ok(auth::manage(state, |auth| auth.add_user(request))),
+        command::Kind::AuthUserDelete(request) => {
+            let outcome = auth::manage(state, |auth| auth.delete_user(request));
+            Ok(auth::without_tokens(state, &request.name, outcome))
+        }
+        command::Kind::AuthUserChangePassword(request) => {
+            let outcome = auth::manage(state, |auth| auth.change_password(request));
+            Ok(auth::without_tokens(state, &request.name, outcome))
+        }
+        command::Kind::AuthUserGrantRole(request) => Ok(auth::manage(state, |auth| auth.grant_role(request))),
+        command::Kind::AuthUserRevokeRole(request) => Ok(auth::manage(state, |auth| auth.revoke_role(request))),
+        command::Kind::AuthRoleAdd(request) => Ok(auth::manage(state, |auth| auth.add_role(request))),
+        command::Kind::AuthRoleDelete(request) => Ok(auth::manage(state, |auth| auth.delete_role(request))),
+        command::Kind::AuthRoleGrantPermission(request) => {
+            Ok(auth::manage(state, |auth| auth.grant_permission(request)))
+        }
+        command::Kind::AuthRoleRevokePermission(request) => {
+            Ok(auth::manage(state, |auth| auth.revoke_permission(request)))
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The deterministic core: a command and the state before it give the state after it and an outcome.
 //!
-//! Owns [`State`]: keys and values (through `mvcc::Writer`), leases, alarms and the members' attributes.
+//! Owns [`State`]: keys and values (through `mvcc::Writer`), leases, alarms, users and roles, and the members'
+//! attributes.
 //! Called by `raft/state_machine.rs`, one run of committed commands after another: [`apply`] for each,
 //! then [`State::commit`] once, which writes the run to the engine together with the applied position.
 //! `api` uses what needs no command: [`range_response`] and [`read_txn`].
@@ -13,16 +14,21 @@
 //! - **Invariant:** the same commands give the same outcomes and the same hash, however they are cut
 //!   into runs (`tests::properties::runs_do_not_matter`).
 //! - **Invariant:** a refused command changes nothing (`tests::properties::the_model_agrees`).
+//! - **Invariant:** a command is carried out only if who asks for it may have it by the users and roles at its
+//!   place in the log (`tests::auth`).
 //! - **Invariant:** a writing command takes exactly one revision (`tests::properties::the_model_agrees`).
 
 mod alarm;
+mod auth;
 mod compaction;
 mod compare;
 mod counts;
 mod delete_range;
 mod dispatch;
+mod downgrade;
 mod lease;
 mod member;
+mod permission;
 mod put;
 mod range;
 mod read_txn;
@@ -35,8 +41,10 @@ mod tests;
 
 pub use alarm::AlarmView;
 pub use counts::Counts;
-pub use dispatch::apply;
+pub use dispatch::{Origin, apply};
+pub use downgrade::DowngradeView;
 pub use member::MemberView;
+pub use permission::check_read_txn;
 pub use range::range_response;
 pub use read_txn::{ReadTxnError, is_read_only, read_txn};
 pub use state::{Committed, OpenError, State, StateOptions};

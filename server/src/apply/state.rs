@@ -5,8 +5,11 @@ use bytes::Bytes;
 use parking_lot::RwLock;
 
 use super::alarm::Alarms;
+use super::auth::Users;
+use super::downgrade::Downgrade;
 use super::member::Members;
-use super::{AlarmView, MemberView};
+use super::{AlarmView, DowngradeView, MemberView};
+use crate::auth::{AuthRecordError, AuthView, TokenChange};
 use crate::engine::layout::meta;
 use crate::engine::{Engine, EngineError, Family};
 use crate::env::probe;
@@ -20,6 +23,8 @@ use crate::mvcc::{self, RevisionEvents, Store, Writer};
 /// | keys and values | `revisions`, `index`, `meta` | see `mvcc` |
 /// | leases | `leases` | id → granted and remaining time to live ([`LeaseRecord`]) |
 /// | alarms | `meta` | `alarms` → those raised, as an `AlarmResponse` |
+/// | downgrade | `meta` | `downgrade` → the one that is announced, as a `DowngradeInfo` |
+/// | users and roles | `auth` | see `auth` |
 /// | attributes | `members` | id → `MemberAttributes` |
 /// | applied position | `meta` | `applied` → opaque bytes of `raft` |
 ///
@@ -30,7 +35,9 @@ pub struct State {
     pub store: Writer,
     pub(super) leases: Arc<RwLock<Leases>>,
     pub(super) alarms: Alarms,
+    pub(super) downgrade: Downgrade,
     pub(super) members: Members,
+    pub(super) users: Users,
     /// What the run changed of leases so far.
     pub(super) lease_changes: Vec<LeaseChange>,
     applied: Bytes,
@@ -50,6 +57,8 @@ pub struct Committed {
     pub events: Vec<Arc<RevisionEvents>>,
     /// The changes of leases.
     pub lease_changes: Vec<LeaseChange>,
+    /// What became of the tokens of this member, to be done before the run counts as applied.
+    pub token_changes: Vec<TokenChange>,
 }
 
 /// Why a state could not be opened. Fatal.
@@ -67,6 +76,12 @@ pub enum OpenError {
     /// The stored alarms are malformed.
     #[error("the stored alarms are malformed: {0}")]
     Alarms(prost::DecodeError),
+    /// The stored downgrade is malformed.
+    #[error("the stored downgrade is malformed: {0}")]
+    Downgrade(prost::DecodeError),
+    /// The stored users and roles are malformed.
+    #[error(transparent)]
+    Auth(#[from] AuthRecordError),
     /// Stored attributes of a member are malformed.
     #[error("the stored attributes of a member are malformed: {0}")]
     Member(prost::DecodeError),
@@ -79,7 +94,9 @@ impl State {
             store: Writer::open(engine, options.cache_bytes)?,
             leases: Arc::default(),
             alarms: Alarms::default(),
+            downgrade: Downgrade::default(),
             members: Members::default(),
+            users: Users::default(),
             lease_changes: Vec::new(),
             applied: Bytes::new(),
         };
@@ -102,9 +119,19 @@ impl State {
         self.alarms.view()
     }
 
+    /// A reader of whether a downgrade is announced.
+    pub fn downgrade(&self) -> DowngradeView {
+        self.downgrade.view()
+    }
+
     /// A reader of what members published of themselves.
     pub fn members(&self) -> MemberView {
         self.members.view()
+    }
+
+    /// A reader of users and roles.
+    pub fn auth(&self) -> AuthView {
+        self.users.view()
     }
 
     /// What was last passed to [`State::commit`]; empty when there was nothing yet.
@@ -117,7 +144,11 @@ impl State {
         self.store.batch().put(Family::Meta, meta::APPLIED, applied.clone());
         let events = self.store.commit()?;
         self.applied = applied;
-        Ok(Committed { events, lease_changes: std::mem::take(&mut self.lease_changes) })
+        Ok(Committed {
+            events,
+            lease_changes: std::mem::take(&mut self.lease_changes),
+            token_changes: std::mem::take(&mut self.users.token_changes),
+        })
     }
 
     /// Loads the state again after a received snapshot replaced the engine; views show the new one.
@@ -143,7 +174,9 @@ impl State {
         let leases = load_leases(&engine, &self.store)?;
         *self.leases.write() = leases;
         self.alarms.load(&engine)?;
+        self.downgrade.load(&engine)?;
         self.members.load(&engine)?;
+        self.users.open(&engine)?;
         self.applied = engine.get(Family::Meta, meta::APPLIED)?.unwrap_or_default();
         self.lease_changes.clear();
         Ok(())

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::feature_gates::FeatureGates;
 use super::url::Url;
+use crate::auth::TokenOptions;
 
 /// Everything that a member was told at its start. It is valid as a whole; nothing checks it again.
 #[derive(Clone, Debug)]
@@ -105,8 +106,8 @@ pub struct Config {
     pub cors: Vec<String>,
     /// Host names that HTTP requests may be for; `*` for any.
     pub host_whitelist: Vec<String>,
-    /// Type of auth tokens; only `simple` yet.
-    pub auth_token: String,
+    /// Where auth tokens come from.
+    pub auth_token: TokenOptions,
     /// Cost of hashing a password.
     pub bcrypt_cost: u64,
     /// How long a token lives.
@@ -155,6 +156,8 @@ pub struct Config {
     // mainstay's own
     /// Bytes of memory for values that are kept ready to be read.
     pub value_cache_bytes: u64,
+    /// Whether every entry of the log is kept, also those that nobody needs any more.
+    pub keep_raft_log: bool,
 }
 
 impl Config {

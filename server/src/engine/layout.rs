@@ -25,8 +25,34 @@ pub mod meta {
     pub const APPLIED: &[u8] = b"applied";
     /// Active alarms: written by `apply`.
     pub const ALARMS: &[u8] = b"alarms";
+    /// The downgrade that is announced: written by `apply`.
+    pub const DOWNGRADE: &[u8] = b"downgrade";
     /// Who this member is: written by `raft`.
     pub const IDENTITY: &[u8] = b"identity";
+}
+
+/// Keys of [`Family::Auth`](super::Family::Auth).
+pub mod auth {
+    use bytes::Bytes;
+
+    /// Whether users and roles count: one byte, 0 or 1.
+    pub const ENABLED: &[u8] = b"enabled";
+    /// The revision of users and roles: `u64`.
+    pub const REVISION: &[u8] = b"revision";
+    /// What a role's name follows.
+    pub const ROLE: &[u8] = b"role/";
+    /// What a user's name follows.
+    pub const USER: &[u8] = b"user/";
+
+    /// The key of a role.
+    pub fn role(name: &str) -> Bytes {
+        [ROLE, name.as_bytes()].concat().into()
+    }
+
+    /// The key of a user.
+    pub fn user(name: &str) -> Bytes {
+        [USER, name.as_bytes()].concat().into()
+    }
 }
 
 /// The length of a key of [`Family::Revisions`](super::Family::Revisions).
@@ -94,6 +120,7 @@ mod tests {
         assert_eq!(member_key(0x0102).as_ref(), [0, 0, 0, 0, 0, 0, 1, 2]);
         assert_eq!(meta_i64(-1).as_ref(), [0xff; 8]);
         assert_eq!(meta::REVISION, b"revision");
+        assert_eq!((auth::user("a"), auth::role("b")), (b"user/a"[..].into(), b"role/b"[..].into()));
     }
 
     #[test]

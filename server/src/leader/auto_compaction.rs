@@ -14,7 +14,7 @@ use mainstay_proto::etcdserverpb::CompactionRequest;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
-use crate::command::{Outcome, Refusal, command};
+use crate::command::{Outcome, Refusal, cluster_itself, command};
 use crate::env::clock::{self, Instant};
 use crate::mvcc::Store;
 use crate::raft::{Gateway, Unavailable};
@@ -46,7 +46,8 @@ pub fn spawn(mode: Mode, gateway: Gateway, store: Store) -> JoinHandle<()> {
     };
     let compact = move |revision| {
         let gateway = proposer.clone();
-        async move { gateway.propose(command::Kind::Compaction(CompactionRequest { revision, physical: false })).await }
+        let command = command::Kind::Compaction(CompactionRequest { revision, physical: false });
+        async move { gateway.propose(Some(cluster_itself()), command).await }
     };
     tokio::spawn(run(mode, move || store.revision(), leads, compact))
 }

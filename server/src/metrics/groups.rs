@@ -103,6 +103,8 @@ pub struct Mvcc {
     pub db_open_read_transactions: IntGauge,
     pub db_total_size_in_bytes: IntGauge,
     pub db_total_size_in_use_in_bytes: IntGauge,
+    /// Of users and roles.
+    pub auth_revision: IntGauge,
     pub keys_total: IntGauge,
     pub current_revision: IntGauge,
     pub compact_revision: IntGauge,
@@ -126,6 +128,7 @@ impl Mvcc {
             db_open_read_transactions: b.gauge("etcd_mvcc_db_open_read_transactions"),
             db_total_size_in_bytes: b.gauge("etcd_mvcc_db_total_size_in_bytes"),
             db_total_size_in_use_in_bytes: b.gauge("etcd_mvcc_db_total_size_in_use_in_bytes"),
+            auth_revision: b.gauge("etcd_debugging_auth_revision"),
             keys_total: b.gauge("etcd_debugging_mvcc_keys_total"),
             current_revision: b.gauge("etcd_debugging_mvcc_current_revision"),
             compact_revision: b.gauge("etcd_debugging_mvcc_compact_revision"),

@@ -135,7 +135,14 @@ fn lines_that_tests_of_etcd_look_for() {
     has_line(&metrics, "etcd_mvcc_put_total 0");
     metrics.mvcc.put_total.inc_by(2);
     metrics.mvcc.delete_total.inc_by(3);
-    metrics.set_store(&StoreNumbers { keys: 1, revision: 2, compact_revision: -1, total_bytes: 20, in_use_bytes: 10 });
+    metrics.set_store(&StoreNumbers {
+        keys: 1,
+        revision: 2,
+        compact_revision: -1,
+        total_bytes: 20,
+        in_use_bytes: 10,
+        auth_revision: 5,
+    });
     has_line(&metrics, "etcd_mvcc_put_total 2");
     has_line(&metrics, "etcd_mvcc_delete_total 3");
     has_line(&metrics, "etcd_debugging_mvcc_keys_total 1");

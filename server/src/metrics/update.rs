@@ -52,6 +52,8 @@ pub struct StoreNumbers {
     pub total_bytes: u64,
     /// Bytes of them that live data takes.
     pub in_use_bytes: u64,
+    /// Revision of users and roles.
+    pub auth_revision: u64,
 }
 
 /// The watch hub.
@@ -95,6 +97,7 @@ impl Metrics {
         set(&mvcc.keys_total, numbers.keys);
         set(&mvcc.db_total_size_in_bytes, numbers.total_bytes);
         set(&mvcc.db_total_size_in_use_in_bytes, numbers.in_use_bytes);
+        set(&mvcc.auth_revision, numbers.auth_revision);
     }
 
     /// Shows the state of the watch hub.

@@ -10,7 +10,7 @@ use std::ops::{Bound, ControlFlow};
 use super::index::Visible;
 use super::read::ReadError;
 use super::store::{Shared, State};
-use super::{Revision, read, record};
+use super::{Revision, backend, read, record};
 use crate::engine::{Engine, EngineError, Family};
 use crate::limits;
 
@@ -167,12 +167,8 @@ fn is_visible(state: &State, revision: Revision, value: &[u8], at: i64) -> bool 
 
 /// Hashes one revision as etcd's backend holds it.
 fn append(crc: u32, revision: Revision, value: &[u8]) -> u32 {
-    let mut key = [b'_'; 18];
-    key[..8].copy_from_slice(&revision.main.to_be_bytes());
-    key[9..17].copy_from_slice(&revision.sub.to_be_bytes());
-    key[17] = b't';
-    let key = if record::is_delete(value).unwrap_or(false) { &key[..] } else { &key[..17] };
-    crc32c::crc32c_append(crc32c::crc32c_append(crc, key), record::wire(value))
+    let (key, len) = backend::key(revision, record::is_delete(value).unwrap_or(false));
+    crc32c::crc32c_append(crc32c::crc32c_append(crc, &key[..len]), record::wire(value))
 }
 
 /// Hashes everything that is stored and replicated.

@@ -83,6 +83,7 @@ fn config(index: usize) -> Config {
         format!("--advertise-client-urls=http://{}:2379", address(index)),
         format!("--initial-cluster={}", cluster.join(",")),
         "--snapshot-count=50".to_owned(),
+        format!("--max-request-bytes={}", LOG_SEGMENT_BYTES / 2),
         "--snapshot-catchup-entries=20".to_owned(),
     ];
     let read_file = &|_: &std::path::Path| Err(std::io::ErrorKind::NotFound.into());
@@ -118,6 +119,7 @@ impl Machine {
             log_observer: None,
             rpc_observer: Arc::new(()),
             applied_observer: Some(Arc::new(Record(self.applied.clone(), self.restored.clone()))),
+            read_key: Box::new(|_| Err(std::io::ErrorKind::NotFound.into())),
             watch_bounds: Bounds::STANDARD,
         };
         let peers = SocketAddr::new(address(self.index), 2380);
@@ -175,7 +177,7 @@ impl Running {
 /// Proposes a command at a member, on its own machine, and waits for it.
 async fn propose(machine: &Machine, member: &Running, kind: Kind) -> bool {
     let gateway = member.services.gateway.clone();
-    machine.node().spawn(async move { gateway.propose(kind).await.is_ok() }).await.unwrap()
+    machine.node().spawn(async move { gateway.propose(None, kind).await.is_ok() }).await.unwrap()
 }
 
 async fn put(machine: &Machine, member: &Running, key: &str) -> bool {
@@ -412,4 +414,27 @@ fn a_member_that_lost_its_data_waits_for_someone_to_ask() {
         }
         assert!(put(&machines[1], &members[0], "b").await);
     });
+}
+
+/// Power fails everywhere, and one of three loses its data: the others find in their logs alone that it was a
+/// member, and do not say that they do not know it before they have applied that.
+#[test]
+fn who_has_not_applied_its_log_yet_does_not_deny_a_member() {
+    for seed in 20..25 {
+        simulate(seed, |mut machines, members| async move {
+            assert!(put(&machines[0], &members[0], "a").await);
+            sleep(Duration::from_secs(2)).await; // until all have published themselves
+            let lost = members[0].services.gateway.status().member_id;
+            machines.iter().for_each(Machine::kill);
+            machines[0].log = SimMedium::new(9);
+            machines[0].store = MemHome::new();
+            let starts = machines.iter().map(Machine::start);
+            let mut started = futures_util::future::join_all(starts).await;
+            match started.remove(0) {
+                Err(StartError::AlreadyBootstrapped(id)) => assert_eq!(id, lost),
+                Err(other) => panic!("{other}"),
+                Ok(_) => panic!("it came back as itself"),
+            }
+        });
+    }
 }

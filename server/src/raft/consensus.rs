@@ -21,6 +21,7 @@ use super::peer::PeerService;
 use super::state_machine::{AppliedObserver, Audience, StateMachine};
 use super::type_config::{PeerNode, Raft};
 use crate::apply::{Counts, State};
+use crate::auth::SimpleTokens;
 use crate::engine::EngineHome;
 use crate::env::clock;
 use crate::env::probe;
@@ -73,6 +74,18 @@ pub enum StartError {
     Raft(String),
 }
 
+/// Whom consensus tells what it applied.
+pub struct Listeners {
+    /// Gets the events of every revision.
+    pub hub: Hub,
+    /// Learns which leases came and went, and whether this member leads.
+    pub lessor: Lessor,
+    /// Learn which tokens were given and which no longer count.
+    pub tokens: SimpleTokens,
+    /// Is shown what goes into the state.
+    pub observer: Option<Arc<dyn AppliedObserver>>,
+}
+
 /// A member's consensus, opened.
 pub struct Consensus {
     raft: Raft,
@@ -97,10 +110,9 @@ impl Consensus {
         log: RaftLog,
         state: State,
         home: Arc<dyn EngineHome>,
-        hub: Hub,
-        lessor: Lessor,
-        observer: Option<Arc<dyn AppliedObserver>>,
+        listeners: Listeners,
     ) -> Result<Self, StartError> {
+        let Listeners { hub, lessor, tokens, observer } = listeners;
         let config = Arc::new(raft_config(&options).validate()?);
         let (applied, applied_rx) = watch::channel(0);
         let (failure, store_failure) = watch::channel(None);
@@ -111,6 +123,7 @@ impl Consensus {
         let audience = Audience {
             hub,
             lessor: lessor.clone(),
+            tokens,
             applied,
             compaction: compaction.clone(),
             counts: counts.clone(),

@@ -17,7 +17,7 @@ use super::peers::Peers;
 use super::read_index::ReadIndex;
 use super::type_config::{EncodedCommand, Raft, StoredMembership, TypeConfig, Vote};
 use crate::apply::MemberView;
-use crate::command::{self, Command, Outcome, command as kind};
+use crate::command::{self, Caller, Command, Outcome, command as kind};
 use crate::env::clock::{self, Instant};
 use crate::env::probe;
 use crate::env::transport::{self, PeerChannel};
@@ -165,12 +165,12 @@ impl Gateway {
         (Self { inner }, task)
     }
 
-    /// Replicates a command and returns its outcome, from any member.
+    /// Replicates a command of a caller and returns its outcome, from any member.
     ///
     /// When it returns, this member's own state includes the command. A timeout leaves open whether
     /// the command takes effect.
-    pub async fn propose(&self, command: kind::Kind) -> Result<Outcome, Unavailable> {
-        let bytes = command::encode(&Command { kind: Some(command) });
+    pub async fn propose(&self, caller: Option<Caller>, command: kind::Kind) -> Result<Outcome, Unavailable> {
+        let bytes = command::encode(&Command { kind: Some(command), caller });
         if bytes.len() > self.inner.options.request_bytes_max {
             return Err(Unavailable::TooLarge);
         }
@@ -188,7 +188,7 @@ impl Gateway {
 
     /// Replicates a command only if this member leads in `term`; for duties that a deposed leader must not carry out.
     pub async fn propose_as_leader(&self, term: u64, command: kind::Kind) -> Result<Outcome, Unavailable> {
-        let bytes = command::encode(&Command { kind: Some(command) });
+        let bytes = command::encode(&Command { kind: Some(command), caller: Some(command::cluster_itself()) });
         let (_, outcome) = self.within_timeout(self.propose_here(bytes, Some(term))).await?;
         Ok(outcome)
     }
@@ -211,6 +211,14 @@ impl Gateway {
             self.wait_applied(index).await
         })
         .await
+    }
+
+    /// Waits until this member has applied an entry of the log.
+    pub async fn wait_for(&self, index: u64) -> Result<(), Unavailable> {
+        if *self.inner.applied.borrow() >= index {
+            return Ok(());
+        }
+        self.within_timeout(self.wait_applied(index)).await
     }
 
     /// What this member knows of consensus right now.

@@ -13,7 +13,8 @@ use tokio::sync::watch;
 use super::codec;
 use super::snapshot::{Position, Snapshot, SnapshotBuilder, SnapshotData};
 use super::type_config::{EncodedCommand, Entry, LogId, StoredMembership, TypeConfig};
-use crate::apply::{self, Counts, State};
+use crate::apply::{self, Counts, Origin, State};
+use crate::auth::{SimpleTokens, TokenChange};
 use crate::command::{self, Outcome};
 use crate::engine::layout::meta;
 use crate::engine::{Batch, EngineError, Family};
@@ -28,6 +29,8 @@ type SnapshotMeta = openraft::alias::SnapshotMetaOf<TypeConfig>;
 pub(crate) struct Audience {
     /// Gets the events of every revision, after readers can see them.
     pub(crate) hub: Hub,
+    /// Learn which tokens were given and which no longer count.
+    pub(crate) tokens: SimpleTokens,
     /// Learns which leases came and went.
     pub(crate) lessor: Lessor,
     /// Carries the index of the last entry that readers can see.
@@ -120,13 +123,14 @@ impl StateMachine {
         match &entry.payload {
             EntryPayload::Blank => Ok(Outcome::default()),
             EntryPayload::Normal(EncodedCommand(bytes)) => {
-                let command = command::decode(bytes.clone()).map_err(|error| {
+                let (command, caller) = command::decode(bytes.clone()).map_err(|error| {
                     io::Error::new(io::ErrorKind::InvalidData, format!("entry {}: {error}", entry.log_id))
                 })?;
                 if matches!(command, command::command::Kind::Compaction(_)) {
                     self.audience.compaction.notify_one();
                 }
-                let outcome = apply::apply(&mut self.state, &command).map_err(io::Error::other)?;
+                let origin = Origin { index: entry.log_id.index, caller };
+                let outcome = apply::apply(&mut self.state, &origin, &command).map_err(io::Error::other)?;
                 self.audience.counts.add(&outcome);
                 Ok(outcome)
             }
@@ -141,6 +145,8 @@ impl StateMachine {
     async fn finish(&mut self, answers: &mut Vec<Pending>) -> io::Result<()> {
         let position = codec::applied_to_bytes(self.applied.log_id.as_ref(), &self.applied.membership);
         let committed = self.state.commit(position).map_err(io::Error::other)?;
+        // Before the run counts as applied: whoever waits for a token's index must find it.
+        self.audience.tokens.change(committed.token_changes);
         if !committed.events.is_empty() {
             self.audience.hub.publish(committed.events).await;
         }
@@ -254,6 +260,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         }
         self.applied = Position { log_id, membership };
         self.reported = log_id;
+        // Commands that this member never saw may have ended any token: their users log in anew.
+        self.audience.tokens.change(vec![TokenChange::AllGone]);
         self.audience.hub.restored().await;
         if let Some(log_id) = log_id {
             self.audience.applied.send_replace(log_id.index);

@@ -40,8 +40,9 @@ pub(crate) enum FaultKind {
     SlowDisk { member: usize, millis: u64 },
     /// One sync of the log takes very long.
     StalledSync { member: usize },
-    /// One operation of the log's disk fails.
-    DiskError { member: usize, operation: DiskOperation, after: u64 },
+    /// One operation of the log's disk fails. Where power fails later, too, what counted as written then
+    /// shows whether it was.
+    DiskError { member: usize, operation: DiskOperation, after: u64, then_power_fails: bool },
     /// The log's disk, or the store's, has no room left.
     FullDisk { member: usize, store: bool },
     /// One operation of the store fails.

@@ -28,6 +28,8 @@ pub(crate) struct Plan {
     pub(crate) padding: usize,
     /// How long a message is under way.
     pub(crate) latency: std::ops::Range<Duration>,
+    /// How many messages of a stream may be under way before its sender waits.
+    pub(crate) window: usize,
     /// How long a sync of the log takes.
     pub(crate) sync: std::ops::RangeInclusive<Duration>,
     /// Time between heartbeats; elections take ten times as long.
@@ -81,6 +83,7 @@ const KINDS: &[(u32, Maker)] = &[
             .choose(dice)
             .expect("there are some"),
         after: dice.gen_range(0..40),
+        then_power_fails: dice.gen_bool(0.5),
     }),
     (2, |dice, members| FaultKind::FullDisk { member: dice.gen_range(0..members), store: dice.gen_bool(0.3) }),
     (2, |dice, members| FaultKind::StoreError {
@@ -145,6 +148,7 @@ impl Plan {
             churn: dice.gen_bool(0.3),
             flush_bytes: if tiny_log { 500 } else { *[500, 5_000, 50_000].choose(&mut dice).expect("there are some") },
             faults: faults(&mut dice, members, storm),
+            window: *[1, 16].choose(&mut dice).expect("there are some"),
         }
     }
 }

@@ -18,6 +18,8 @@ use crate::recorder::Recorder;
 
 /// After this silence a watcher asks for a notice of progress.
 const SILENCE: Duration = Duration::from_secs(2);
+/// How often a watcher that may lag asks for such a notice right away.
+const PROGRESS_ASKED: f64 = 0.2;
 /// After so many silences in a row it turns to another member.
 const PATIENCE: u32 = 2;
 
@@ -135,11 +137,16 @@ impl Watcher {
             Err(error) => return error.to_string(),
         };
         let mut silences = 0;
-        // What the present revision has had of its events so far.
         loop {
             match tokio::time::timeout(SILENCE, stream.responses.message()).await {
                 Ok(Ok(Some(response))) => {
                     silences = 0;
+                    // A watcher that has only just begun, or is slow, lags at this moment: it may not be
+                    // told to know everything.
+                    let is_behind = response.created || !self.slowness.is_zero();
+                    if is_behind && thread_rng().gen_bool(PROGRESS_ASKED) {
+                        ask_for_progress(&stream);
+                    }
                     if let Some(end) = self.take(response) {
                         return end;
                     }

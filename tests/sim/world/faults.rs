@@ -124,7 +124,7 @@ impl World {
                 lasts().await;
                 log.fail_no_more();
             }
-            FaultKind::DiskError { member, operation, after } => {
+            FaultKind::DiskError { member, operation, after, then_power_fails } => {
                 self.may_fail(*member);
                 let kind = match operation {
                     DiskOperation::Read => DiskFault::Read,
@@ -136,6 +136,10 @@ impl World {
                 log.fail_after(kind, *after);
                 lasts().await;
                 log.fail_no_more();
+                if *then_power_fails {
+                    self.hold_down(*member, Ending::Power);
+                    self.release(*member);
+                }
             }
             FaultKind::FullDisk { member, store: false } => {
                 self.may_fail(*member);

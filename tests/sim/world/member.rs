@@ -110,6 +110,8 @@ impl Member {
             format!("--election-timeout={}", self.plan.heartbeat.as_millis() * 10),
             format!("--snapshot-count={}", self.plan.snapshot_count),
             format!("--experimental-snapshot-catchup-entries={}", self.plan.catchup_entries),
+            // A request fits into a record of a log with segments so small.
+            format!("--max-request-bytes={}", self.plan.segment_bytes / 2),
             "--watch-progress-notify-interval=3s".to_owned(),
         ];
         let given = Given {
@@ -139,6 +141,7 @@ impl Member {
             log_observer: None,
             rpc_observer: Arc::new(()),
             applied_observer: Some(self.ledger.of(self.name())),
+            read_key: Box::new(|_| Err(std::io::ErrorKind::NotFound.into())),
             watch_bounds: if self.plan.small_watches { Bounds::SMALL } else { Bounds::STANDARD },
         };
         let mut node = match Node::open(&config, storage, surroundings).await {

@@ -20,6 +20,7 @@ use madsim::runtime::{Handle, NodeHandle};
 use madsim::task::NodeId;
 use madsim::time::TimeHandle;
 use mainstay_client::{Client, ClientOptions};
+use mainstay_server::env::transport::set_window;
 use tokio::sync::mpsc;
 
 use self::ledger::Ledger;
@@ -87,6 +88,7 @@ impl World {
     /// Makes a world and starts its members.
     pub(crate) fn new(plan: Arc<Plan>, seed: u64) -> Self {
         let handle = Handle::current();
+        set_window(plan.window);
         let (recorder, ledger) = (Recorder::new(), Ledger::default());
         let new = |index| Member::new(index, plan.clone(), seed, ledger.clone(), recorder.clone());
         let members: Vec<Member> = (0..plan.members).map(new).collect();

@@ -4,7 +4,7 @@ use mainstay_proto::etcdserverpb::PutRequest;
 use mainstay_proto::mvccpb::KeyValue;
 
 use super::*;
-use crate::apply::{State, StateOptions, apply};
+use crate::apply::{Origin, State, StateOptions, apply};
 use crate::command::command::Kind;
 use crate::engine::EngineHome;
 use crate::engine::mem::MemHome;
@@ -179,7 +179,7 @@ fn the_chunks_of_a_store_add_up_to_the_range() {
     let mut state = State::open(engine, StateOptions { cache_bytes: 1 << 20 }).unwrap();
     let mut put = |key: String, value: &str| {
         let request = PutRequest { key: key.into(), value: value.to_owned().into(), ..PutRequest::default() };
-        apply(&mut state, &Kind::Put(request)).unwrap();
+        apply(&mut state, &Origin::default(), &Kind::Put(request)).unwrap();
         state.commit(Bytes::new()).unwrap();
         state.store()
     };

@@ -93,6 +93,7 @@ const WIRE: &[(ApiError, Code, &str)] = &[
     (ApiError::TimeoutLeaderTransfer, Code::Unknown, "etcdserver: request timed out, leader transfer took too long"),
     (ApiError::UnknownMethod, Code::Unknown, "etcdserver: unknown method"),
     (ApiError::NoPasswordUser, Code::Unknown, "auth: authentication failed, password was given for no password user"),
+    (ApiError::PasswordTooLong, Code::Unknown, "bcrypt: password length exceeds 72 bytes"),
     (ApiError::TokenVerifyOnly, Code::Unknown, "auth: token signing attempted with verify-only key"),
     (ApiError::NotPrimaryLessor, Code::Unknown, "not a primary lessor"),
     (ApiError::ElectionNoLeader, Code::Unknown, "election: no leader"),
@@ -101,6 +102,7 @@ const WIRE: &[(ApiError, Code, &str)] = &[
     (ApiError::StreamCustomSort, Code::Unimplemented, "RangeStream does not support custom sort orders"),
     (ApiError::StreamRevisionFilter, Code::Unimplemented, "RangeStream does not support revision filters"),
     (ApiError::UnknownHealthService, Code::NotFound, "unknown service"),
+    (ApiError::SessionExpired, Code::Unknown, "mutex: session is expired"),
     (ApiError::UnknownAlarmAction, Code::InvalidArgument, "mainstay: unknown alarm action"),
     (ApiError::UnknownAlarmType, Code::InvalidArgument, "mainstay: unknown alarm type"),
     (ApiError::TxnTooDeep, Code::InvalidArgument, "mainstay: transactions are nested too deeply"),
@@ -140,6 +142,11 @@ fn refusals_and_unavailability_have_their_errors() {
     ] {
         assert_eq!(refused(refusal), error);
     }
+    // The rest are those of users and roles, by the names of the errors that they are.
+    for number in Refusal::RootUserNotExist as i32..=Refusal::InvalidAuthManagement as i32 {
+        let refusal = Refusal::try_from(number).unwrap();
+        assert_eq!(format!("{:?}", refused(refusal).unwrap()), format!("{refusal:?}"));
+    }
     for (unavailable, error) in [
         (Unavailable::NoLeader, ApiError::NoLeader),
         (Unavailable::LeaderChanged, ApiError::LeaderChanged),
@@ -154,6 +161,22 @@ fn refusals_and_unavailability_have_their_errors() {
         (Unavailable::Stopped, ApiError::Stopped),
     ] {
         assert_eq!(ApiError::from(unavailable), error);
+    }
+}
+
+#[test]
+fn a_watcher_is_refused_as_go_prints_errors() {
+    for (error, text) in [
+        (ApiError::UserEmpty, "rpc error: code = InvalidArgument desc = etcdserver: user name is empty"),
+        (ApiError::InvalidAuthToken, "rpc error: code = Unauthenticated desc = etcdserver: invalid auth token"),
+        (
+            ApiError::AuthOldRevision,
+            "rpc error: code = InvalidArgument desc = etcdserver: revision of auth store is old",
+        ),
+        (ApiError::PermissionDenied, "rpc error: code = PermissionDenied desc = etcdserver: permission denied"),
+        (ApiError::UserNotFound, "rpc error: code = PermissionDenied desc = etcdserver: permission denied"),
+    ] {
+        assert_eq!(watch_refusal(error), text);
     }
 }
 

@@ -161,8 +161,8 @@ fn the_deepest_transaction_survives_the_codec() {
     assert_eq!(txn(&deepest, 128), Ok(()));
     assert!(TxnRequest::decode(deepest.encode_to_vec().as_slice()).is_ok());
     let kind = command::command::Kind::Txn(deepest);
-    let encoded = command::encode(&Command { kind: Some(kind.clone()) });
-    assert_eq!(command::decode(encoded), Ok(kind));
+    let encoded = command::encode(&Command { kind: Some(kind.clone()), caller: None });
+    assert_eq!(command::decode(encoded), Ok((kind, command::Caller::default())));
 }
 
 #[test]
@@ -199,7 +199,7 @@ fn an_alarm_request_is_of_known_kind() {
 fn the_size_is_that_of_the_encoded_command() {
     let put = PutRequest { key: "k".into(), value: vec![b'v'; 1000].into(), ..PutRequest::default() };
     let kind = command::command::Kind::Put(put);
-    let encoded = command::encode(&Command { kind: Some(kind.clone()) }).len();
+    let encoded = command::encode(&Command { kind: Some(kind.clone()), caller: None }).len();
     assert_eq!(size(&kind, encoded), Ok(()));
     assert_eq!(size(&kind, encoded - 1), Err(ApiError::RequestTooLarge));
 }

@@ -1,6 +1,7 @@
 //! The core against a model that is too simple to be wrong, scripts with their outcomes written out,
 //! and the state over restarts.
 
+mod auth;
 mod commands;
 mod model;
 mod persistence;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use mainstay_proto::etcdserverpb::{RangeResponse, ResponseHeader, ResponseOp, TxnResponse, response_op};
 
-use super::{State, StateOptions, apply};
+use super::{Origin, State, StateOptions, apply};
 use crate::command::{Outcome, command, outcome};
 use crate::engine::EngineHome;
 use crate::engine::mem::MemHome;
@@ -35,7 +36,7 @@ impl Fixture {
     }
 
     fn apply(&mut self, command: &command::Kind) -> Outcome {
-        apply(&mut self.state, command).unwrap()
+        apply(&mut self.state, &Origin::default(), command).unwrap()
     }
 
     /// Applies a command and ends the run.
@@ -73,6 +74,7 @@ fn show(outcome: &Outcome) -> String {
         }
         Some(outcome::Reply::Compaction(_)) => text += " compacted",
         Some(outcome::Reply::LeaseGrant(grant)) => write!(text, " granted {} for {}", grant.id, grant.ttl).unwrap(),
+        Some(outcome::Reply::Authenticate(response)) => write!(text, " token {}", response.token).unwrap(),
         Some(outcome::Reply::LeaseRevoke(_)) => text += " revoked",
         Some(outcome::Reply::LeaseCheckpoint(_)) => text += " checkpointed",
         Some(outcome::Reply::Alarm(alarm)) => {

@@ -27,3 +27,9 @@ pub use tokio::time::Instant;
 pub fn elapsed(since: Instant) -> std::time::Duration {
     now().saturating_duration_since(since)
 }
+
+/// The time since 1970 by the machine's clock, for what other machines are told or have signed. Nothing else
+/// is decided by it: it may be wrong, and it may be set.
+pub fn since_epoch() -> std::time::Duration {
+    std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default()
+}

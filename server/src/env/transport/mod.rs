@@ -11,7 +11,7 @@ mod sim;
 #[cfg(not(madsim))]
 pub use real::{PeerChannel, connect};
 #[cfg(madsim)]
-pub use sim::{LinkConditions, PeerChannel, clear_links, connect, serve, set_link};
+pub use sim::{LinkConditions, PeerChannel, clear_links, connect, serve, set_link, set_window};
 
 /// Whether a failed request certainly never left this member: no connection could be made.
 pub fn never_sent(status: &tonic::Status) -> bool {

@@ -29,7 +29,7 @@ use tonic::body::Body;
 use tower_service::Service;
 
 use self::connection::{Head, Incoming, Line, Message, Reader, begin, copy_rest};
-pub use self::link::{LinkConditions, clear_links, set_link};
+pub use self::link::{LinkConditions, clear_links, set_link, set_window};
 
 /// Pause between two attempts to connect over a link that lets nothing through.
 const CONNECT_RETRY: Duration = Duration::from_millis(200);

@@ -23,10 +23,6 @@ use super::link;
 /// Pieces of a body that travel in one message at most: the one of a small call, and its end.
 const PIECES_MAX: usize = 2;
 
-/// Messages on their way, or waiting for their reader, before the sender waits, too: what a window does
-/// in HTTP/2, counted more coarsely.
-const WINDOW_MESSAGES: usize = 16;
-
 /// The first part of a request or a response.
 #[derive(Clone)]
 pub(super) enum Head {
@@ -81,7 +77,7 @@ impl Line {
             to: OnceLock::new(),
             broken: AtomicBool::new(false),
             reader: AtomicWaker::new(),
-            window: Arc::new(Semaphore::new(WINDOW_MESSAGES)),
+            window: Arc::new(Semaphore::new(link::window())),
         })
     }
 
@@ -95,8 +91,15 @@ impl Line {
         link::on_link(self.from, *self.to.get()?, look)
     }
 
+    /// Waits for a place in the window.
+    async fn place(&self) -> Option<Arc<OwnedSemaphorePermit>> {
+        self.window.clone().acquire_owned().await.ok().map(Arc::new)
+    }
+
     pub(super) async fn send(&self, mut message: Message) -> io::Result<()> {
-        message.place = self.window.clone().acquire_owned().await.ok().map(Arc::new);
+        if message.place.is_none() {
+            message.place = self.place().await;
+        }
         let reset = self.conditions(|conditions| {
             message.due = conditions.delay.as_ref().map(|delay| Instant::now() + link::draw(delay));
             link::happens(conditions.reset)
@@ -189,7 +192,8 @@ where
     B: http_body::Body<Data = Bytes> + Unpin,
 {
     loop {
-        let mut message = Message::default();
+        // What comes next is made when there is room for it, and not before.
+        let mut message = Message { place: line.place().await, ..Message::default() };
         match body.frame().await {
             Some(Ok(frame)) => message.pieces.extend(piece(frame)),
             Some(Err(_)) => return Ok(()), // dropped without an end: the reader sees a reset

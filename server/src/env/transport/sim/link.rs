@@ -24,11 +24,17 @@ pub struct LinkConditions {
     pub ignore: f64,
 }
 
+/// Messages on their way, or waiting for their reader, before the sender waits, too, where nothing else is
+/// set.
+const WINDOW_MESSAGES: usize = 16;
+
 #[derive(Default)]
 struct Links {
     conditions: BTreeMap<(NodeId, NodeId), LinkConditions>,
     /// Which node answers at an address.
     listeners: BTreeMap<SocketAddr, NodeId>,
+    /// What each connection lets wait, where it is set.
+    window: Option<usize>,
 }
 
 thread_local! {
@@ -43,6 +49,17 @@ pub fn set_link(from: NodeId, to: NodeId, conditions: LinkConditions) {
 /// Makes every link good again. Clogs of madsim's network are not touched.
 pub fn clear_links() {
     LINKS.with_borrow_mut(|links| links.conditions.clear());
+}
+
+/// Sets how many messages of a connection to come may wait each way before their sender waits, too: what a
+/// window does in HTTP/2, counted more coarsely. At least one.
+pub fn set_window(messages: usize) {
+    LINKS.with_borrow_mut(|links| links.window = Some(messages.max(1)));
+}
+
+/// How many messages of a connection may wait each way.
+pub(super) fn window() -> usize {
+    LINKS.with_borrow(|links| links.window.unwrap_or(WINDOW_MESSAGES))
 }
 
 /// Looks at the conditions from one node to another, if there are any.
