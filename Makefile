@@ -61,7 +61,7 @@ fix: setup ## format the code and apply what clippy can repair by itself
 .PHONY: test-unit
 test-unit: setup ## tests beside the code, and the documentation's examples
 	@$(CARGO) test --quiet --workspace --exclude mainstay-tests
-	@$(CARGO) test --quiet --package mainstay-tests --lib --test tidy
+	@$(CARGO) test --quiet --package mainstay-tests --lib --bins --test tidy
 
 # Not optimised: it shares nothing with the simulation's binary either way (tests need other features
 # of the same crates), and builds in a fraction of the time.
@@ -77,6 +77,20 @@ test-processes: setup $(if $(given),,test-binary) ## real processes: kill -9, lo
 .PHONY: test-compat
 test-compat: setup $(if $(given),,test-binary) ## etcd's own Go client and etcdctl against one member
 	@tests/compat/run.sh "$(under_test)"
+
+# Scripts that once showed a difference are played each time; SCRIPT= plays one alone, MAINSTAY_BIN=…/etcd
+# holds etcd against itself.
+.PHONY: differential
+differential: setup $(if $(given),,test-binary) ## the same random steps to etcd and one member: SEED=7 or SEEDS=1..20 [STEPS=500], SCRIPT=file
+	@ETCD_BIN="$$(scripts/etcd.sh)/etcd" MAINSTAY_BIN="$(under_test)" \
+	  $(CARGO) run --quiet --package mainstay-tests --bin differential -- \
+	  $(if $(SCRIPT),--script=$(abspath $(SCRIPT)),--script=tests/differential/scripts) \
+	  $(if $(SCRIPT),,$(or $(SEED),$(SEEDS),1..20)) $(if $(STEPS),--steps=$(STEPS)) $(ARGS)
+
+.PHONY: fuzz
+fuzz: setup $(if $(given),,test-binary) ## malformed requests of every kind to one member: [SECONDS=20] [SEED=1]
+	@MAINSTAY_BIN="$(under_test)" \
+	  $(CARGO) run --quiet --package mainstay-tests --bin fuzz -- --seconds=$(or $(SECONDS),20) $(if $(SEED),--seed=$(SEED)) $(ARGS)
 
 .PHONY: kubernetes
 kubernetes: setup $(if $(given),,build) ## three members under a real Kubernetes control plane

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Builds etcd and etcdctl from the Go module tests/tools once per user and prints their folder.
+# Builds etcd, etcdctl, etcdutl and bbolt from the Go module tests/tools once per user and prints their folder.
 #
-# etcdctl is the judge of compatibility, and etcd itself stands in for mainstay when the tests
+# The tools are the judges of compatibility, and etcd itself stands in for mainstay when the tests
 # are tested (make test-etcd). Versions and checksums are those of tests/tools/go.mod and go.sum.
 #
 # usage: etcdctl="$(scripts/etcd.sh)/etcdctl"
@@ -15,16 +15,16 @@ home=$root/etcd-$version-$key-$(uname -m)
 
 if [ ! -x "$home/etcdctl" ]; then
   scripts/setup.sh go >&2
-  echo "building etcd and etcdctl $version once into $home: about 2 minutes on two cores" >&2
+  echo "building etcd and its tools $version once into $home: about 3 minutes on two cores" >&2
   mkdir -p "$root"
   exec 9>"$root/etcd.lock"
   flock 9 # two makes at once build it once
   if [ ! -x "$home/etcdctl" ]; then
     work=$(mktemp -d "$root/etcd-build.XXXXXX")
     trap 'rm -rf "$work"' EXIT
-    for tool in server:etcd etcdctl:etcdctl; do
+    for tool in etcd/server/v3:etcd etcd/etcdctl/v3:etcdctl etcd/etcdutl/v3:etcdutl bbolt/cmd/bbolt:bbolt; do
       (cd tests/tools && CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' \
-        -o "$work/bin/${tool#*:}" "go.etcd.io/etcd/${tool%:*}/v3") >&2
+        -o "$work/bin/${tool#*:}" "go.etcd.io/${tool%:*}") >&2
     done
     rm -rf "$home"
     mv "$work/bin" "$home" # whole or not at all

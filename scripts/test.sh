@@ -26,6 +26,14 @@ run_simulation() {
 }
 run_binary() { [ -n "${MAINSTAY_BIN:-}" ] || make test-binary; }
 run_processes() { make test-processes MAINSTAY_BIN="$binary"; }
+# Some seeds are the same for every commit, others move with it, as in run_simulation.
+run_differential() {
+  local commit
+  commit=$(git rev-parse --verify --quiet HEAD 2>/dev/null || echo 0)
+  local first=$((16#${commit:0:8} * 1000))
+  make differential MAINSTAY_BIN="$binary" SEEDS="1..10 $first..$((first + 9))" STEPS=400
+}
+run_fuzz() { make fuzz MAINSTAY_BIN="$binary" SEED="$((16#$(git rev-parse --verify --quiet HEAD 2>/dev/null | cut -c1-8 || echo 1)))"; }
 run_compat() { make test-compat MAINSTAY_BIN="$binary"; }
 run_kubernetes() { make kubernetes MAINSTAY_BIN="$binary"; }
 
@@ -35,6 +43,8 @@ describe() {
     simulation) echo "seeds of the whole cluster under faults" ;;
     binary) echo "build of the server for the stages below" ;;
     processes) echo "real processes: kill -9, lost quorum, restart, bad flags" ;;
+    differential) echo "random steps to etcd and mainstay, every answer compared" ;;
+    fuzz) echo "malformed requests, broken frames and connections" ;;
     compat) echo "etcd's Go client and etcdctl" ;;
     kubernetes) echo "a control plane and a Deployment of 20 on three members" ;;
   esac
@@ -42,7 +52,7 @@ describe() {
 
 report=()
 status=0
-[ $# -gt 0 ] || set -- unit simulation binary processes compat kubernetes
+[ $# -gt 0 ] || set -- unit simulation binary processes differential fuzz compat kubernetes
 for stage; do
   if [ $status != 0 ]; then
     report+=("not run|$stage|")

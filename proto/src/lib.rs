@@ -7,6 +7,9 @@ mod key_range;
 
 pub use key_range::KeyRange;
 
+/// All of it as a `FileDescriptorSet`, for who treats messages by their fields' names.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
 /// The record of a key at one revision, and the event that a change of it makes.
 #[allow(missing_docs, clippy::all, clippy::disallowed_methods)]
 pub mod mvccpb {
@@ -17,6 +20,18 @@ pub mod mvccpb {
 #[allow(missing_docs, clippy::all)]
 pub mod authpb {
     tonic::include_proto!("authpb");
+}
+
+/// Leases as etcd stores them.
+#[allow(missing_docs, clippy::all)]
+pub mod leasepb {
+    tonic::include_proto!("leasepb");
+}
+
+/// What members agree on about the cluster.
+#[allow(missing_docs, clippy::all)]
+pub mod membershippb {
+    tonic::include_proto!("membershippb");
 }
 
 /// etcd's public services and messages.

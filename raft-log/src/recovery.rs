@@ -66,6 +66,31 @@ pub(crate) fn recover(disk: &dyn Disk, options: &Options) -> Result<Recovered, O
     })
 }
 
+/// Folds the batches of segments as far as they are complete, and changes nothing.
+pub(crate) fn fold(segments: &[Arc<Segment>]) -> Result<(Ledger, Index), OpenError> {
+    let mut scan = Scan::default();
+    scan.segments(segments)?;
+    Ok((scan.ledger, scan.located))
+}
+
+/// The sequence numbers of the segments of a directory, rising.
+pub(crate) fn segments(disk: &dyn Disk) -> Result<Vec<u32>, OpenError> {
+    let names = disk.list().map_err(|error| LogError::io("list", "the directory", &error))?;
+    let mut found: Vec<u32> = names
+        .iter()
+        .map(|name| (name, sequence(name)))
+        .filter(|(name, n)| **name == segment_name(*n))
+        .map(|(_, n)| n)
+        .collect();
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// The number in a file's name; 0 where there is none.
+fn sequence(name: &str) -> u32 {
+    name.split_once('.').and_then(|(digits, _)| digits.parse().ok()).unwrap_or(0)
+}
+
 /// What the directory lists.
 struct Names {
     segments: Vec<u32>,
@@ -77,7 +102,7 @@ impl Names {
         let failed = |error| LogError::io("list", "the directory", &error);
         let mut names = Self { segments: Vec::new(), spares: Vec::new() };
         for name in disk.list().map_err(failed)? {
-            let sequence = name.split_once('.').and_then(|(digits, _)| digits.parse::<u32>().ok()).unwrap_or(0);
+            let sequence = sequence(&name);
             if name == UNFINISHED_NAME {
                 disk.remove(&name).map_err(|error| LogError::io("remove", &name, &error))?;
             } else if name == segment_name(sequence) {

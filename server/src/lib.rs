@@ -1,12 +1,13 @@
 //! The mainstay server: an etcd-v3-compatible key-value store, replicated with Raft.
 //!
 //! Rooms import in one direction:
-//! `api, http, leader → raft → watch, apply → lease, auth, mvcc → engine`.
+//! `api, http, leader → raft, backup → watch, apply → lease, auth, mvcc → engine`.
 //! `command`, `limits`, `env` and `metrics` are open to all.
 
 pub mod api;
 pub mod apply;
 pub mod auth;
+pub mod backup;
 pub mod command;
 pub mod config;
 pub mod engine;

@@ -19,6 +19,12 @@ pub const APPLY_RUN_ENTRIES: usize = 512;
 /// Bytes of one chunk of a snapshot on its way to a peer.
 pub const SNAPSHOT_CHUNK_BYTES: usize = 1024 * 1024;
 
+/// Bytes of one blob of a database file on its way to a client; as in etcd.
+pub const DATABASE_BLOB_BYTES: usize = 32 * 1024;
+
+/// Blobs of a database file that are made before the client has taken those before them.
+pub const DATABASE_BLOBS_AHEAD: usize = 64;
+
 /// Largest message between members: a batch of entries, each up to the largest request.
 pub const PEER_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
 
@@ -104,6 +110,12 @@ const _: () = assert!(WATCH_MESSAGE_BYTES <= WATCH_MAILBOX_BYTES / 2, "a drained
 /// How long a member waits for a linearizable read or a proposal beyond two election timeouts; as in etcd.
 pub const REQUEST_TIMEOUT_BASE: Duration = Duration::from_secs(5);
 
+/// Requests for a lock or the lead of an election that may be under way; further ones wait.
+pub const WAITING_MAX: usize = 65_536;
+
+/// Keys of clients that went away that are taken back at the same time.
+pub const WITHDRAWALS_AT_ONCE: usize = 64;
+
 /// Bytes that may be written to the engine before it is flushed.
 pub const FLUSH_BYTES: u64 = 64 * 1024 * 1024;
 
@@ -127,6 +139,9 @@ pub const COMPACTION_HASHES: usize = 10;
 
 /// Connections that the system may hold ready to be accepted; it lowers this to its own limit.
 pub const LISTEN_BACKLOG: u32 = 4_096;
+
+/// How long a TLS handshake may take; as in etcd.
+pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Bytes that a client may send on one stream, and on all streams of a connection, before it must
 /// wait for them to be read: a largest request fits, and a few of them.

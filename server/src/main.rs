@@ -4,10 +4,12 @@ mod process;
 
 use std::process::ExitCode;
 
-use mainstay_server::config::{Config, Given, Invocation, LogFormat, LogLevel, LogOutput, Notice, Refusal, USAGE};
+use mainstay_server::config::{
+    Config, GatewayOptions, Given, Invocation, LogFormat, LogLevel, LogOutput, Notice, Refusal, USAGE,
+};
 use mainstay_server::logging;
 
-use process::Process;
+use process::{Process, tcp_proxy};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -22,6 +24,14 @@ fn main() -> ExitCode {
     };
     match given.understand() {
         Ok(Invocation::Serve(config, notices)) => serve(*config, &notices),
+        Ok(Invocation::DumpRequests(data_dir)) => match process::dump_requests(&data_dir, &mut std::io::stdout()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                say(&mut std::io::stderr(), &format!("{error:#}\n"));
+                ExitCode::FAILURE
+            }
+        },
+        Ok(Invocation::Gateway(options)) => pass_on(options),
         Ok(Invocation::Print(text)) => {
             say(&mut std::io::stdout(), &text);
             ExitCode::SUCCESS
@@ -48,8 +58,12 @@ fn refuse(refusal: &Refusal) -> ExitCode {
             say(&mut std::io::stderr(), &format!("{text}\n{USAGE}"));
             return code;
         }
-        Refusal::SubCommand(_) => {
+        Refusal::GrpcProxy => {
             say(&mut std::io::stderr(), &format!("{refusal}\n"));
+            return code;
+        }
+        Refusal::Command { message, usage } => {
+            say(&mut std::io::stderr(), &format!("Error: {message}\n{usage}\n{message}\n"));
             return code;
         }
         _ => {}
@@ -86,6 +100,28 @@ fn serve(config: Config, notices: &[Notice]) -> ExitCode {
     // Whatever still runs must not hold up the exit.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     code
+}
+
+/// Runs the proxy in front of members, until a signal ends the process.
+fn pass_on(options: GatewayOptions) -> ExitCode {
+    logging::install(LogLevel::Info, LogFormat::Json, &[LogOutput::Stderr]).ok();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(target: logging::FATAL, %error, "cannot start the runtime");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(tcp_proxy::bind(&options)) {
+        Ok(listener) => {
+            runtime.block_on(tcp_proxy::run(listener, options));
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            say(&mut std::io::stdout(), &format!("{error}\n"));
+            ExitCode::FAILURE
+        }
+    }
 }
 
 async fn run(config: &Config) -> ExitCode {

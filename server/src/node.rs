@@ -18,7 +18,7 @@ use mainstay_raft_log::{Disk, LogTask, Observer, Options as LogOptions, RaftLog}
 use prost::Message;
 use tokio::task::JoinHandle;
 
-use crate::api::{self, Access, ApiLimits, LeaderLoss, Quota, RpcObserver, Services};
+use crate::api::{self, Access, ApiLimits, LeaderLoss, Quota, RpcObserver, Services, Withdrawals};
 use crate::apply::{Counts, State, StateOptions};
 use crate::auth::{Passwords, SimpleTokens, TokenError, TokenProvider};
 use crate::command::cluster_itself;
@@ -204,7 +204,7 @@ impl Node {
         let mut state = State::open(engine, StateOptions { cache_bytes: config.value_cache_bytes })
             .map_err(|error| StartError::Store(error.to_string()))?;
         state.store.set_flush_bytes(store_flush_bytes);
-        let (store, leases, alarms) = (state.store(), state.leases(), state.alarms());
+        let (store, leases, alarms, downgrade) = (state.store(), state.leases(), state.alarms(), state.downgrade());
         let auth = state.auth();
         let hub_options = HubOptions {
             progress_interval: config.watch_progress_notify_interval,
@@ -224,8 +224,11 @@ impl Node {
         }
         let (leader_loss, leader_loss_task) = LeaderLoss::spawn(gateway.clone(), config.election_timeout);
         tasks.push(leader_loss_task);
+        let (withdrawals, withdrawals_task) = Withdrawals::spawn(gateway.clone());
+        tasks.push(withdrawals_task);
         let services = Services {
             leader_loss,
+            withdrawals,
             access: Access::new(auth, provider, gateway.clone(), config.client_tls.client_cert_auth),
             passwords: Passwords::new(config.bcrypt_cost),
             gateway,
@@ -233,6 +236,8 @@ impl Node {
             leases,
             lessor: lessor.clone(),
             alarms,
+            downgrade,
+            leadership: consensus.leadership(),
             hub,
             limits: ApiLimits {
                 max_txn_ops: config.max_txn_ops,
@@ -384,7 +389,7 @@ fn consensus_options(config: &Config, identity: &Identity) -> ConsensusOptions {
         election_timeout: config.election_timeout,
         pre_vote: config.pre_vote,
         snapshot_count: config.snapshot_count,
-        snapshot_catchup_entries: config.snapshot_catchup_entries,
+        snapshot_catchup_entries: if config.keep_raft_log { u64::MAX } else { config.snapshot_catchup_entries },
         request_bytes_max: config.max_request_bytes,
     }
 }

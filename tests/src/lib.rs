@@ -7,6 +7,8 @@
 //! - [`model`] is what the store should do, and what it did, in the simplest form there is.
 //! - [`checker`] holds one property per file against such a record.
 //! - [`shrink`] finds the shortest list of faults that still breaks something.
+//! - [`Server`] is one process of any program, [`wire`] speaks to it byte by byte, and [`schema`] knows
+//!   its methods and messages; [`dice`] are random choices that a seed decides, [`seeds`] rows of them.
 //! - [`scenario`] puts them together once, for any cluster; `it/` runs them on processes.
 //!
 //! Nothing here knows the server: members are reached through their API, so that the same tests
@@ -14,14 +16,24 @@
 
 pub mod checker;
 mod cluster;
+pub mod dice;
 pub mod history;
 pub mod model;
 #[cfg(not(madsim))]
 mod process_cluster;
 pub mod scenario;
+#[cfg(not(madsim))]
+pub mod schema;
+pub mod seeds;
+#[cfg(not(madsim))]
+mod server;
 pub mod shrink;
+#[cfg(not(madsim))]
+pub mod wire;
 pub mod workload;
 
 pub use cluster::{Cluster, leader, wait_until_serving};
 #[cfg(not(madsim))]
 pub use process_cluster::{ProcessCluster, binary, free_port};
+#[cfg(not(madsim))]
+pub use server::Server;

@@ -62,8 +62,8 @@ const ROOMS: [(&str, u8); 11] = [
     ("api", 0),
     ("http", 0),
     ("leader", 0),
-    ("backup", 0),
     ("raft", 1),
+    ("backup", 1),
     ("watch", 2),
     ("apply", 2),
     ("lease", 3),
@@ -100,7 +100,7 @@ fn rooms_import_to_the_right() {
         }
     }
     expect_none(
-        "rooms import in one direction: api, http, leader → raft → watch, apply → lease, auth, mvcc → engine",
+        "rooms import in one direction: api, http, leader → raft, backup → watch, apply → lease, auth, mvcc → engine",
         &found,
     );
 }

@@ -58,20 +58,49 @@ impl Disk for RealDisk {
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
-        let mut names = Vec::new();
-        for entry in std::fs::read_dir(&self.directory)? {
-            let entry = entry?;
-            if entry.file_type()?.is_file() {
-                // A name that is not even text is none of ours.
-                names.extend(entry.file_name().into_string().ok().filter(|name| name != LOCK_NAME));
-            }
-        }
-        names.sort_unstable();
-        Ok(names)
+        list(&self.directory)
     }
 
     fn sync_dir(&self) -> io::Result<()> {
         sync_directory(&self.directory)
+    }
+}
+
+/// A directory of the file system that is only looked at, whoever holds it. Nothing in it can be changed.
+pub struct LookedAt {
+    directory: PathBuf,
+}
+
+impl LookedAt {
+    /// Takes a directory. It is not touched yet.
+    pub fn new(directory: &Path) -> Self {
+        Self { directory: directory.to_owned() }
+    }
+}
+
+impl Disk for LookedAt {
+    fn create(&self, _: &str) -> io::Result<Arc<dyn DiskFile>> {
+        Err(io::ErrorKind::PermissionDenied.into())
+    }
+
+    fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        Ok(Arc::new(RealFile(File::open(self.directory.join(name))?)))
+    }
+
+    fn rename(&self, _: &str, _: &str) -> io::Result<()> {
+        Err(io::ErrorKind::PermissionDenied.into())
+    }
+
+    fn remove(&self, _: &str) -> io::Result<()> {
+        Err(io::ErrorKind::PermissionDenied.into())
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        list(&self.directory)
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        Err(io::ErrorKind::PermissionDenied.into())
     }
 }
 
@@ -146,6 +175,20 @@ fn create_directory(directory: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         result => result.and_then(|()| sync_directory(parent)),
     }
+}
+
+/// The names of the files in a directory, sorted.
+fn list(directory: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            // A name that is not even text is none of ours.
+            names.extend(entry.file_name().into_string().ok().filter(|name| name != LOCK_NAME));
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
 }
 
 fn sync_directory(directory: &Path) -> io::Result<()> {

@@ -8,7 +8,7 @@ use tonic::Request;
 use super::status::ApiError;
 use crate::auth::{Auth, AuthView, Right, TokenProvider, token_index};
 use crate::command::{Caller, Refusal};
-use crate::env::clock;
+use crate::env::{Secured, clock};
 use crate::raft::Gateway;
 
 const TOKEN: &str = "token";
@@ -16,11 +16,6 @@ const AUTHORIZATION: &str = "authorization";
 const BEARER: &str = "Bearer ";
 /// The JSON gateway calls with a certificate of its own, whose name is nobody's.
 const FROM_GATEWAY: &str = "grpcgateway-accept";
-
-/// The common name in the verified certificate of a client's connection, as an extension of each of its
-/// requests. Whoever accepts TLS connections sets it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CertificateName(pub String);
 
 /// What a request says of who sends it. Not shown: a token is a credential.
 #[derive(Clone, Default)]
@@ -40,8 +35,11 @@ impl Credentials {
         let text = |name| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
         let token = text(TOKEN).or_else(|| text(AUTHORIZATION));
         let token = token.map(|token| token.strip_prefix(BEARER).unwrap_or(&token).to_owned());
-        let certificate = extensions.get::<CertificateName>().filter(|_| !headers.contains_key(FROM_GATEWAY));
-        Self { token, certificate: certificate.map(|CertificateName(name)| name.clone()) }
+        let secured = extensions.get::<Secured>().filter(|_| !headers.contains_key(FROM_GATEWAY));
+        let certificate = secured.and_then(|secured| secured.certificate.as_ref());
+        // A certificate without a name is nobody's.
+        let name = certificate.map(|certificate| &certificate.common_name).filter(|name| !name.is_empty());
+        Self { token, certificate: name.cloned() }
     }
 }
 
@@ -199,6 +197,7 @@ mod tests {
     use http::HeaderValue;
 
     use super::*;
+    use crate::env::PeerCertificate;
 
     fn read(pairs: &[(&'static str, &'static [u8])], certificate: Option<&str>) -> Credentials {
         let mut headers = HeaderMap::new();
@@ -207,7 +206,8 @@ mod tests {
         }
         let mut extensions = Extensions::new();
         if let Some(name) = certificate {
-            extensions.insert(CertificateName(name.to_owned()));
+            let certificate = Some(PeerCertificate { common_name: name.to_owned() });
+            extensions.insert(Secured { certificate });
         }
         Credentials::read(&headers, &extensions)
     }

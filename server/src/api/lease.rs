@@ -22,7 +22,6 @@ use crate::auth::Right;
 use crate::command::command::Kind;
 use crate::command::outcome::Reply;
 use crate::lease::LeaseView;
-use crate::limits::LEASE_TTL_MAX;
 use crate::mvcc::Store;
 use crate::raft::{Gateway, Unavailable};
 
@@ -31,7 +30,7 @@ impl Lease for Services {
     async fn lease_grant(&self, request: Request<LeaseGrantRequest>) -> Result<Response<LeaseGrantResponse>, Status> {
         let credentials = Credentials::of(&request);
         self.check_quota(quota::LEASE_COST).await?;
-        let request = decided(request.into_inner(), self.limits.lease_ttl_min_seconds, rand::random)?;
+        let request = decided(request.into_inner(), self.limits.lease_ttl_min_seconds, rand::random);
         let Applied { revision, reply: Some(Reply::LeaseGrant(mut response)) } =
             self.propose(&credentials, Kind::LeaseGrant(request)).await?
         else {
@@ -144,20 +143,13 @@ impl Keeper {
 }
 
 /// Decides what a command may not: the id where the client leaves it open, and the least time to live.
-fn decided(
-    mut request: LeaseGrantRequest,
-    ttl_min: i64,
-    mut random: impl FnMut() -> i64,
-) -> Result<LeaseGrantRequest, ApiError> {
-    if request.ttl > LEASE_TTL_MAX {
-        return Err(ApiError::LeaseTtlTooLarge);
-    }
+fn decided(mut request: LeaseGrantRequest, ttl_min: i64, mut random: impl FnMut() -> i64) -> LeaseGrantRequest {
     request.ttl = request.ttl.max(ttl_min);
     while request.id == 0 {
         // Chosen ids are positive.
         request.id = random() & i64::MAX;
     }
-    Ok(request)
+    request
 }
 
 /// The leases that exist, first those whose order is known.
@@ -177,18 +169,17 @@ mod tests {
     }
 
     #[test]
-    fn short_times_are_raised_and_long_ones_refused() {
-        for (asked, granted) in [(-1, 2), (0, 2), (1, 2), (2, 2), (60, 60), (LEASE_TTL_MAX, LEASE_TTL_MAX)] {
-            assert_eq!(decided(grant(7, asked), 2, || 1), Ok(grant(7, granted)));
+    fn short_times_are_raised() {
+        for (asked, granted) in [(-1, 2), (0, 2), (1, 2), (2, 2), (60, 60), (i64::MAX, i64::MAX)] {
+            assert_eq!(decided(grant(7, asked), 2, || 1), grant(7, granted));
         }
-        assert_eq!(decided(grant(7, LEASE_TTL_MAX + 1), 2, || 1), Err(ApiError::LeaseTtlTooLarge));
     }
 
     #[test]
     fn chosen_ids_are_positive() {
         let mut random = [0, i64::MIN, -1].into_iter();
-        assert_eq!(decided(grant(0, 9), 2, || random.next().unwrap()), Ok(grant(i64::MAX, 9)));
-        assert_eq!(decided(grant(-5, 9), 2, || 1), Ok(grant(-5, 9)), "the client's own id stays");
+        assert_eq!(decided(grant(0, 9), 2, || random.next().unwrap()), grant(i64::MAX, 9));
+        assert_eq!(decided(grant(-5, 9), 2, || 1), grant(-5, 9), "the client's own id stays");
     }
 
     #[test]

@@ -12,13 +12,13 @@ use tonic::{Request, Response, Status};
 
 use super::access::Credentials;
 use super::propose::Applied;
-use super::status::{self, ApiError, not_served};
-use super::{RpcAccess, Services, validate};
+use super::status::{self, ApiError};
+use super::{RpcAccess, Services, snapshot, validate};
 use crate::command::command::Kind;
 use crate::command::outcome::Reply;
 use crate::engine::Size;
 use crate::env::{self, probe};
-use crate::raft;
+use crate::raft::{self, TransferError};
 
 /// The release of etcd that this server answers as.
 pub const VERSION: &str = "3.7.1";
@@ -46,8 +46,10 @@ impl Maintenance for Services {
 
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
         let raft = self.gateway.status();
-        let response =
-            StatusResponse { header: Some(self.header_now()), ..told(&raft, &self.alarms.all(), self.store.size()) };
+        let response = StatusResponse {
+            header: Some(self.header_now()),
+            ..told(&raft, &self.alarms.all(), self.store.size(), self.downgrade.info())
+        };
         Ok(Response::new(StatusResponse { db_size_quota: self.quota.configured(), ..response }))
     }
 
@@ -84,20 +86,30 @@ impl Maintenance for Services {
     type SnapshotStream = BoxStream<SnapshotResponse>;
 
     async fn snapshot(&self, _: Request<SnapshotRequest>) -> Result<Response<Self::SnapshotStream>, Status> {
-        Err(not_served("Maintenance.Snapshot"))
+        Ok(Response::new(snapshot::responses(self.store.clone())))
     }
 
-    async fn move_leader(&self, _: Request<MoveLeaderRequest>) -> Result<Response<MoveLeaderResponse>, Status> {
-        Err(not_served("Maintenance.MoveLeader"))
+    async fn move_leader(&self, request: Request<MoveLeaderRequest>) -> Result<Response<MoveLeaderResponse>, Status> {
+        let to = request.into_inner().target_id;
+        self.leadership.transfer(to).await.map_err(|error| match error {
+            TransferError::NotLeader => ApiError::NotLeader,
+            TransferError::NotVoter => ApiError::BadLeaderTransferee,
+            TransferError::Timeout => ApiError::TimeoutLeaderTransfer,
+            TransferError::Stopped => ApiError::Stopped,
+        })?;
+        // Without a header, as in etcd.
+        Ok(Response::new(MoveLeaderResponse { header: None }))
     }
 
-    async fn downgrade(&self, _: Request<DowngradeRequest>) -> Result<Response<DowngradeResponse>, Status> {
-        Err(not_served("Maintenance.Downgrade"))
+    async fn downgrade(&self, request: Request<DowngradeRequest>) -> Result<Response<DowngradeResponse>, Status> {
+        let credentials = Credentials::of(&request);
+        self.downgraded(&credentials, request.into_inner()).await.map(Response::new)
     }
 }
 
 /// What a member tells of itself besides its header and quota.
-fn told(raft: &raft::Status, alarms: &[AlarmMember], size: Size) -> StatusResponse {
+fn told(raft: &raft::Status, alarms: &[AlarmMember], size: Size, downgrade: DowngradeInfo) -> StatusResponse {
+    let storage_version = if downgrade.enabled { downgrade.target_version.clone() } else { STORAGE_VERSION.to_owned() };
     let mut errors = Vec::new();
     if raft.leader.is_none() {
         errors.push(ApiError::NoLeader.message().to_owned());
@@ -113,8 +125,8 @@ fn told(raft: &raft::Status, alarms: &[AlarmMember], size: Size) -> StatusRespon
         errors,
         db_size_in_use: size.in_use_bytes.try_into().unwrap_or(i64::MAX),
         is_learner: raft.is_learner,
-        storage_version: STORAGE_VERSION.to_owned(),
-        downgrade_info: Some(DowngradeInfo::default()),
+        storage_version,
+        downgrade_info: Some(downgrade),
         ..StatusResponse::default()
     }
 }
@@ -135,7 +147,7 @@ mod tests {
             is_learner: true,
             ..raft::Status::default()
         };
-        let told = told(&raft, &[], Size { total_bytes: 100, in_use_bytes: 40 });
+        let told = told(&raft, &[], Size { total_bytes: 100, in_use_bytes: 40 }, DowngradeInfo::default());
         let expected = StatusResponse {
             version: "3.7.1".to_owned(),
             db_size: 100,
@@ -156,7 +168,7 @@ mod tests {
     fn a_missing_leader_and_alarms_are_errors() {
         let alarm = |member_id, kind: AlarmType| AlarmMember { member_id, alarm: kind as i32 };
         let alarms = [alarm(1, AlarmType::Nospace), alarm(2, AlarmType::Corrupt)];
-        let told = told(&raft::Status::default(), &alarms, Size::default());
+        let told = told(&raft::Status::default(), &alarms, Size::default(), DowngradeInfo::default());
         assert_eq!(told.errors, ["etcdserver: no leader", "memberID:1 alarm:NOSPACE", "memberID:2 alarm:CORRUPT"]);
         assert_eq!(told.leader, 0);
     }

@@ -24,6 +24,8 @@
 mod access;
 mod auth;
 mod cluster;
+mod concurrency;
+mod downgrade;
 mod edge;
 mod frames;
 mod header;
@@ -41,11 +43,13 @@ mod range_chunks;
 mod routes;
 mod rpc;
 mod services;
+mod snapshot;
 pub mod status;
 pub mod validate;
 mod watch;
 
-pub use access::{Access, CertificateName, RpcAccess};
+pub use access::{Access, RpcAccess};
+pub use concurrency::Withdrawals;
 pub use leader_loss::LeaderLoss;
 pub use limits::ApiLimits;
 pub use maintenance::{STORAGE_VERSION, VERSION};

@@ -32,7 +32,8 @@ pub(super) struct RangeChunks {
 impl RangeChunks {
     pub(super) fn new(mut request: RangeRequest, target_bytes: usize) -> Self {
         let limit_left = if request.limit > 0 { request.limit } else { i64::MAX };
-        request.limit = RANGE_STREAM_FIRST_CHUNK.min(limit_left);
+        // A negative limit is none for the chunks, either; as in etcd.
+        request.limit = if request.limit < 0 { 0 } else { RANGE_STREAM_FIRST_CHUNK.min(limit_left) };
         // A chunk goes on behind the last key of the one before, so chunks are in key order. etcd 3.7.1 sorts
         // each chunk where a target is given without an order, and then repeats keys and loses others.
         request.sort_target = SortTarget::Key as i32;

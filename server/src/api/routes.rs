@@ -12,6 +12,8 @@ use mainstay_proto::etcdserverpb::lease_server::LeaseServer;
 use mainstay_proto::etcdserverpb::maintenance_server::MaintenanceServer;
 use mainstay_proto::etcdserverpb::watch_server::WatchServer;
 use mainstay_proto::health::health_server::HealthServer;
+use mainstay_proto::v3electionpb::election_server::ElectionServer;
+use mainstay_proto::v3lockpb::lock_server::LockServer;
 use tonic::body::Body;
 use tonic::codegen::BoxFuture;
 use tonic::server::NamedService;
@@ -19,6 +21,7 @@ use tonic::service::Routes;
 use tower_service::Service;
 
 use super::Services;
+use super::concurrency::Elections;
 use super::edge::{self, Edge, RequestBody};
 
 /// Every gRPC service, without a transport.
@@ -36,6 +39,9 @@ pub fn routes(services: Arc<Services>) -> Routes {
     let router = route(router, ClusterServer::from_arc(of()).max_decoding_message_size(UNBOUNDED), &services);
     let router = route(router, MaintenanceServer::from_arc(of()).max_decoding_message_size(UNBOUNDED), &services);
     let router = route(router, AuthServer::from_arc(of()).max_decoding_message_size(UNBOUNDED), &services);
+    let router = route(router, LockServer::from_arc(of()).max_decoding_message_size(UNBOUNDED), &services);
+    let elections = ElectionServer::new(Elections(of())).max_decoding_message_size(UNBOUNDED);
+    let router = route(router, elections, &services);
     let router = route(router, HealthServer::from_arc(of()).max_decoding_message_size(UNBOUNDED), &services);
     Routes::from(router).prepare()
 }

@@ -81,10 +81,12 @@ const LEASE: &str = "etcdserverpb.Lease";
 const CLUSTER: &str = "etcdserverpb.Cluster";
 const MAINTENANCE: &str = "etcdserverpb.Maintenance";
 const AUTH: &str = "etcdserverpb.Auth";
+const LOCK: &str = "v3lockpb.Lock";
+const ELECTION: &str = "v3electionpb.Election";
 const HEALTH: &str = "grpc.health.v1.Health";
 
 /// Every method that is served, those of one service together.
-pub static RPCS: [Rpc; 45] = numbered([
+pub static RPCS: [Rpc; 52] = numbered([
     on_learner(unary(KV, "Range")),
     stream(KV, "RangeStream", RpcKind::ServerStream),
     unary(KV, "Put"),
@@ -127,6 +129,13 @@ pub static RPCS: [Rpc; 45] = numbered([
     unary(AUTH, "RoleDelete"),
     unary(AUTH, "RoleGrantPermission"),
     unary(AUTH, "RoleRevokePermission"),
+    unary(LOCK, "Lock"),
+    unary(LOCK, "Unlock"),
+    unary(ELECTION, "Campaign"),
+    unary(ELECTION, "Proclaim"),
+    unary(ELECTION, "Leader"),
+    stream(ELECTION, "Observe", RpcKind::ServerStream),
+    unary(ELECTION, "Resign"),
     unary(HEALTH, "Check"),
     unary(HEALTH, "List"),
     stream(HEALTH, "Watch", RpcKind::ServerStream),
@@ -179,8 +188,12 @@ const fn numbered<const N: usize>(mut rpcs: [Rpc; N]) -> [Rpc; N] {
 mod tests {
     use super::*;
 
-    const PROTOS: [&str; 2] =
-        [include_str!("../../../proto/etcd/rpc.proto"), include_str!("../../../proto/grpc/health.proto")];
+    const PROTOS: [&str; 4] = [
+        include_str!("../../../proto/etcd/rpc.proto"),
+        include_str!("../../../proto/etcd/v3lock.proto"),
+        include_str!("../../../proto/etcd/v3election.proto"),
+        include_str!("../../../proto/grpc/health.proto"),
+    ];
 
     /// The methods that the .proto files declare, in the form of the table.
     fn declared() -> Vec<(String, String, RpcKind)> {

@@ -1,11 +1,11 @@
 use std::sync::Arc;
 
-use super::{Access, ApiLimits, LeaderLoss, Quota, RpcObserver};
-use crate::apply::AlarmView;
+use super::{Access, ApiLimits, LeaderLoss, Quota, RpcObserver, Withdrawals};
+use crate::apply::{AlarmView, DowngradeView};
 use crate::auth::Passwords;
 use crate::lease::{LeaseView, Lessor};
 use crate::mvcc::Store;
-use crate::raft::Gateway;
+use crate::raft::{Gateway, Leadership};
 use crate::watch::Hub;
 
 /// What the services are made of; the generated services are implemented for it.
@@ -24,6 +24,10 @@ pub struct Services {
     pub passwords: Passwords,
     /// The alarms that are raised.
     pub alarms: AlarmView,
+    /// Whether a downgrade is announced.
+    pub downgrade: DowngradeView,
+    /// Who leads, and handing that over.
+    pub leadership: Leadership,
     /// The owner of the watchers.
     pub hub: Hub,
     /// What requests are allowed.
@@ -32,6 +36,8 @@ pub struct Services {
     pub quota: Quota,
     /// Ends streams that require a leader when there is none.
     pub leader_loss: LeaderLoss,
+    /// Takes back what requests that wait leave behind.
+    pub withdrawals: Withdrawals,
     /// Counts requests.
     pub metrics: Arc<dyn RpcObserver>,
 }

@@ -166,6 +166,8 @@ pub enum ApiError {
     ElectionNotLeader,
     /// A request of an election without its leader field. Sent as Unknown.
     ElectionLeaderMissing,
+    /// The lease of a lock ended while its client waited. Sent as Unknown.
+    SessionExpired,
     /// An alarm action that does not exist. Ours: etcd 3.7 dies of it.
     UnknownAlarmAction,
     /// An alarm of a kind that does not exist. Ours: etcd 3.7 dies of raising it.
@@ -280,6 +282,7 @@ impl ApiError {
             Self::ElectionNoLeader => (Unknown, "election: no leader"),
             Self::ElectionNotLeader => (Unknown, "election: not leader"),
             Self::ElectionLeaderMissing => (Unknown, "\"leader\" field must be provided"),
+            Self::SessionExpired => (Unknown, "mutex: session is expired"),
             Self::UnknownAlarmAction => (InvalidArgument, "mainstay: unknown alarm action"),
             Self::UnknownAlarmType => (InvalidArgument, "mainstay: unknown alarm type"),
             Self::TxnTooDeep => (InvalidArgument, "mainstay: transactions are nested too deeply"),
@@ -351,6 +354,7 @@ pub fn refused(refusal: Refusal) -> Option<ApiError> {
         Refusal::FutureRevision => Some(ApiError::FutureRevision),
         Refusal::LeaseNotFound => Some(ApiError::LeaseNotFound),
         Refusal::LeaseExists => Some(ApiError::LeaseExists),
+        Refusal::LeaseTtlTooLarge => Some(ApiError::LeaseTtlTooLarge),
         Refusal::KeyNotFound => Some(ApiError::KeyNotFound),
         Refusal::NoSpace => Some(ApiError::NoSpace),
         Refusal::Corrupt => Some(ApiError::Corrupt),
@@ -419,13 +423,16 @@ pub fn malformed_method(path: &str) -> Status {
     Status::unimplemented(format!("malformed method name: {path:?}"))
 }
 
-/// An alarm in the list of errors that Maintenance.Status returns.
+/// An alarm in the list of errors that Maintenance.Status returns: the message's text form, which leaves
+/// out what is 0.
 pub fn alarm_text(alarm: &AlarmMember) -> String {
     let kind = match AlarmType::try_from(alarm.alarm) {
         Ok(kind) => kind.as_str_name().to_owned(),
         Err(_) => alarm.alarm.to_string(),
     };
-    format!("memberID:{} alarm:{kind}", alarm.member_id)
+    let member = (alarm.member_id != 0).then(|| format!("memberID:{}", alarm.member_id));
+    let kind = (alarm.alarm != 0).then(|| format!("alarm:{kind}"));
+    member.into_iter().chain(kind).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

@@ -58,6 +58,7 @@ pub(super) fn is_management(command: &command::Kind) -> bool {
         | Kind::LeaseCheckpoint(_)
         | Kind::Alarm(_)
         | Kind::MemberAttributes(_)
+        | Kind::Downgrade(_)
         | Kind::Authenticate(_) => false,
     }
 }

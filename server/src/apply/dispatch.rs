@@ -1,4 +1,4 @@
-use super::{State, alarm, auth, compaction, delete_range, lease, member, permission, put, txn};
+use super::{State, alarm, auth, compaction, delete_range, downgrade, lease, member, permission, put, txn};
 use crate::command::{Caller, Outcome, Refusal, command, outcome};
 use crate::engine::EngineError;
 
@@ -31,6 +31,7 @@ pub fn apply(state: &mut State, origin: &Origin, command: &command::Kind) -> Res
         command::Kind::LeaseRevoke(request) => lease::revoke(state, request),
         command::Kind::LeaseCheckpoint(request) => Ok(lease::checkpoint(state, request)),
         command::Kind::Alarm(request) => Ok(alarm::apply(state, request)),
+        command::Kind::Downgrade(info) => Ok(downgrade::apply(state, info)),
         command::Kind::MemberAttributes(attributes) => Ok(member::apply(state, attributes)),
         command::Kind::Authenticate(request) => Ok(auth::authenticate(state, origin.index, request)),
         command::Kind::AuthEnable(_) => Ok(auth::manage(state, |auth| auth.enable())),

@@ -10,6 +10,7 @@ use crate::command::{Outcome, Refusal, outcome};
 use crate::engine::{EngineError, Family};
 use crate::env::probe;
 use crate::lease::{LeaseChange, LeaseRecord};
+use crate::limits::LEASE_TTL_MAX;
 
 /// Adds a lease. The id was chosen and the least time to live applied before proposing.
 pub(super) fn grant(state: &mut State, request: &LeaseGrantRequest) -> Outcome {
@@ -17,6 +18,10 @@ pub(super) fn grant(state: &mut State, request: &LeaseGrantRequest) -> Outcome {
     // 0 means "no lease" in a put, so no lease can have it; as in etcd.
     if id == 0 {
         return refused(state, Refusal::LeaseNotFound);
+    }
+    // Not refused before: an alarm is told first.
+    if ttl > LEASE_TTL_MAX {
+        return refused(state, Refusal::LeaseTtlTooLarge);
     }
     if state.leases.read().exists(id) {
         return refused(state, Refusal::LeaseExists);

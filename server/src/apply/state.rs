@@ -6,8 +6,9 @@ use parking_lot::RwLock;
 
 use super::alarm::Alarms;
 use super::auth::Users;
+use super::downgrade::Downgrade;
 use super::member::Members;
-use super::{AlarmView, MemberView};
+use super::{AlarmView, DowngradeView, MemberView};
 use crate::auth::{AuthRecordError, AuthView, TokenChange};
 use crate::engine::layout::meta;
 use crate::engine::{Engine, EngineError, Family};
@@ -22,6 +23,7 @@ use crate::mvcc::{self, RevisionEvents, Store, Writer};
 /// | keys and values | `revisions`, `index`, `meta` | see `mvcc` |
 /// | leases | `leases` | id → granted and remaining time to live ([`LeaseRecord`]) |
 /// | alarms | `meta` | `alarms` → those raised, as an `AlarmResponse` |
+/// | downgrade | `meta` | `downgrade` → the one that is announced, as a `DowngradeInfo` |
 /// | users and roles | `auth` | see `auth` |
 /// | attributes | `members` | id → `MemberAttributes` |
 /// | applied position | `meta` | `applied` → opaque bytes of `raft` |
@@ -33,6 +35,7 @@ pub struct State {
     pub store: Writer,
     pub(super) leases: Arc<RwLock<Leases>>,
     pub(super) alarms: Alarms,
+    pub(super) downgrade: Downgrade,
     pub(super) members: Members,
     pub(super) users: Users,
     /// What the run changed of leases so far.
@@ -73,6 +76,9 @@ pub enum OpenError {
     /// The stored alarms are malformed.
     #[error("the stored alarms are malformed: {0}")]
     Alarms(prost::DecodeError),
+    /// The stored downgrade is malformed.
+    #[error("the stored downgrade is malformed: {0}")]
+    Downgrade(prost::DecodeError),
     /// The stored users and roles are malformed.
     #[error(transparent)]
     Auth(#[from] AuthRecordError),
@@ -88,6 +94,7 @@ impl State {
             store: Writer::open(engine, options.cache_bytes)?,
             leases: Arc::default(),
             alarms: Alarms::default(),
+            downgrade: Downgrade::default(),
             members: Members::default(),
             users: Users::default(),
             lease_changes: Vec::new(),
@@ -110,6 +117,11 @@ impl State {
     /// A reader of alarms.
     pub fn alarms(&self) -> AlarmView {
         self.alarms.view()
+    }
+
+    /// A reader of whether a downgrade is announced.
+    pub fn downgrade(&self) -> DowngradeView {
+        self.downgrade.view()
     }
 
     /// A reader of what members published of themselves.
@@ -162,6 +174,7 @@ impl State {
         let leases = load_leases(&engine, &self.store)?;
         *self.leases.write() = leases;
         self.alarms.load(&engine)?;
+        self.downgrade.load(&engine)?;
         self.members.load(&engine)?;
         self.users.open(&engine)?;
         self.applied = engine.get(Family::Meta, meta::APPLIED)?.unwrap_or_default();

@@ -7,12 +7,12 @@ use std::time::Duration;
 use super::bootstrap;
 use super::feature_gates::{FeatureGates, Gate};
 use super::fields::{
-    AutoCompaction, Backend, ClusterState, Config, Discovery, LogFormat, LogLevel, LogOutput, MetricsDetail,
-    TlsDetails, TlsVersion, Tracing, TransportSecurity,
+    AutoCompaction, Backend, ClusterState, Config, Discovery, LogFormat, LogLevel, LogOutput, MetricsDetail, Tracing,
 };
 use super::go;
 use super::notice::{Notice, RECOMMENDED_REQUEST_BYTES};
 use super::refusal::Refusal;
+use super::security;
 use super::settings::Settings;
 use super::table::Effect;
 use super::url::{self, Url};
@@ -44,9 +44,10 @@ pub(super) fn build(mut settings: Settings, source: Source, notices: &mut Vec<No
     let auto_compaction = auto_compaction(s)?;
     let feature_gates = feature_gates(s, notices)?;
     let compact_hash_check_time = compact_hash_check_time(s)?;
-    let tls = tls_details(s)?;
+    let tls = security::tls_details(s)?;
     let metrics = metrics(s)?;
     refuse_unavailable(s)?;
+    security::check_certificate(s)?;
 
     let name = s.text("name").to_owned();
     let initial_advertise_peer_urls = s.urls("initial-advertise-peer-urls");
@@ -99,8 +100,8 @@ pub(super) fn build(mut settings: Settings, source: Source, notices: &mut Vec<No
         auto_compaction,
         max_learners: usize::try_from(s.int("max-learners")).unwrap_or(0),
         force_new_cluster: s.bool("force-new-cluster"),
-        client_tls: client_tls(s),
-        peer_tls: peer_tls(s),
+        client_tls: security::client_tls(s),
+        peer_tls: security::peer_tls(s),
         tls,
         cors: s.texts("cors"),
         host_whitelist: s.texts("host-whitelist"),
@@ -141,6 +142,7 @@ pub(super) fn build(mut settings: Settings, source: Source, notices: &mut Vec<No
         downgrade_check_time: duration(s, "downgrade-check-time"),
         unsafe_no_fsync: s.bool("unsafe-no-fsync"),
         value_cache_bytes: s.uint("value-cache-bytes"),
+        keep_raft_log: s.bool("keep-raft-log"),
         initial_advertise_peer_urls,
         name,
     };
@@ -410,75 +412,11 @@ fn compact_hash_check_time(s: &Settings) -> Result<Duration, Refusal> {
     }
 }
 
-fn tls_details(s: &Settings) -> Result<TlsDetails, Refusal> {
-    let version = |name: &str| match s.text(name) {
-        "" => Ok(None),
-        "TLS1.2" => Ok(Some(TlsVersion::Tls12)),
-        "TLS1.3" => Ok(Some(TlsVersion::Tls13)),
-        other => Err(Refusal::Invalid(format!(
-            "--{name}: unexpected TLS version {other:?} (must be one of: TLS1.2, TLS1.3)"
-        ))),
-    };
-    let min = version("tls-min-version")?;
-    let max = version("tls-max-version")?;
-    if let (Some(min_version), Some(max_version)) = (min, max)
-        && min_version > max_version
-    {
-        return Err(Refusal::Invalid(format!(
-            "min version ({}) is greater than max version ({})",
-            s.text("tls-min-version"),
-            s.text("tls-max-version")
-        )));
-    }
-    let cipher_suites = s.texts("cipher-suites");
-    if min == Some(TlsVersion::Tls13) && !cipher_suites.is_empty() {
-        return Err(Refusal::Invalid("cipher suites cannot be configured when only TLS1.3 is enabled".to_owned()));
-    }
-    Ok(TlsDetails {
-        cipher_suites,
-        min_version: min.unwrap_or(TlsVersion::Tls12),
-        max_version: max,
-        self_signed_cert_validity_years: s.uint("self-signed-cert-validity").max(1),
-    })
-}
-
 fn metrics(s: &Settings) -> Result<MetricsDetail, Refusal> {
     match s.text("metrics") {
         "basic" => Ok(MetricsDetail::Basic),
         "extensive" => Ok(MetricsDetail::Extensive),
         other => Err(Refusal::Invalid(format!("--metrics: {other:?} is neither \"basic\" nor \"extensive\""))),
-    }
-}
-
-fn client_tls(s: &Settings) -> TransportSecurity {
-    TransportSecurity {
-        cert_file: s.text("cert-file").to_owned(),
-        key_file: s.text("key-file").to_owned(),
-        client_cert_auth: s.bool("client-cert-auth"),
-        client_cert_file: s.text("client-cert-file").to_owned(),
-        client_key_file: s.text("client-key-file").to_owned(),
-        trusted_ca_file: s.text("trusted-ca-file").to_owned(),
-        crl_file: s.text("client-crl-file").to_owned(),
-        auto_tls: s.bool("auto-tls"),
-        allowed_common_names: Vec::new(),
-        allowed_hostnames: s.texts("client-cert-allowed-hostname"),
-        skip_client_san_verification: false,
-    }
-}
-
-fn peer_tls(s: &Settings) -> TransportSecurity {
-    TransportSecurity {
-        cert_file: s.text("peer-cert-file").to_owned(),
-        key_file: s.text("peer-key-file").to_owned(),
-        client_cert_auth: s.bool("peer-client-cert-auth"),
-        client_cert_file: s.text("peer-client-cert-file").to_owned(),
-        client_key_file: s.text("peer-client-key-file").to_owned(),
-        trusted_ca_file: s.text("peer-trusted-ca-file").to_owned(),
-        crl_file: s.text("peer-crl-file").to_owned(),
-        auto_tls: s.bool("peer-auto-tls"),
-        allowed_common_names: s.texts("peer-cert-allowed-cn"),
-        allowed_hostnames: s.texts("peer-cert-allowed-hostname"),
-        skip_client_san_verification: s.bool("peer-skip-client-san-verification"),
     }
 }
 
@@ -511,13 +449,7 @@ fn refuse_unavailable(s: &Settings) -> Result<(), Refusal> {
         }
     }
     // Client URLs are only announced: a proxy that ends TLS may stand before this member.
-    for name in [
-        "listen-peer-urls",
-        "listen-client-urls",
-        "listen-client-http-urls",
-        "listen-metrics-urls",
-        "initial-advertise-peer-urls",
-    ] {
+    for name in ["listen-peer-urls", "initial-advertise-peer-urls"] {
         if let Some(url) = s.urls(name).iter().find(|url| url.is_tls()) {
             return Err(unavailable(name, "TLS", url.as_str()));
         }

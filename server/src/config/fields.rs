@@ -156,6 +156,8 @@ pub struct Config {
     // mainstay's own
     /// Bytes of memory for values that are kept ready to be read.
     pub value_cache_bytes: u64,
+    /// Whether every entry of the log is kept, also those that nobody needs any more.
+    pub keep_raft_log: bool,
 }
 
 impl Config {

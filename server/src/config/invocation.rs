@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::build::{self, Source};
 use super::fields::Config;
 use super::file;
+use super::gateway::{self, GatewayOptions};
 use super::go::io_text;
 use super::notice::Notice;
 use super::refusal::Refusal;
@@ -17,6 +18,10 @@ use super::version;
 pub enum Invocation {
     /// Serve.
     Serve(Box<Config>, Vec<Notice>),
+    /// Print the requests in the log of this data directory and end.
+    DumpRequests(PathBuf),
+    /// Pass connections on to members.
+    Gateway(GatewayOptions),
     /// Print this and end.
     Print(String),
     /// Print the usage to stderr, this to stdout, and end.
@@ -37,8 +42,16 @@ impl Given<'_> {
     /// Finds out what to do.
     pub fn understand(&self) -> Result<Invocation, Refusal> {
         // Sub-commands stand first; anywhere else these words are mistakes.
-        if let Some(word @ ("gateway" | "grpc-proxy")) = self.arguments.first().map(String::as_str) {
-            return Err(Refusal::SubCommand(word.to_owned()));
+        match self.arguments.first().map(String::as_str) {
+            Some("gateway") => return gateway::understand(&self.arguments[1..]),
+            Some("grpc-proxy") => return Err(Refusal::GrpcProxy),
+            _ => {}
+        }
+        if let Some(("dump-requests", rest)) = self.arguments.split_first().map(|(word, rest)| (word.as_str(), rest)) {
+            return match rest {
+                [data_dir] => Ok(Invocation::DumpRequests(PathBuf::from(data_dir))),
+                _ => Err(Refusal::Usage("dump-requests needs one argument, a data directory".to_owned())),
+            };
         }
         let mut notices = Vec::new();
         let (mut settings, line) = Settings::from_arguments(&self.arguments, &mut notices)?;

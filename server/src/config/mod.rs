@@ -16,11 +16,13 @@ mod build;
 mod feature_gates;
 mod fields;
 mod file;
+mod gateway;
 mod go;
 pub mod identity;
 mod invocation;
 mod notice;
 mod refusal;
+mod security;
 mod settings;
 mod table;
 mod url;
@@ -33,6 +35,7 @@ pub use fields::{
     AutoCompaction, Backend, ClusterState, Config, Discovery, LogFormat, LogLevel, LogOutput, MetricsDetail,
     TlsDetails, TlsVersion, Tracing, TransportSecurity,
 };
+pub use gateway::GatewayOptions;
 pub use go::io_text;
 pub use invocation::{Given, Invocation};
 pub use notice::Notice;

@@ -41,9 +41,20 @@ pub enum Refusal {
         /// What it was set to; never a secret.
         value: String,
     },
-    /// etcd has this sub-command, this release has not.
-    #[error("the sub-command {0:?} is not available in this release")]
-    SubCommand(String),
+    /// etcd has a proxy that speaks gRPC; here is none.
+    #[error(
+        "the sub-command \"grpc-proxy\" is not available: let clients connect to the members themselves, \
+         or through \"gateway start\", which passes connections on as they are"
+    )]
+    GrpcProxy,
+    /// The command line of a sub-command makes no sense.
+    #[error("{message}")]
+    Command {
+        /// What is wrong with it.
+        message: String,
+        /// How it is used.
+        usage: &'static str,
+    },
     /// The first members cannot be made of the flags.
     #[error("error setting up initial cluster: {0}")]
     InitialCluster(String),
@@ -60,7 +71,8 @@ impl Refusal {
             | Refusal::Invalid(_)
             | Refusal::NoAdvertisedClientUrls
             | Refusal::Unavailable { .. }
-            | Refusal::SubCommand(_)
+            | Refusal::GrpcProxy
+            | Refusal::Command { .. }
             | Refusal::InitialCluster(_) => 1,
         }
     }

@@ -115,7 +115,8 @@ const fn ignored(name: &'static str) -> Flag {
 }
 
 const TLS: Effect = Unavailable("TLS");
-const TLS_DETAIL: Effect = Nothing("TLS is not available in this release");
+const TLS_DETAIL: Effect = Nothing("no certificates are made in this release");
+const NO_OWN_CLIENT: Effect = Nothing("the server does not connect to itself here");
 const DISCOVERY: Effect = Unavailable("discovery");
 const TRACING: Effect = Unavailable("distributed tracing");
 const NO_BBOLT: Effect = Nothing("there is no bbolt file here");
@@ -299,28 +300,28 @@ const CLUSTERING: &[Flag] = &[
 ];
 
 const SECURITY: &[Flag] = &[
-    at(At("client-transport-security.cert-file"), flag("cert-file", Text, "", TLS, "Certificate for clients.")),
-    at(At("client-transport-security.key-file"), flag("key-file", Text, "", TLS, "Key of that certificate.")),
+    at(At("client-transport-security.cert-file"), flag("cert-file", Text, "", Used, "Certificate for clients.")),
+    at(At("client-transport-security.key-file"), flag("key-file", Text, "", Used, "Key of that certificate.")),
     at(
         At("client-transport-security.client-cert-auth"),
-        flag("client-cert-auth", Bool, "false", TLS, "Whether clients need a certificate."),
+        flag("client-cert-auth", Bool, "false", Used, "Whether clients need a certificate."),
     ),
     at(
         At("client-transport-security.client-cert-file"),
-        flag("client-cert-file", Text, "", TLS, "Certificate for the server's own client connections."),
+        flag("client-cert-file", Text, "", NO_OWN_CLIENT, "Certificate for the server's own client connections."),
     ),
     at(
         At("client-transport-security.client-key-file"),
-        flag("client-key-file", Text, "", TLS, "Key of that certificate."),
+        flag("client-key-file", Text, "", NO_OWN_CLIENT, "Key of that certificate."),
     ),
-    at(Absent, flag("client-crl-file", Text, "", TLS, "Revoked client certificates.")),
+    at(Absent, flag("client-crl-file", Text, "", Used, "Revoked client certificates.")),
     at(
         At("client-transport-security.allowed-hostname"),
-        flag("client-cert-allowed-hostname", Texts, "", TLS, "Host names that client certificates may carry."),
+        flag("client-cert-allowed-hostname", Texts, "", Used, "Host names that client certificates may carry."),
     ),
     at(
         At("client-transport-security.trusted-ca-file"),
-        flag("trusted-ca-file", Text, "", TLS, "CA of client certificates."),
+        flag("trusted-ca-file", Text, "", Used, "CA of client certificates."),
     ),
     at(
         At("client-transport-security.auto-tls"),
@@ -362,11 +363,11 @@ const SECURITY: &[Flag] = &[
         At("peer-transport-security.skip-client-san-verification"),
         flag("peer-skip-client-san-verification", Bool, "false", TLS, "Whether to skip the check of peers' addresses."),
     ),
-    flag("cipher-suites", Texts, "", TLS_DETAIL, "TLS cipher suites, by their Go names."),
+    flag("cipher-suites", Texts, "", Used, "TLS cipher suites, by their Go names."),
     flag("cors", Origins, "*", Used, "Origins that browsers may call from."),
     flag("host-whitelist", Texts, "*", Used, "Host names that HTTP requests may be for."),
-    flag("tls-min-version", Text, "TLS1.2", TLS_DETAIL, "Oldest TLS version."),
-    flag("tls-max-version", Text, "", TLS_DETAIL, "Newest TLS version."),
+    flag("tls-min-version", Text, "TLS1.2", Used, "Oldest TLS version."),
+    flag("tls-max-version", Text, "", Used, "Newest TLS version."),
 ];
 
 const AUTH: &[Flag] = &[
@@ -440,8 +441,16 @@ const BEHAVIOUR: &[Flag] = &[
     flag("unsafe-no-fsync", Bool, "false", Used, "Whether to never fsync; loses data at a crash."),
 ];
 
-const OWN: &[Flag] =
-    &[flag("value-cache-bytes", Uint, "536870912", Used, "Bytes of memory for values that are kept ready to be read.")];
+const OWN: &[Flag] = &[
+    flag("value-cache-bytes", Uint, "536870912", Used, "Bytes of memory for values that are kept ready to be read."),
+    flag(
+        "keep-raft-log",
+        Bool,
+        "false",
+        Used,
+        "Whether to keep every entry of the raft log, for tests that look at it with dump-requests.",
+    ),
+];
 
 const SPECIAL: &[Flag] = &[
     at(

@@ -11,6 +11,9 @@ Usage:
   mainstay [flags]
     Start a mainstay server; the flags are etcd's.
 
+  mainstay dump-requests DATA-DIR
+    Print the requests in the raft log of a member, which may be running.
+
   mainstay --version
     Show the version.
 

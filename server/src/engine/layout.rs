@@ -25,6 +25,8 @@ pub mod meta {
     pub const APPLIED: &[u8] = b"applied";
     /// Active alarms: written by `apply`.
     pub const ALARMS: &[u8] = b"alarms";
+    /// The downgrade that is announced: written by `apply`.
+    pub const DOWNGRADE: &[u8] = b"downgrade";
     /// Who this member is: written by `raft`.
     pub const IDENTITY: &[u8] = b"identity";
 }

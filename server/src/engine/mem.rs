@@ -13,7 +13,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use parking_lot::Mutex;
 
 use super::{
-    Batch, BatchOperation, Checkpoint, Engine, EngineError, EngineHome, FAMILIES, Family, Size, Staging, Visit,
+    Batch, BatchOperation, Checkpoint, Engine, EngineError, EngineHome, FAMILIES, Family, Size, Staging, View, Visit,
 };
 
 /// The one file of a checkpoint.
@@ -166,18 +166,11 @@ impl Engine for MemEngine {
     }
 
     fn scan(&self, family: Family, from: Bound<&[u8]>, to: Bound<&[u8]>, visit: Visit<'_>) -> Result<(), EngineError> {
-        if is_empty(from, to) {
-            return Ok(());
-        }
         let maps = self.try_with_disk(|disk| {
             disk.fail_if_asked(Fault::Read)?;
             Ok(disk.live.clone())
         })?;
-        for (key, value) in maps[family as usize].range::<[u8], _>((from, to)) {
-            if visit(key, value).is_break() {
-                break;
-            }
-        }
+        visit_range(&maps[family as usize], from, to, visit);
         Ok(())
     }
 
@@ -211,6 +204,10 @@ impl Engine for MemEngine {
         self.unflushed_bytes.load(Ordering::Relaxed)
     }
 
+    fn view(&self) -> Result<Box<dyn View + '_>, EngineError> {
+        Ok(Box::new(MemView { engine: self, maps: self.snapshot()? }))
+    }
+
     fn checkpoint(&self) -> Result<Arc<dyn Checkpoint>, EngineError> {
         Ok(Arc::new(MemCheckpoint { state: encode(&*self.snapshot()?) }))
     }
@@ -224,6 +221,36 @@ impl Engine for MemEngine {
             .snapshot()
             .map_or(0, |maps| maps.iter().flatten().map(|(key, value)| (key.len() + value.len()) as u64).sum());
         Size { total_bytes: bytes, in_use_bytes: bytes }
+    }
+}
+
+/// The maps of one moment; what is written meanwhile goes into a copy of them.
+struct MemView<'a> {
+    engine: &'a MemEngine,
+    maps: Arc<Maps>,
+}
+
+impl View for MemView<'_> {
+    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+        self.engine.try_with_disk(|disk| disk.fail_if_asked(Fault::Read))?;
+        Ok(self.maps[family as usize].get(key).cloned())
+    }
+
+    fn scan(&self, family: Family, from: Bound<&[u8]>, to: Bound<&[u8]>, visit: Visit<'_>) -> Result<(), EngineError> {
+        self.engine.try_with_disk(|disk| disk.fail_if_asked(Fault::Read))?;
+        visit_range(&self.maps[family as usize], from, to, visit);
+        Ok(())
+    }
+}
+
+fn visit_range(map: &BTreeMap<Bytes, Bytes>, from: Bound<&[u8]>, to: Bound<&[u8]>, visit: Visit<'_>) {
+    if is_empty(from, to) {
+        return;
+    }
+    for (key, value) in map.range::<[u8], _>((from, to)) {
+        if visit(key, value).is_break() {
+            break;
+        }
     }
 }
 

@@ -120,14 +120,29 @@ pub trait Engine: Send + Sync + 'static {
     /// Bytes written since the last flush began, roughly.
     fn unflushed_bytes(&self) -> u64;
 
+    /// Holds the present state to be read at leisure; costs nothing until much of it is overwritten.
+    fn view(&self) -> Result<Box<dyn View + '_>, EngineError>;
+
     /// Takes a durable copy of the present state in constant time (hard links), to be sent to a peer.
     fn checkpoint(&self) -> Result<Arc<dyn Checkpoint>, EngineError>;
 
     /// Gives the space of deleted keys back; readers and writers do not notice.
     fn reclaim(&self) -> Result<(), EngineError>;
 
+    /// Ends work in the background, because another engine takes this one's place. Who still reads may go on.
+    fn retire(&self) {}
+
     /// Bytes on disk: everything, and what live data needs.
     fn size(&self) -> Size;
+}
+
+/// The state of an engine at one moment. Readers and writers of the engine do not notice it.
+pub trait View {
+    /// Returns the value of a key.
+    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, EngineError>;
+
+    /// Visits the pairs between two bounds in key order; as [`Engine::scan`], but leaves the caches alone.
+    fn scan(&self, family: Family, from: Bound<&[u8]>, to: Bound<&[u8]>, visit: Visit<'_>) -> Result<(), EngineError>;
 }
 
 /// Bytes of an engine on disk.

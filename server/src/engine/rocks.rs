@@ -24,7 +24,7 @@ use rocksdb::{
 };
 
 use super::{
-    Batch, BatchOperation, Checkpoint, Engine, EngineError, EngineHome, FAMILIES, Family, Size, Staging, Visit,
+    Batch, BatchOperation, Checkpoint, Engine, EngineError, EngineHome, FAMILIES, Family, Size, Staging, View, Visit,
 };
 
 /// Memory of one memtable. Flushes are asked for well before it is full, see `mvcc`.
@@ -38,6 +38,9 @@ const BACKGROUND_BYTES_PER_SECOND: i64 = 128 * 1024 * 1024;
 
 /// How many neighbouring keys are looked at to tell whether a file is worth compacting.
 const DELETION_WINDOW: usize = 4096;
+
+/// Bytes that a walk over a view reads at once.
+const VIEW_READAHEAD_BYTES: usize = 1024 * 1024;
 
 /// For how long the sizes of the files are taken as they were last found: finding them lists a folder.
 const SIZE_LIFETIME: Duration = Duration::from_secs(1);
@@ -326,23 +329,14 @@ impl RocksEngine {
         Size { total_bytes, in_use_bytes: live.sum::<u64>().min(total_bytes) }
     }
 
-    fn property(&self, family: Family, name: &str) -> Result<u64, EngineError> {
-        Ok(self.db.property_int_value_cf(self.family(family)?, name)?.unwrap_or(0))
-    }
-}
-
-impl Engine for RocksEngine {
-    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
-        Ok(self.db.get_pinned_cf(self.family(family)?, key)?.map(|value| Bytes::copy_from_slice(&value)))
-    }
-
-    fn multi_get(&self, family: Family, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>, EngineError> {
-        let values = self.db.batched_multi_get_cf(self.family(family)?, keys, false);
-        values.into_iter().map(|value| Ok(value?.map(|value| Bytes::copy_from_slice(&value)))).collect()
-    }
-
-    fn scan(&self, family: Family, from: Bound<&[u8]>, to: Bound<&[u8]>, visit: Visit<'_>) -> Result<(), EngineError> {
-        let mut options = ReadOptions::default();
+    fn scan_with(
+        &self,
+        mut options: ReadOptions,
+        family: Family,
+        from: Bound<&[u8]>,
+        to: Bound<&[u8]>,
+        visit: Visit<'_>,
+    ) -> Result<(), EngineError> {
         match to {
             Bound::Excluded(key) => options.set_iterate_upper_bound(key),
             Bound::Included(key) => options.set_iterate_upper_bound([key, b"\0"].concat()),
@@ -364,6 +358,25 @@ impl Engine for RocksEngine {
         }
         iterator.status()?;
         Ok(())
+    }
+
+    fn property(&self, family: Family, name: &str) -> Result<u64, EngineError> {
+        Ok(self.db.property_int_value_cf(self.family(family)?, name)?.unwrap_or(0))
+    }
+}
+
+impl Engine for RocksEngine {
+    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+        Ok(self.db.get_pinned_cf(self.family(family)?, key)?.map(|value| Bytes::copy_from_slice(&value)))
+    }
+
+    fn multi_get(&self, family: Family, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>, EngineError> {
+        let values = self.db.batched_multi_get_cf(self.family(family)?, keys, false);
+        values.into_iter().map(|value| Ok(value?.map(|value| Bytes::copy_from_slice(&value)))).collect()
+    }
+
+    fn scan(&self, family: Family, from: Bound<&[u8]>, to: Bound<&[u8]>, visit: Visit<'_>) -> Result<(), EngineError> {
+        self.scan_with(ReadOptions::default(), family, from, to, visit)
     }
 
     fn write(&self, batch: Batch) -> Result<(), EngineError> {
@@ -411,6 +424,10 @@ impl Engine for RocksEngine {
         self.unflushed.load(Ordering::Relaxed)
     }
 
+    fn view(&self) -> Result<Box<dyn View + '_>, EngineError> {
+        Ok(Box::new(RocksView { engine: self, snapshot: self.db.snapshot() }))
+    }
+
     fn checkpoint(&self) -> Result<Arc<dyn Checkpoint>, EngineError> {
         // With the log off, what is not flushed would not be in it.
         self.flush_with(true)?;
@@ -445,6 +462,11 @@ impl Engine for RocksEngine {
         Ok(())
     }
 
+    fn retire(&self) {
+        // Otherwise it could make files in a folder that is being removed.
+        self.db.cancel_all_background_work(true);
+    }
+
     fn size(&self) -> Size {
         let mut known = self.size_of_files.lock();
         let files = match *known {
@@ -457,6 +479,35 @@ impl Engine for RocksEngine {
         };
         let memory = self.unflushed_bytes();
         Size { total_bytes: files.total_bytes + memory, in_use_bytes: files.in_use_bytes + memory }
+    }
+}
+
+/// What RocksDB keeps readable of one moment.
+struct RocksView<'a> {
+    engine: &'a RocksEngine,
+    snapshot: rocksdb::Snapshot<'a>,
+}
+
+impl RocksView<'_> {
+    fn options(&self) -> ReadOptions {
+        let mut options = ReadOptions::default();
+        options.set_snapshot(&self.snapshot);
+        options
+    }
+}
+
+impl View for RocksView<'_> {
+    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+        let found = self.engine.db.get_pinned_cf_opt(self.engine.family(family)?, key, &self.options())?;
+        Ok(found.map(|value| Bytes::copy_from_slice(&value)))
+    }
+
+    fn scan(&self, family: Family, from: Bound<&[u8]>, to: Bound<&[u8]>, visit: Visit<'_>) -> Result<(), EngineError> {
+        let mut options = self.options();
+        // A walk over everything must not drive out what readers need.
+        options.fill_cache(false);
+        options.set_readahead_size(VIEW_READAHEAD_BYTES);
+        self.engine.scan_with(options, family, from, to, visit)
     }
 }
 

@@ -12,12 +12,14 @@
 mod blocking;
 pub mod clock;
 mod raft_runtime;
+mod secured;
 #[cfg(not(madsim))]
 pub mod serve;
 #[cfg(not(madsim))]
 pub mod system;
 pub mod transport;
 
-pub use blocking::{blocking, processors};
+pub use blocking::{Outlet, Production, blocking, processors, produce};
 pub use mainstay_raft_log::probe;
 pub use raft_runtime::{RaftInstant, RaftRuntime};
+pub use secured::{PeerCertificate, Secured};

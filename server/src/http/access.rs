@@ -12,6 +12,7 @@ use http::header::{
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 
 use super::responses::failure;
+use crate::env::Secured;
 
 /// `--host-whitelist` and `--cors`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,10 +65,10 @@ impl Access {
 /// Stands before every page of the client port.
 pub(super) async fn control(State(access): State<Arc<Access>>, request: Request<Body>, next: Next) -> Response<Body> {
     let host = host_name(request.uri(), request.headers());
-    if !access.hosts.has(host) {
+    // A certificate says as much of the host as its name does.
+    if request.extensions().get::<Secured>().is_none() && !access.hosts.has(host) {
         tracing::warn!(host, "rejecting HTTP request to prevent DNS rebinding attacks");
-        let text = format!("the host {host:?} is not in --host-whitelist, which protects against DNS rebinding");
-        return failure(StatusCode::MISDIRECTED_REQUEST, &text);
+        return failure(StatusCode::MISDIRECTED_REQUEST, &rejection(host));
     }
     let origin = access.origin_header(request.headers().get(ORIGIN));
     let mut response = match *request.method() {
@@ -82,6 +83,18 @@ pub(super) async fn control(State(access): State<Arc<Access>>, request: Request<
         headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("accept, content-type, authorization"));
     }
     response
+}
+
+/// What etcd tells whoever came under an unknown name.
+fn rejection(host: &str) -> String {
+    format!(
+        "\netcd received your request, but the Host header was unrecognized.\n\n\
+         To fix this, choose one of the following options:\n\
+         - Enable TLS, then any HTTPS request will be allowed.\n\
+         - Add the hostname you want to use to the whitelist in settings.\n  \
+         - e.g. etcd --host-whitelist {host:?}\n\n\
+         This requirement has been added to help prevent \"DNS Rebinding\" attacks (CVE-2018-5702).\n"
+    )
 }
 
 /// The host that a request is for, without its port. HTTP/2 has it in the URI.

@@ -4,19 +4,20 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
-use http::{HeaderValue, Method, Response, StatusCode, Uri};
+use http::header::LOCATION;
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use serde::Serialize;
 
 use super::responses::{JSON, answer, not_found, only_get};
 use super::router::Site;
-use crate::config::version::{ETCD_VERSION, STORAGE_VERSION};
+use crate::config::version::ETCD_VERSION;
 use crate::metrics::Metrics;
 
 #[derive(Serialize)]
 struct Versions {
     etcdserver: &'static str,
     etcdcluster: String,
-    storage: &'static str,
+    storage: String,
 }
 
 pub(super) async fn version(State(site): State<Arc<Site>>, method: Method) -> Response<Body> {
@@ -24,8 +25,10 @@ pub(super) async fn version(State(site): State<Arc<Site>>, method: Method) -> Re
         return only_get();
     }
     let versions = match (site.probe.cluster_version)() {
-        Some(etcdcluster) => Versions { etcdserver: ETCD_VERSION, etcdcluster, storage: STORAGE_VERSION },
-        None => Versions { etcdserver: ETCD_VERSION, etcdcluster: "not_decided".to_owned(), storage: "unknown" },
+        Some(etcdcluster) => Versions { etcdserver: ETCD_VERSION, storage: etcdcluster.clone(), etcdcluster },
+        None => {
+            Versions { etcdserver: ETCD_VERSION, etcdcluster: "not_decided".to_owned(), storage: "unknown".to_owned() }
+        }
     };
     let body = serde_json::to_string(&versions).expect("three texts can be written as JSON");
     answer(StatusCode::OK, JSON, body)
@@ -58,11 +61,18 @@ pub(super) async fn variables(State(site): State<Arc<Site>>, method: Method) -> 
     answer(StatusCode::OK, HeaderValue::from_static("application/json; charset=utf-8"), body)
 }
 
-/// Where there is no page. Below `/v3/` that is the JSON gateway's own answer.
-pub(super) async fn none(State(site): State<Arc<Site>>, uri: Uri) -> Response<Body> {
-    let path = uri.path();
-    if site.gateway_paths && (path.starts_with("/v3/") || path.starts_with("/v3beta/")) {
-        return answer(StatusCode::NOT_FOUND, JSON, r#"{"code":5,"message":"Not Found"}"#);
+/// Every other path: those of the JSON gateway, and where there is nothing.
+pub(super) async fn other(State(site): State<Arc<Site>>, request: Request<Body>) -> Response<Body> {
+    let Some(gateway) = &site.gateway else { return not_found() };
+    let path = request.uri().path();
+    if path == "/v3" {
+        // Go's router, which knows a folder, sends its name there.
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
+        response.headers_mut().insert(LOCATION, HeaderValue::from_static("/v3/"));
+        return response;
     }
-    not_found()
+    let Some(path) = path.strip_prefix("/v3/").or_else(|| path.strip_prefix("/v3beta/")) else { return not_found() };
+    let path = path.to_owned();
+    gateway.clone().respond(&path, request).await
 }

@@ -4,6 +4,7 @@ use axum::Router;
 use axum::routing::any;
 
 use super::access::{self, Access};
+use super::json::JsonGateway;
 use super::probe::Probe;
 use super::{checks, health, pages};
 use crate::metrics::Metrics;
@@ -18,8 +19,8 @@ pub struct Site {
     pub before_scrape: Box<dyn Fn() + Send + Sync>,
     /// The process's arguments, for `/debug/vars`.
     pub command_line: Vec<String>,
-    /// Whether paths below `/v3/` belong to the JSON gateway.
-    pub gateway_paths: bool,
+    /// Answers paths below `/v3/`, unless it is switched off.
+    pub gateway: Option<JsonGateway>,
 }
 
 /// The pages of the client port.
@@ -27,7 +28,7 @@ pub fn client_router(site: Arc<Site>, access: Access) -> Router {
     let pages = watched(Router::new())
         .route("/version", any(pages::version))
         .route("/debug/vars", any(pages::variables))
-        .fallback(pages::none)
+        .fallback(pages::other)
         .with_state(site);
     pages.layer(axum::middleware::from_fn_with_state(Arc::new(access), access::control))
 }

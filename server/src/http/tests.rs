@@ -7,7 +7,7 @@ use http_body_util::BodyExt;
 use mainstay_proto::etcdserverpb::AlarmType;
 use tower::ServiceExt;
 
-use super::{Access, Check, Probe, Site, client_router, metrics_router};
+use super::{Access, Check, JsonGateway, Probe, Site, client_router, metrics_router};
 use crate::metrics::Metrics;
 
 /// A node as the pages see it.
@@ -49,7 +49,7 @@ fn site(node: Node) -> Arc<Site> {
         metrics,
         before_scrape: Box::new(move || scraped.set_quota(7)),
         command_line: vec!["mainstay".to_owned(), "--name=m1".to_owned()],
-        gateway_paths: true,
+        gateway: Some(JsonGateway::new(Router::new(), 1 << 20)),
     })
 }
 

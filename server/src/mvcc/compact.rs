@@ -151,7 +151,7 @@ impl Writer {
                 probe::reached("compaction-begun");
                 if shared.pins.allow_compaction(at) {
                     compaction.phase = match round.before {
-                        Some(before) => Phase::Hashing(HashWalk::new(&shared, at, before)),
+                        Some(before) => Phase::Hashing(HashWalk::of_compaction(&shared, &*engine, at, before)?),
                         None => Phase::Sweeping(Vec::new()),
                     };
                 }

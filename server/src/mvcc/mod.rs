@@ -17,6 +17,7 @@
 //!
 //! Not here: leases (only their ids stand in records), who may read what, watchers.
 
+mod backend;
 mod checkpoint;
 mod compact;
 mod hash;
@@ -32,6 +33,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
+pub use backend::{BackendChange, DamagedChange, revision_bytes};
 pub use hash::HashKv;
 pub use history::{EventSlice, RevisionEvents};
 pub use mainstay_proto::mvccpb::{Event, KeyValue};

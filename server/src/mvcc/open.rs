@@ -60,7 +60,9 @@ impl Writer {
 
     /// Gives up the engine, so that its home can replace it. Reads fail until [`Writer::reopen`].
     pub fn release(&mut self) {
-        self.engine = None;
+        if let Some(engine) = self.engine.take() {
+            engine.retire();
+        }
         self.run = Run::new(1, -1);
         self.compaction = Compaction::default();
         self.checkpoint = self.checkpoint.reopened(None);

@@ -13,7 +13,7 @@ use super::history::EventSlice;
 use super::index::{Cache, Changes, Tree};
 use super::read::{RangeOptions, RangeResult, ReadError};
 use super::{KeyValue, hash, history, read};
-use crate::engine::{Engine, EngineError, Size};
+use crate::engine::{Engine, EngineError, Size, View};
 use crate::limits;
 
 /// A handle to read the published state; clones are cheap and see the same.
@@ -199,6 +199,13 @@ impl Store {
     /// A hash of everything replicated that is stored; equal on members that are at rest.
     pub fn hash(&self) -> Result<u32, ReadError> {
         Ok(hash::hash_all(&*self.shared.engine()?)?)
+    }
+
+    /// Lets `read` look at everything that is stored, as it is now and stays for it. Nobody waits meanwhile.
+    pub fn with_view<T>(&self, read: impl FnOnce(&dyn View) -> T) -> Result<T, EngineError> {
+        let engine = self.shared.engine()?;
+        let view = engine.view()?;
+        Ok(read(&*view))
     }
 
     /// Bytes on disk.

@@ -2,6 +2,8 @@
 
 mod data_dir;
 mod observers;
+mod requests;
+pub(crate) mod tcp_proxy;
 
 use std::collections::BTreeSet;
 use std::net::ToSocketAddrs;
@@ -9,20 +11,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use mainstay_proto::etcdserverpb::DowngradeInfo;
 use mainstay_raft_log::disk::real::RealDisk;
 use mainstay_server::api::Services;
 use mainstay_server::apply::Counts;
 use mainstay_server::config::{Config, Url, version};
 use mainstay_server::engine::{self, rocks::RocksHome};
-use mainstay_server::env::serve::{self, ConnectionCount, Content, Listener, Purpose, ServeOptions, SocketOptions};
+use mainstay_server::env::serve::{
+    self, ConnectionCount, Content, Listener, Purpose, ServeOptions, SocketOptions, Tls, TlsError,
+};
 use mainstay_server::env::system::{self, StopSignals};
-use mainstay_server::http::{Access, Probe, ReadFailure, Site, client_router, metrics_router};
+use mainstay_server::http::{Access, JsonGateway, Probe, ReadFailure, Site, client_router, metrics_router};
 use mainstay_server::limits;
 use mainstay_server::metrics::{Metrics, Options as MetricsOptions, RaftNumbers, StoreNumbers, WatchNumbers};
 use mainstay_server::node::{LOG_SEGMENT_BYTES, Node, Storage, Surroundings};
 use mainstay_server::raft::Status;
 use mainstay_server::watch::Bounds;
 use prometheus::IntCounter;
+pub(crate) use requests::dump as dump_requests;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -150,13 +156,28 @@ fn log_start(config: &Config) {
     );
 }
 
-async fn bind(config: &Config) -> Result<Sockets, serve::BindError> {
-    let options = SocketOptions { reuse_port: config.socket_reuse_port };
+/// What client URLs that ask for TLS are served with.
+fn client_tls(config: &Config) -> Result<Option<Tls>, TlsError> {
+    if config.client_tls.cert_file.is_empty() {
+        return Ok(None);
+    }
+    for url in config.listen_client_urls.iter().chain(&config.listen_client_http_urls).filter(|url| !url.is_tls()) {
+        tracing::warn!(
+            "client-url" = url.as_str(),
+            "scheme is http or unix while key and cert files are present; ignoring key and cert files"
+        );
+    }
+    Tls::server(&config.client_tls, &config.tls).map(Some)
+}
+
+async fn bind(config: &Config) -> anyhow::Result<Sockets> {
+    let plain = SocketOptions { reuse_port: config.socket_reuse_port, tls: None };
+    let options = SocketOptions { tls: client_tls(config)?, ..plain.clone() };
     Ok(Sockets {
-        peers: serve::bind(&config.listen_peer_urls, options).await?,
-        clients: serve::bind(&config.listen_client_urls, options).await?,
-        pages: serve::bind(&config.listen_client_http_urls, options).await?,
-        metrics: serve::bind(&config.listen_metrics_urls, options).await?,
+        peers: serve::bind(&config.listen_peer_urls, &plain).await?,
+        clients: serve::bind(&config.listen_client_urls, &options).await?,
+        pages: serve::bind(&config.listen_client_http_urls, &options).await?,
+        metrics: serve::bind(&config.listen_metrics_urls, &options).await?,
     })
 }
 
@@ -193,9 +214,9 @@ fn resolve(url: &Url) -> BTreeSet<String> {
 
 /// Serves the sockets: those for clients and monitoring, and those for peers.
 fn serve_all(config: &Config, sockets: Sockets, node: &Node, metrics: &Arc<Metrics>) -> (Serving, Serving) {
-    let site = Arc::new(site(config, node, metrics));
-    let pages = client_router(site.clone(), Access::new(&config.host_whitelist, &config.cors));
     let grpc = node.client_routes().into_axum_router();
+    let site = Arc::new(site(config, node, metrics, &grpc));
+    let pages = client_router(site.clone(), Access::new(&config.host_whitelist, &config.cors));
     let peer = Content::Grpc(node.peer_routes().prepare().into_axum_router());
     let client =
         if sockets.pages.is_empty() { Content::GrpcAndHttp { grpc, http: pages.clone() } } else { Content::Grpc(grpc) };
@@ -255,18 +276,19 @@ impl Serving {
     }
 }
 
-fn site(config: &Config, node: &Node, metrics: &Arc<Metrics>) -> Site {
+fn site(config: &Config, node: &Node, metrics: &Arc<Metrics>, grpc: &axum::Router) -> Site {
+    let message_bytes_max = config.max_request_bytes + limits::GRPC_OVERHEAD_BYTES;
     let services = node.services();
     metrics.set_member_id(services.gateway.status().member_id);
     metrics.set_quota(services.quota.configured());
     let decided = Arc::new(Decided::default());
-    let (gateway, told) = (services.gateway.clone(), decided.clone());
+    let (gateway, downgrade, told) = (services.gateway.clone(), services.downgrade.clone(), decided.clone());
     let probe = Probe::of_node(
         services.gateway.clone(),
         services.store.clone(),
         services.alarms.clone(),
         failure_text,
-        move || told.cluster_version(&gateway.status()).map(str::to_owned),
+        move || told.cluster_version(&gateway.status(), &downgrade.info()),
     );
     let (measured, counts) = (metrics.clone(), node.counts());
     Site {
@@ -274,12 +296,12 @@ fn site(config: &Config, node: &Node, metrics: &Arc<Metrics>) -> Site {
         metrics: metrics.clone(),
         before_scrape: Box::new(move || {
             measure(&measured, &services, &counts);
-            if let Some(version) = decided.cluster_version(&services.gateway.status()) {
-                measured.set_cluster_version(version);
+            if let Some(version) = decided.cluster_version(&services.gateway.status(), &services.downgrade.info()) {
+                measured.set_cluster_version(&version);
             }
         }),
         command_line: std::env::args().collect(),
-        gateway_paths: config.enable_grpc_gateway,
+        gateway: config.enable_grpc_gateway.then(|| JsonGateway::new(grpc.clone(), message_bytes_max)),
     }
 }
 
@@ -289,11 +311,13 @@ fn site(config: &Config, node: &Node, metrics: &Arc<Metrics>) -> Site {
 struct Decided(AtomicBool);
 
 impl Decided {
-    fn cluster_version(&self, status: &Status) -> Option<&'static str> {
+    fn cluster_version(&self, status: &Status, downgrade: &DowngradeInfo) -> Option<String> {
         if status.leader.is_some() && status.applied > 0 {
             self.0.store(true, Ordering::Relaxed);
         }
-        self.0.load(Ordering::Relaxed).then_some(version::CLUSTER_VERSION)
+        // A downgrade that is announced is told as if it had happened.
+        let version = if downgrade.enabled { &downgrade.target_version } else { version::CLUSTER_VERSION };
+        self.0.load(Ordering::Relaxed).then(|| version.to_owned())
     }
 }
 
@@ -357,12 +381,15 @@ mod tests {
     #[test]
     fn a_version_is_decided_by_the_first_entry_and_stays_so() {
         let decided = Decided::default();
-        let of =
-            |leader, term, applied| decided.cluster_version(&Status { leader, term, applied, ..Status::default() });
+        let of = |leader, term, applied| {
+            decided.cluster_version(&Status { leader, term, applied, ..Status::default() }, &DowngradeInfo::default())
+        };
         // Elections without a winner raise the term and decide nothing.
         assert_eq!(of(None, 7, 0), None);
         assert_eq!(of(Some(1), 8, 0), None);
-        assert_eq!(of(Some(1), 8, 1), Some("3.7.0"));
-        assert_eq!(of(None, 9, 1), Some("3.7.0"));
+        assert_eq!(of(Some(1), 8, 1), Some("3.7.0".to_owned()));
+        assert_eq!(of(None, 9, 1), Some("3.7.0".to_owned()));
+        let downgrade = DowngradeInfo { enabled: true, target_version: "3.6.0".to_owned() };
+        assert_eq!(decided.cluster_version(&Status::default(), &downgrade), Some("3.6.0".to_owned()));
     }
 }

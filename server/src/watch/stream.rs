@@ -139,18 +139,22 @@ impl WatchStream {
     async fn previous(&self, recorded: &Arc<Recorded>, place: usize) -> Result<Option<KeyValue>, WatchStreamEnd> {
         let previous = recorded.previous(place);
         let Some(kv) = &recorded.revision_events.events[place].kv else { return Ok(None) };
+        // Wrong where it is broken: the record after the change passes for the one before it.
+        let before = kv.mod_revision - i64::from(!probe::broken("prev-kv-from-wrong-revision"));
         for _ in 0..limits::PREVIOUS_ATTEMPTS {
+            // Another watcher may have looked it up before it was compacted: what a client is told must not
+            // depend on that.
+            if before < self.hub.store().compact_revision() {
+                probe::reached("prev-kv-compacted");
+                return Ok(None);
+            }
             if let Some(found) = previous.get() {
                 return Ok(found.clone());
             }
-            // Wrong where it is broken: the record after the change passes for the one before it.
-            let before = kv.mod_revision - i64::from(!probe::broken("prev-kv-from-wrong-revision"));
             let found = match self.hub.store().get_at(&kv.key, before) {
                 Ok(found) => found,
-                Err(ReadError::Compacted) => {
-                    probe::reached("prev-kv-compacted");
-                    None
-                }
+                // Since it was looked at.
+                Err(ReadError::Compacted) => continue,
                 Err(error) => {
                     // While a snapshot takes its place the store cannot be read.
                     tracing::debug!(%error, "the record before an event cannot be read now");

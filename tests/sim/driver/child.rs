@@ -8,9 +8,9 @@ use std::thread;
 use std::time::Duration;
 
 use super::one::PANIC;
-use super::seeds::commas;
 use crate::report::{Report, Violation};
 use crate::run::Run;
+use mainstay_tests::seeds::commas;
 
 /// The checker that a run which does not end is laid to.
 pub(crate) const HANG: &str = "hang";

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::seeds::Seeds;
 use crate::run::Run;
+use mainstay_tests::seeds::Seeds;
 
 /// Simulates clusters, seed by seed, and checks what their clients saw.
 #[derive(Debug, Parser)]

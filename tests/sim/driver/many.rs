@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use super::child::Children;
 use super::cli::Simulate;
 use super::markdown::Page;
-use super::seeds::Seeds;
 use super::shrink::replay;
 use super::totals::{Totals, verdict};
 use super::{Known, coverage, pool, say, shrink};
 use crate::report::Report;
 use crate::run::Run;
+use mainstay_tests::seeds::Seeds;
 
 /// How often progress is told.
 const EVERY: Duration = Duration::from_secs(15);

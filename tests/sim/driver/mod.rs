@@ -3,7 +3,6 @@
 //! One seed runs in one process, because std's and tokio's own random states are global: a second seed in
 //! one process would not be the seed it says it is. So for more than one run this program starts itself.
 //!
-//! - `seeds`: seeds on the command line.
 //! - `one`: a run in this process; `child`: a run in another one; `pool`: as many of them as there are cores.
 //! - `many`: a row of seeds, with `totals` over them, `coverage` of places and faults, and `shrink` for
 //!   those that fail.
@@ -20,7 +19,6 @@ mod meta;
 mod mutants;
 mod one;
 mod pool;
-mod seeds;
 mod shrink;
 mod totals;
 
@@ -32,10 +30,10 @@ use clap::Parser as _;
 
 use self::child::Children;
 use self::cli::{Action, Cli, Simulate};
-use self::seeds::Seeds;
 use crate::mutants::Mutant;
 use crate::report::{self, Report};
 use crate::run::Run;
+use mainstay_tests::seeds::Seeds;
 
 /// What the simulation knows of itself, to be held against what it did.
 pub(crate) struct Known {

@@ -7,9 +7,9 @@ use mainstay_tests::shrink::shrink;
 
 use super::child::Children;
 use super::pool;
-use super::seeds::commas;
 use crate::report::Report;
 use crate::run::Run;
+use mainstay_tests::seeds::commas;
 
 /// Runs for one failing seed.
 const RUNS: usize = 200;

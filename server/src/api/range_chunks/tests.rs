@@ -115,6 +115,12 @@ fn a_limit_ends_the_stream_but_not_the_count() {
 }
 
 #[test]
+fn a_negative_limit_is_none_and_makes_one_chunk() {
+    let chunks = Keys::new(70, 1).chunks(RangeRequest { limit: -1, ..everything() }, 1000);
+    assert_eq!(sizes(&chunks), [70]);
+}
+
+#[test]
 fn nothing_found_is_one_chunk() {
     let chunks = Keys::new(0, 1).chunks(everything(), 1_000);
     assert_eq!(sizes(&chunks), [0]);

@@ -102,6 +102,7 @@ const WIRE: &[(ApiError, Code, &str)] = &[
     (ApiError::StreamCustomSort, Code::Unimplemented, "RangeStream does not support custom sort orders"),
     (ApiError::StreamRevisionFilter, Code::Unimplemented, "RangeStream does not support revision filters"),
     (ApiError::UnknownHealthService, Code::NotFound, "unknown service"),
+    (ApiError::SessionExpired, Code::Unknown, "mutex: session is expired"),
     (ApiError::UnknownAlarmAction, Code::InvalidArgument, "mainstay: unknown alarm action"),
     (ApiError::UnknownAlarmType, Code::InvalidArgument, "mainstay: unknown alarm type"),
     (ApiError::TxnTooDeep, Code::InvalidArgument, "mainstay: transactions are nested too deeply"),
@@ -134,6 +135,7 @@ fn refusals_and_unavailability_have_their_errors() {
         (Refusal::FutureRevision, Some(ApiError::FutureRevision)),
         (Refusal::LeaseNotFound, Some(ApiError::LeaseNotFound)),
         (Refusal::LeaseExists, Some(ApiError::LeaseExists)),
+        (Refusal::LeaseTtlTooLarge, Some(ApiError::LeaseTtlTooLarge)),
         (Refusal::KeyNotFound, Some(ApiError::KeyNotFound)),
         (Refusal::NoSpace, Some(ApiError::NoSpace)),
         (Refusal::Corrupt, Some(ApiError::Corrupt)),
@@ -207,4 +209,6 @@ fn an_alarm_is_listed_with_its_member_and_kind() {
     assert_eq!(alarm_text(&alarm(7, AlarmType::Nospace as i32)), "memberID:7 alarm:NOSPACE");
     assert_eq!(alarm_text(&alarm(u64::MAX, 2)), "memberID:18446744073709551615 alarm:CORRUPT");
     assert_eq!(alarm_text(&alarm(1, 9)), "memberID:1 alarm:9");
+    assert_eq!(alarm_text(&alarm(0, AlarmType::Nospace as i32)), "alarm:NOSPACE");
+    assert_eq!(alarm_text(&alarm(7, AlarmType::None as i32)), "memberID:7");
 }

@@ -14,6 +14,7 @@ use mainstay_proto::etcdserverpb::{
 use mainstay_proto::mainstay::MemberAttributes;
 
 use crate::command::{Outcome, Refusal, command, outcome};
+use crate::limits::LEASE_TTL_MAX;
 use crate::mvcc::KeyValue;
 
 /// A key's record from a revision on, or its absence.
@@ -181,7 +182,10 @@ impl Run {
         use command::Kind;
         let corrupt = self.model.alarms.iter().any(|(kind, _)| *kind == 2);
         let no_space = self.model.alarms.iter().any(|(kind, _)| *kind == 1);
-        let harmless = matches!(command, Kind::Alarm(_) | Kind::MemberAttributes(_) | Kind::LeaseCheckpoint(_));
+        let harmless = matches!(
+            command,
+            Kind::Alarm(_) | Kind::Downgrade(_) | Kind::MemberAttributes(_) | Kind::LeaseCheckpoint(_)
+        );
         if corrupt && !harmless {
             return Err(Refusal::Corrupt);
         }
@@ -213,6 +217,9 @@ impl Run {
             Kind::LeaseGrant(request) => {
                 if request.id == 0 {
                     return Err(Refusal::LeaseNotFound);
+                }
+                if request.ttl > LEASE_TTL_MAX {
+                    return Err(Refusal::LeaseTtlTooLarge);
                 }
                 if self.model.leases.contains_key(&request.id) {
                     return Err(Refusal::LeaseExists);
@@ -252,6 +259,7 @@ impl Run {
                 let alarms = alarms.into_iter().map(|(alarm, member_id)| AlarmMember { member_id, alarm }).collect();
                 outcome::Reply::Alarm(AlarmResponse { header: None, alarms })
             }
+            Kind::Downgrade(_) => return Ok(None),
             Kind::MemberAttributes(attributes) => {
                 self.model.members.insert(attributes.id, attributes.clone());
                 return Ok(None);

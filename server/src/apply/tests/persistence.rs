@@ -1,7 +1,7 @@
 //! The state over restarts, crashes and received snapshots.
 
 use mainstay_proto::etcdserverpb::alarm_request::AlarmAction;
-use mainstay_proto::etcdserverpb::{AlarmType, AuthRoleAddRequest};
+use mainstay_proto::etcdserverpb::{AlarmType, AuthRoleAddRequest, DowngradeInfo};
 use mainstay_proto::mainstay::MemberAttributes;
 
 use super::commands::*;
@@ -14,6 +14,10 @@ use crate::mvcc::RangeOptions;
 
 fn attributes(id: u64, name: &str) -> MemberAttributes {
     MemberAttributes { id, name: name.into(), client_urls: vec![format!("http://{name}:2379")] }
+}
+
+fn downgrade() -> DowngradeInfo {
+    DowngradeInfo { enabled: true, target_version: "3.6.0".to_owned() }
 }
 
 /// One of everything.
@@ -30,6 +34,7 @@ fn fill(fixture: &mut Fixture, applied: &'static [u8]) {
         alarm(AlarmAction::Activate, 2, AlarmType::Corrupt),
         alarm(AlarmAction::Activate, 1, AlarmType::Nospace),
         alarm(AlarmAction::Deactivate, 2, AlarmType::Corrupt),
+        Kind::Downgrade(downgrade()),
         Kind::AuthRoleAdd(AuthRoleAddRequest { name: "some".to_owned() }),
     ] {
         fixture.apply(&command);
@@ -48,6 +53,7 @@ fn check_filled(state: &State, applied: &str) {
     assert_eq!(leases.keys(-8), ["b"]);
     assert_eq!((leases.count(), leases.granted_ttl(7), leases.granted_ttl(9)), (2, Some(60), None));
     assert!(state.alarms().is_raised(AlarmType::Nospace) && !state.alarms().is_raised(AlarmType::Corrupt));
+    assert_eq!(state.downgrade().info(), downgrade());
     assert_eq!(state.members().get(2), Some(attributes(2, "two")));
     assert_eq!(state.members().all().len(), 2);
     assert_eq!((state.auth().load().role_names(), state.auth().revision()), (vec!["some".to_owned()], 2));
@@ -109,6 +115,7 @@ fn a_received_snapshot_is_seen_by_views_that_were_there_before() {
     receiver.run(&Kind::MemberAttributes(attributes(9, "nine")));
     let (store, leases) = (receiver.state.store(), receiver.state.leases());
     let (alarms, members) = (receiver.state.alarms(), receiver.state.members());
+    receiver.run(&Kind::Downgrade(DowngradeInfo::default()));
     let auth = receiver.state.auth();
     let mut staging = receiver.home.stage().unwrap();
     for (file, size) in checkpoint.files() {
@@ -144,4 +151,5 @@ fn damage_is_refused() {
     assert!(matches!(opened_with(Family::Auth, b"what", b""), OpenError::Auth(_)));
     assert!(matches!(opened_with(Family::Members, &[0; 8], b"\xff"), OpenError::Member(_)));
     assert!(matches!(opened_with(Family::Meta, b"alarms", b"\xff"), OpenError::Alarms(_)));
+    assert!(matches!(opened_with(Family::Meta, b"downgrade", b"\xff"), OpenError::Downgrade(_)));
 }

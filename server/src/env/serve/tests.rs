@@ -1,4 +1,5 @@
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 
 use axum::Router;
 use axum::routing::{any, post};
@@ -7,9 +8,13 @@ use http::StatusCode;
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::{http1, http2};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
 
 use super::*;
+use crate::config::Url;
+
+mod secured;
 
 fn options() -> ServeOptions {
     ServeOptions {
@@ -41,8 +46,11 @@ struct Running {
 }
 
 async fn run(content: Content, options: ServeOptions) -> Running {
-    let mut listeners = bind(&[url("http://127.0.0.1:0")], SocketOptions::default()).await.unwrap();
-    let listener = listeners.remove(0);
+    let mut listeners = bind(&[url("http://127.0.0.1:0")], &SocketOptions::default()).await.unwrap();
+    run_on(listeners.remove(0), content, options)
+}
+
+fn run_on(listener: Listener, content: Content, options: ServeOptions) -> Running {
     let address = listener.local_address().unwrap();
     let (stop, stopping) = watch::channel(false);
     let connections = options.connections.clone();
@@ -127,27 +135,27 @@ async fn the_settings_frame_tells_the_limit_of_streams() {
 
 #[tokio::test]
 async fn a_port_that_is_taken_is_named() {
-    let taken = bind(&[url("http://127.0.0.1:0")], SocketOptions::default()).await.unwrap();
+    let taken = bind(&[url("http://127.0.0.1:0")], &SocketOptions::default()).await.unwrap();
     let address = taken[0].local_address().unwrap();
-    let error = bind(&[url(&format!("http://{address}"))], SocketOptions::default()).await.err().unwrap();
+    let error = bind(&[url(&format!("http://{address}"))], &SocketOptions::default()).await.err().unwrap();
     assert_eq!(error.to_string(), format!("listen tcp {address}: bind: address already in use (http://{address})"));
 
-    let error = bind(&[url("http://192.0.2.1:1")], SocketOptions::default()).await.err().unwrap();
+    let error = bind(&[url("http://192.0.2.1:1")], &SocketOptions::default()).await.err().unwrap();
     assert!(error.to_string().contains("http://192.0.2.1:1"), "{error}");
 }
 
 #[tokio::test]
 async fn a_port_may_be_shared_where_both_say_so() {
-    let shared = SocketOptions { reuse_port: true };
-    let first = bind(&[url("http://127.0.0.1:0")], shared).await.unwrap();
+    let shared = SocketOptions { reuse_port: true, tls: None };
+    let first = bind(&[url("http://127.0.0.1:0")], &shared).await.unwrap();
     let address = first[0].local_address().unwrap();
-    bind(&[url(&format!("http://{address}"))], shared).await.unwrap();
+    bind(&[url(&format!("http://{address}"))], &shared).await.unwrap();
 }
 
 #[tokio::test]
 async fn localhost_is_the_ipv4_one() {
     let listeners =
-        bind(&[url("http://localhost:0"), url("http://127.0.0.1:0")], SocketOptions::default()).await.unwrap();
+        bind(&[url("http://localhost:0"), url("http://127.0.0.1:0")], &SocketOptions::default()).await.unwrap();
     assert_eq!(listeners.len(), 2);
     assert!(listeners[0].local_address().unwrap().ip().is_loopback());
     assert!(listeners[0].local_address().unwrap().is_ipv4());
@@ -160,8 +168,8 @@ async fn unix_sockets_are_served_and_removed() {
     let socket = url(&format!("unix://{}", path.display()));
     // A killed process leaves its file behind.
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-    let listener = bind(std::slice::from_ref(&socket), SocketOptions::default()).await.unwrap().remove(0);
-    let error = bind(std::slice::from_ref(&socket), SocketOptions::default()).await.err().unwrap();
+    let listener = bind(std::slice::from_ref(&socket), &SocketOptions::default()).await.unwrap().remove(0);
+    let error = bind(std::slice::from_ref(&socket), &SocketOptions::default()).await.err().unwrap();
     assert!(error.to_string().contains("bind: address already in use"), "{error}");
 
     let (stop, stopping) = watch::channel(false);

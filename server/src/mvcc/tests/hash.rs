@@ -45,6 +45,26 @@ fn a_compaction_keeps_the_hash_it_was_taken_at() {
     assert!(matches!(store.hash_kv(12), Err(ReadError::FutureRevision)));
 }
 
+/// What etcd 3.7.1 answers.
+#[test]
+fn the_tombstones_of_a_compaction_are_something_that_it_keeps() {
+    let mut writer = new_writer();
+    put(&mut writer, "a", "1");
+    put(&mut writer, "b", "1");
+    compact(&mut writer, 3);
+    let mut txn = writer.begin();
+    txn.delete_range(&KeyRange::all(), false).unwrap();
+    txn.end();
+    writer.commit().unwrap();
+    let store = writer.store();
+    let live = store.hash_kv(4).unwrap();
+    compact(&mut writer, 4);
+    let hash = store.hash_kv(4).unwrap();
+    assert_eq!((hash.hash, hash.compact_revision), (842_926_332, 3));
+    // Asked before, etcd leaves the tombstones out, and has nothing to keep.
+    assert_ne!(live.hash, hash.hash);
+}
+
 #[test]
 fn it_makes_no_difference_how_far_removal_got() {
     let mut writer = new_writer();

@@ -10,7 +10,7 @@ use mainstay_proto::etcdserverpb::{WatchCreateRequest, WatchResponse};
 
 use super::world::{World, drain, run};
 use crate::engine::mem::MemHome;
-use crate::engine::{Batch, Checkpoint, Engine, EngineError, EngineHome, Family, Size, Visit};
+use crate::engine::{Batch, Checkpoint, Engine, EngineError, EngineHome, Family, Size, View, Visit};
 use crate::limits;
 use crate::mvcc::Writer;
 use crate::watch::bounds::Bounds;
@@ -213,6 +213,10 @@ impl Engine for Counting {
 
     fn unflushed_bytes(&self) -> u64 {
         self.engine.unflushed_bytes()
+    }
+
+    fn view(&self) -> Result<Box<dyn View + '_>, EngineError> {
+        self.engine.view()
     }
 
     fn checkpoint(&self) -> Result<Arc<dyn Checkpoint>, EngineError> {

@@ -6,16 +6,16 @@ use std::str::FromStr;
 
 /// A seed or a place, `7`, or a row of them, `1..300` or `1..=300`: both ends are meant.
 #[derive(Clone, Debug)]
-pub(crate) struct Seeds(RangeInclusive<u64>);
+pub struct Seeds(RangeInclusive<u64>);
 
 impl Seeds {
     /// Every seed that is named, in order.
-    pub(crate) fn all(rows: &[Self]) -> Vec<u64> {
+    pub fn all(rows: &[Self]) -> Vec<u64> {
         rows.iter().flat_map(|row| row.0.clone()).collect()
     }
 
     /// The seed, when one alone is named and not a row.
-    pub(crate) fn single(rows: &[Self]) -> Option<u64> {
+    pub fn single(rows: &[Self]) -> Option<u64> {
         match rows {
             [Self(row)] if row.start() == row.end() => Some(*row.start()),
             _ => None,
@@ -41,7 +41,7 @@ impl FromStr for Seeds {
 }
 
 /// Places as the command line takes them: `0..5,7`.
-pub(crate) fn commas(places: &BTreeSet<usize>) -> String {
+pub fn commas(places: &BTreeSet<usize>) -> String {
     let mut rows: Vec<RangeInclusive<usize>> = Vec::new();
     for place in places {
         match rows.last_mut() {

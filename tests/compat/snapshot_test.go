@@ -1,0 +1,274 @@
+package compat
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// TestSnapshotIsEtcds: etcd's tools accept what etcdctl saves, and an etcd that is restored from it is at the
+// same revision, with the same history, leases and hashes.
+func TestSnapshotIsEtcds(t *testing.T) {
+	for _, compaction := range []string{"not compacted", "compacted", "compacted at a tombstone", "all compacted"} {
+		t.Run(compaction, func(t *testing.T) {
+			source := ownMember(t)
+			ctx, client := source.ctx, source.client
+			kept := history(t, ctx, client)
+			switch compaction {
+			case "compacted":
+				_, err := client.Compact(ctx, kept.middle, clientv3.WithCompactPhysical())
+				must(t, err)
+			case "compacted at a tombstone":
+				_, err := client.Compact(ctx, kept.tombstone)
+				must(t, err)
+			case "all compacted":
+				_, err := client.Delete(ctx, "", clientv3.WithPrefix())
+				must(t, err)
+				status, err := client.Get(ctx, "x")
+				must(t, err)
+				_, err = client.Compact(ctx, status.Header.Revision)
+				must(t, err)
+			}
+			restored := restore(t, source)
+			compareMembers(t, source, restored, kept)
+
+			// It is a database to go on with, not only one to look at.
+			for i := range 200 {
+				_, err := restored.client.Put(ctx, fmt.Sprintf("more/%d", i), strings.Repeat("v", i*50))
+				must(t, err)
+			}
+			_, err := restored.client.Defragment(ctx, restored.endpoint)
+			must(t, err)
+		})
+	}
+}
+
+// TestSnapshotOfEmptyMember: there are buckets also where nothing was ever written.
+func TestSnapshotOfEmptyMember(t *testing.T) {
+	source := ownMember(t)
+	compareMembers(t, source, restore(t, source), kept{})
+}
+
+// TestSnapshotWhilePutting: the file is of one moment, and nobody waits for it.
+func TestSnapshotWhilePutting(t *testing.T) {
+	source := ownMember(t)
+	ctx, stop := context.WithCancel(source.ctx)
+	value := strings.Repeat("v", 500_000)
+	for i := range 60 {
+		_, err := source.client.Put(ctx, fmt.Sprintf("k%04d", i), value)
+		must(t, err)
+	}
+	var putting sync.WaitGroup
+	putting.Go(func() {
+		for i := 0; ctx.Err() == nil; i++ {
+			// Both keys always have the same value.
+			key, value := fmt.Sprint(i), fmt.Sprint(i)
+			_, _ = source.client.Txn(ctx).Then(clientv3.OpPut("left", value), clientv3.OpPut("right", value), clientv3.OpPut(key, "")).Commit()
+		}
+	})
+	restored := restore(t, source)
+	stop()
+	putting.Wait()
+	ctx = source.ctx
+	left, err := restored.client.Get(ctx, "left")
+	must(t, err)
+	right, err := restored.client.Get(ctx, "right")
+	must(t, err)
+	equal(t, "revision of left", left.Kvs[0].ModRevision, left.Header.Revision)
+	equal(t, "right", string(right.Kvs[0].Value), string(left.Kvs[0].Value))
+	at := left.Header.Revision
+	equal(t, "hash", hashKV(t, restored, at), hashKV(t, source, at))
+}
+
+type own struct {
+	ctx      context.Context
+	client   *clientv3.Client
+	endpoint string
+}
+
+// ownMember starts a member for this test alone.
+func ownMember(t *testing.T) own {
+	binary := os.Getenv("MAINSTAY_BIN")
+	if binary == "" || os.Getenv("MAINSTAY_ENDPOINTS") != "" {
+		t.Skip("needs MAINSTAY_BIN to start a member of its own")
+	}
+	return start(t, binary, t.TempDir())
+}
+
+func start(t *testing.T, binary, home string) own {
+	member, endpoint, err := startMember(binary, home)
+	must(t, err)
+	t.Cleanup(func() { must(t, stopMember(member)) })
+	ctx, cancel := context.WithTimeout(context.Background(), 10*deadline)
+	t.Cleanup(cancel)
+	client, err := clientv3.New(clientv3.Config{Endpoints: []string{endpoint}, DialTimeout: deadline})
+	must(t, err)
+	t.Cleanup(func() { _ = client.Close() })
+	return own{ctx, client, endpoint}
+}
+
+type kept struct {
+	leases            []clientv3.LeaseID
+	middle, tombstone int64
+}
+
+// history writes what has many forms in a file: revisions of several changes, tombstones, keys that come
+// again, values of many sizes, keys of odd bytes, leases with and without keys, one with a negative id.
+func history(t *testing.T, ctx context.Context, client *clientv3.Client) kept {
+	random := rand.New(rand.NewSource(7))
+	var done kept
+	for _, id := range []clientv3.LeaseID{7, 1 << 62, -3} {
+		grant, err := pb.NewLeaseClient(client.ActiveConnection()).LeaseGrant(ctx, &pb.LeaseGrantRequest{ID: int64(id), TTL: 3000 + int64(id)%100})
+		must(t, err)
+		done.leases = append(done.leases, clientv3.LeaseID(grant.ID))
+	}
+	put(t, ctx, client, "leased/a", "1", clientv3.WithLease(7))
+	put(t, ctx, client, "leased/b", "1", clientv3.WithLease(-3))
+	put(t, ctx, client, "leased/b", "2", clientv3.WithLease(7))
+	put(t, ctx, client, "\x00\xff odd", "")
+	for i := range 300 {
+		key := fmt.Sprintf("k/%d", random.Intn(60))
+		switch random.Intn(5) {
+		case 0:
+			deleted, err := client.Delete(ctx, key)
+			must(t, err)
+			if deleted.Deleted > 0 {
+				done.tombstone = deleted.Header.Revision
+			}
+		case 1:
+			_, err := client.Txn(ctx).Then(clientv3.OpPut("t/"+key, "txn"), clientv3.OpDelete("k/1", clientv3.WithRange("k/3")), clientv3.OpPut("t/"+key+"+", "txn")).Commit()
+			must(t, err)
+		default:
+			put(t, ctx, client, key, strings.Repeat("x", random.Intn(3)*random.Intn(5000)))
+		}
+		if i == 150 {
+			status, err := client.Get(ctx, key)
+			must(t, err)
+			done.middle = status.Header.Revision
+		}
+	}
+	put(t, ctx, client, "large", strings.Repeat("y", 1_500_000))
+	return done
+}
+
+// restore saves a snapshot, has it judged by etcdutl and bbolt, and starts etcd from it.
+func restore(t *testing.T, source own) own {
+	etcdctl := os.Getenv("ETCDCTL")
+	tool := func(name string, arguments ...string) string {
+		command := exec.Command(filepath.Join(filepath.Dir(etcdctl), name), arguments...)
+		command.Env = append(os.Environ(), "ETCDCTL_ENDPOINTS="+source.endpoint)
+		var stderr bytes.Buffer
+		command.Stderr = &stderr
+		out, err := command.Output()
+		if err != nil {
+			t.Fatalf("%s %v: %v\n%s%s", name, arguments, err, out, stderr.String())
+		}
+		return string(out)
+	}
+	home := t.TempDir()
+	file := filepath.Join(home, "snapshot.db")
+	tool("etcdctl", "snapshot", "save", file)
+	equal(t, "bbolt check", tool("bbolt", "check", file), "OK\n")
+
+	var status struct {
+		Revision  int64
+		TotalSize int64
+		Version   string
+	}
+	must(t, json.Unmarshal([]byte(tool("etcdutl", "snapshot", "status", file, "-w", "json")), &status))
+	info, err := os.Stat(file)
+	must(t, err)
+	equal(t, "size", status.TotalSize, info.Size()-32)
+	equal(t, "version", status.Version, "3.7.0")
+
+	peer, err := freePort()
+	must(t, err)
+	tool("etcdutl", "snapshot", "restore", file, "--data-dir="+filepath.Join(home, "compat.etcd"), "--name=compat",
+		"--initial-cluster=compat=http://"+peer, "--initial-advertise-peer-urls=http://"+peer)
+	return start(t, filepath.Join(filepath.Dir(etcdctl), "etcd"), home)
+}
+
+// compareMembers compares what two members answer.
+func compareMembers(t *testing.T, a, b own, kept kept) {
+	current := revision(t, a)
+	equal(t, "revision", revision(t, b), current)
+	compacted := hashKV(t, a, 0).compacted
+	equal(t, "hash", hashKV(t, b, 0), hashKV(t, a, 0))
+	for at := max(compacted, 1); at <= current; at++ {
+		if at%7 != 0 && at != compacted && at+3 < current {
+			continue
+		}
+		equal(t, fmt.Sprintf("keys at %d", at), everything(t, b, at), everything(t, a, at))
+		// etcd keeps the hash of the compacted revision as it was before the compaction.
+		if at > compacted {
+			equal(t, fmt.Sprintf("hash at %d", at), hashKV(t, b, at), hashKV(t, a, at))
+		}
+	}
+	if compacted > 0 {
+		_, err := b.client.Get(b.ctx, "x", clientv3.WithRev(compacted-1))
+		equal(t, "read below the compaction", fmt.Sprint(err), "etcdserver: mvcc: required revision has been compacted")
+	}
+	list := func(of own) string {
+		leases, err := of.client.Leases(of.ctx)
+		must(t, err)
+		ids := make([]int64, 0)
+		for _, lease := range leases.Leases {
+			ids = append(ids, int64(lease.ID))
+		}
+		slices.Sort(ids)
+		return fmt.Sprint(ids)
+	}
+	equal(t, "leases", list(b), list(a))
+	for _, lease := range kept.leases {
+		describe := func(of own) string {
+			told, err := of.client.TimeToLive(of.ctx, lease, clientv3.WithAttachedKeys())
+			must(t, err)
+			if told.TTL > told.GrantedTTL || told.TTL < told.GrantedTTL-100 {
+				t.Fatalf("lease %d has %d of %d left", lease, told.TTL, told.GrantedTTL)
+			}
+			slices.SortFunc(told.Keys, bytes.Compare) // etcd has no order for them
+			return fmt.Sprintf("%d %q", told.GrantedTTL, told.Keys)
+		}
+		equal(t, fmt.Sprintf("lease %d", lease), describe(b), describe(a))
+	}
+}
+
+func revision(t *testing.T, of own) int64 {
+	got, err := of.client.Get(of.ctx, "x")
+	must(t, err)
+	return got.Header.Revision
+}
+
+// everything lists all keys at a revision; large values by their length.
+func everything(t *testing.T, of own, at int64) string {
+	got, err := of.client.Get(of.ctx, "\x00", clientv3.WithFromKey(), clientv3.WithRev(at))
+	must(t, err)
+	var text strings.Builder
+	for _, kv := range got.Kvs {
+		fmt.Fprintf(&text, "%q %d %d %d %d %d\n", kv.Key, kv.CreateRevision, kv.ModRevision, kv.Version, kv.Lease, len(kv.Value))
+	}
+	return text.String()
+}
+
+type hashed struct {
+	hash      uint32
+	compacted int64
+}
+
+func hashKV(t *testing.T, of own, at int64) hashed {
+	got, err := of.client.HashKV(of.ctx, of.endpoint, at)
+	must(t, err)
+	return hashed{got.Hash, got.CompactRevision}
+}
