@@ -26,7 +26,7 @@ pub(crate) const ROOT: &str = "root";
 pub(crate) const ROOT_PASSWORD: &str = "r";
 
 /// What a client does.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub(crate) struct Step {
     pub(crate) client: usize,
     pub(crate) kind: Kind,
@@ -72,6 +72,13 @@ impl Step {
         let Some(method) = schema::method(name) else { return Self::special(client, name, text) };
         let request = DynamicMessage::parse_text_format(method.input(), &symbols::without_names(text))?;
         Ok(Self { client, kind: Kind::Method(method), request })
+    }
+}
+
+/// As it is written: a message with its descriptors is no text for people.
+impl fmt::Debug for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
