@@ -7,4 +7,5 @@ cd "$(dirname "$0")/.."
 target=${CARGO_TARGET_DIR:-target}/sim
 CARGO_TARGET_DIR=$target RUSTFLAGS="--cfg madsim" \
   cargo build --quiet --profile test-release --package mainstay-tests --bin sim
-exec "$target/test-release/sim" "$@"
+# A run tells local times, of openraft.
+TZ=UTC exec "$target/test-release/sim" "$@"

@@ -98,11 +98,8 @@ impl Lease for Services {
             // The leader knows the time, but the keys are looked up here, where the last puts may not be applied.
             self.gateway.read_index().await?;
             // Keys may have come to the lease since it was asked whether they may be seen.
-            let permit = self.access.permit_keys(&credentials, Right::Read, || {
-                keys = self.leases.keys(id);
-                keys.clone()
-            });
-            let permit = permit.await?;
+            keys = self.leases.keys(id);
+            let permit = self.access.permit_keys(&credentials, Right::Read, || keys.clone()).await?;
             self.access.confirm(&permit)?;
         }
         let header = Some(self.header_now());

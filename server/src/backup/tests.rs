@@ -126,12 +126,12 @@ fn users_and_roles_are_as_etcd_stores_them() {
     fixture.run(Kind::AuthUserGrantRole(AuthUserGrantRoleRequest { user: name(), role: name() }));
     let buckets = fixture.buckets();
     let revision = (b"authRevision".to_vec(), 4u64.to_be_bytes().to_vec());
-    assert_eq!(buckets["auth"].iter().cloned().collect::<Vec<_>>(), [revision]);
+    assert_eq!(buckets["auth"], [revision]);
     let user = User { name: "some".into(), roles: vec![name()], options, ..User::default() };
     let role = Role { name: "some".into(), ..Role::default() };
     let named = |bytes: Vec<u8>| vec![(b"some".to_vec(), bytes)];
-    assert_eq!(buckets["authUsers"].iter().cloned().collect::<Vec<_>>(), named(user.encode_to_vec()));
-    assert_eq!(buckets["authRoles"].iter().cloned().collect::<Vec<_>>(), named(role.encode_to_vec()));
+    assert_eq!(buckets["authUsers"], named(user.encode_to_vec()));
+    assert_eq!(buckets["authRoles"], named(role.encode_to_vec()));
 }
 
 #[test]

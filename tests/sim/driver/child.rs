@@ -52,6 +52,8 @@ impl Children {
         }
         // The text and the place of a panic are told; a backtrace would take longer than many a run.
         command.env("RUST_BACKTRACE", "0");
+        // openraft writes local times into the trace.
+        command.env("TZ", "UTC");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let end = command.spawn().and_then(|child| wait(child, self.limit));
         match end {

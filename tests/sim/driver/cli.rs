@@ -3,8 +3,11 @@
 use std::io;
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValuesParser, RangedU64ValueParser};
 use clap::{Args, Parser, Subcommand};
 
+use crate::mutants::MUTANTS;
+use crate::plan::Plan;
 use crate::run::Run;
 use mainstay_tests::seeds::Seeds;
 
@@ -33,13 +36,13 @@ pub(crate) struct Simulate {
     #[arg(value_name = "SEEDS")]
     pub(crate) seeds: Vec<Seeds>,
     /// How many members the cluster has, instead of what the seed says
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=MEMBERS_MAX))]
     members: Option<usize>,
     /// Leaves these faults of the schedule out (0..5,7)
     #[arg(long, value_name = "PLACES", value_delimiter = ',')]
     without: Vec<Seeds>,
     /// Runs with this deliberate bug
-    #[arg(long = "break", value_name = "NAME")]
+    #[arg(long = "break", value_name = "NAME", value_parser = bugs())]
     broken: Option<String>,
     /// Writes the whole trace here; one seed only
     #[arg(long, value_name = "FILE")]
@@ -67,6 +70,14 @@ pub(crate) struct Simulate {
 /// Far more than any run needs, also on a busy machine.
 const LIMIT: u64 = 300;
 
+/// More than clusters have.
+const MEMBERS_MAX: u64 = 9;
+
+/// The names of the deliberate bugs: one that is written wrong must not pass for one that was not found.
+fn bugs() -> PossibleValuesParser {
+    PossibleValuesParser::new(MUTANTS.iter().map(|mutant| mutant.name))
+}
+
 impl Simulate {
     /// What the command line says of each run.
     pub(crate) fn run(&self, seed: u64) -> Run {
@@ -87,10 +98,10 @@ pub(crate) struct Meta {
     #[arg(value_name = "SEEDS", required = true)]
     pub(crate) seeds: Vec<Seeds>,
     /// How many members the cluster has, instead of what the seed says
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=MEMBERS_MAX))]
     members: Option<usize>,
     /// Runs with this deliberate bug
-    #[arg(long = "break", value_name = "NAME")]
+    #[arg(long = "break", value_name = "NAME", value_parser = bugs())]
     broken: Option<String>,
     /// Seconds of the machine's clock after which a run counts as hanging
     #[arg(long, value_name = "SECONDS", default_value_t = LIMIT)]
@@ -144,7 +155,17 @@ impl Cli {
         if simulate.seeds.is_empty() {
             return wrong("which seed? `sim 7` runs one, `sim 1..300` many, `sim --help` says more");
         }
-        match Seeds::single(&simulate.seeds) {
+        let single = Seeds::single(&simulate.seeds);
+        if let Some(run) = single.map(|seed| simulate.run(seed)) {
+            let faults = Plan::new(run.seed, run.members).faults.len();
+            if run.without.last().is_some_and(|last| *last >= faults) {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    format!("--without: the schedule of seed {} has {faults} faults, counted from 0", run.seed),
+                ));
+            }
+        }
+        match single {
             Some(seed) if !simulate.coverage => Ok(Action::One(seed, simulate)),
             _ if simulate.trace.is_some() || simulate.json => wrong("--trace and --json are for one seed"),
             _ => Ok(Action::Many(simulate)),
