@@ -2,11 +2,12 @@
 //!
 //! - `side`: a server and the clients' connections to it.
 //! - `half`: one server's end of a watch stream; `watching`: both, and what has to come.
-//! - `special`: steps that are no calls.
+//! - `special`: steps that are no calls; `contend`: two clients of which one waits for the other.
 //!
 //! A step is over when both have answered and a watch on everything has seen the step's revision on
 //! both. So nothing has to be waited for by time.
 
+mod contend;
 mod half;
 mod side;
 mod special;
@@ -34,6 +35,9 @@ use crate::symbols::{self, Symbol};
 /// How often an answer that may still change is asked for again, and the pause before.
 const SETTLES_IN: usize = 40;
 const SETTLING: Duration = Duration::from_millis(25);
+
+/// Stands for the id of a lease that was not granted.
+const NO_LEASE: i64 = 98;
 
 /// A pair of servers in the midst of a script. The first is the one that is right.
 pub(crate) struct Run {
@@ -119,7 +123,7 @@ impl Run {
                 Symbol::Lease(place) => usize::try_from(place)
                     .ok()
                     .and_then(|place| side.choices.leases.get(place).copied())
-                    .unwrap_or(place),
+                    .unwrap_or(NO_LEASE),
                 Symbol::Member => side.choices.member.cast_signed(),
             });
             request

@@ -22,6 +22,7 @@ impl Run {
         match step.name().as_str() {
             "Expire" => self.expire(step).await,
             "Scan" => self.scan(step.client).await,
+            "Contend" => self.contend(step).await,
             "Hangup" if flag(&step.request, "half") => {
                 if let Some(watching) = &mut self.watchings[step.client] {
                     watching.half_close();
@@ -40,7 +41,12 @@ impl Run {
     }
 
     /// A call with a generated message.
-    async fn ask(&mut self, client: usize, method: &str, request: &impl prost::Message) -> Result<Answer, Difference> {
+    pub(super) async fn ask(
+        &mut self,
+        client: usize,
+        method: &str,
+        request: &impl prost::Message,
+    ) -> Result<Answer, Difference> {
         let step = Step::call(client, method, request);
         let Kind::Method(method) = &step.kind else { unreachable!("it is a call") };
         let requests = self.resolved(&step.request);
@@ -100,7 +106,7 @@ fn keys(request: &DynamicMessage) -> Vec<bytes::Bytes> {
 mod tests {
     #[test]
     fn every_message_of_the_script_is_a_step() {
-        for name in ["Expire", "Scan", "Hangup", "Token"] {
+        for name in ["Contend", "Expire", "Scan", "Hangup", "Token"] {
             assert!(super::Step::special(0, name, "").is_ok(), "{name}");
         }
     }

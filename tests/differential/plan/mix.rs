@@ -9,7 +9,7 @@ use crate::step::Step;
 type Make = fn(&mut Planner, usize) -> Step;
 
 /// Every kind of step, and how often it comes in ten thousand.
-const KINDS: [(usize, Make); 24] = [
+const KINDS: [(usize, Make); 26] = [
     (2200, Planner::put),
     (1800, Planner::range),
     (250, Planner::hash_kv),
@@ -34,6 +34,8 @@ const KINDS: [(usize, Make); 24] = [
     (60, Planner::members),
     (10, Planner::defragment),
     (30, Planner::health),
+    (40, Planner::contend),
+    (60, Planner::session),
 ];
 
 /// How often users and roles are worked on where authentication is turned on, and elsewhere.

@@ -2,7 +2,7 @@
 //!
 //! - `mix`: how often a seed does what; each seed leaves some things out and does others more often.
 //! - `keys`: keys and ranges, few enough that steps meet. `numbers`: revisions and other numbers.
-//! - `kv`, `txn`, `lease`, `watch`, `service`, `auth`: requests of each kind.
+//! - `kv`, `txn`, `lease`, `watch`, `service`, `session`, `auth`: requests of each kind.
 //! - `crashes`: inputs that kill etcd, which are not made.
 //!
 //! Does not: look at what was answered. A step that fits to what came before is likely, not certain.
@@ -15,6 +15,7 @@ mod lease;
 mod mix;
 mod numbers;
 mod service;
+mod session;
 mod txn;
 mod watch;
 
@@ -36,6 +37,8 @@ struct Planner {
     values: usize,
     /// Counts the leases whose ids were left to the server.
     picked_leases: i64,
+    /// Counts how often two wanted the same.
+    contentions: i64,
 }
 
 /// The script of a seed.
@@ -43,7 +46,7 @@ pub(crate) fn script(seed: u64, steps: usize) -> Vec<Step> {
     let mut dice = Dice::new(seed);
     let keys = Keys::new(&mut dice);
     let mix = Mix::new(&mut dice);
-    let mut planner = Planner { dice, keys, mix, values: 0, picked_leases: 0 };
+    let mut planner = Planner { dice, keys, mix, values: 0, picked_leases: 0, contentions: 0 };
     let mut script = Vec::new();
     while script.len() < steps {
         if planner.mix.has_auth && script.len() == BEFORE_AUTH {
