@@ -40,9 +40,6 @@ struct Cli {
     /// How many pairs of servers run at once, instead of one for each core
     #[arg(long)]
     jobs: Option<usize>,
-    /// Leaves out users and roles, for a server that does not serve them
-    #[arg(long)]
-    without_auth: bool,
     /// Prints the scripts of the seeds and does nothing else
     #[arg(long)]
     print: bool,
@@ -89,11 +86,7 @@ fn act(cli: &Cli) -> Result<bool> {
     let scripts = work.len();
     for seed in Seeds::all(&cli.seeds) {
         let replay = format!("make differential SEED={seed} STEPS={}", cli.steps);
-        let mut steps = plan::script(seed, cli.steps);
-        if cli.without_auth {
-            steps.retain(|step| !step.name().starts_with("Auth.") && step.name() != "Token");
-        }
-        work.push(Work { replay, steps });
+        work.push(Work { replay, steps: plan::script(seed, cli.steps) });
     }
     if cli.print {
         work.iter().for_each(|work| say(&text(&work.steps)));
