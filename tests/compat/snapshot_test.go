@@ -92,6 +92,55 @@ func TestSnapshotWhilePutting(t *testing.T) {
 	equal(t, "hash", hashKV(t, restored, at), hashKV(t, source, at))
 }
 
+// TestSnapshotHoldsUsers: who may do what is the same in the etcd that is restored, passwords included.
+func TestSnapshotHoldsUsers(t *testing.T) {
+	source := ownMember(t)
+	ctx, client := source.ctx, source.client
+	_, err := client.RoleAdd(ctx, "reader")
+	must(t, err)
+	_, err = client.RoleGrantPermission(ctx, "reader", "a", "c", clientv3.PermissionType(clientv3.PermRead))
+	must(t, err)
+	for _, user := range []string{"root", "ann"} {
+		_, err = client.UserAdd(ctx, user, user+"'s secret")
+		must(t, err)
+	}
+	_, err = client.UserAddWithOptions(ctx, "without", "", &clientv3.UserAddOptions{NoPassword: true})
+	must(t, err)
+	_, err = client.RoleAdd(ctx, "root")
+	must(t, err)
+	_, err = client.UserGrantRole(ctx, "root", "root")
+	must(t, err)
+	_, err = client.UserGrantRole(ctx, "ann", "reader")
+	must(t, err)
+	put(t, ctx, client, "b", "1")
+	_, err = client.AuthEnable(ctx)
+	must(t, err)
+
+	restored := restore(t, source, "--user=root:root's secret")
+	login := func(of own, user string) *clientv3.Client {
+		client, err := clientv3.New(clientv3.Config{Endpoints: []string{of.endpoint}, DialTimeout: deadline, Username: user, Password: user + "'s secret"})
+		must(t, err)
+		t.Cleanup(func() { _ = client.Close() })
+		return client
+	}
+	describe := func(of own) string {
+		root, ann := login(of, "root"), login(of, "ann")
+		status, err := root.AuthStatus(of.ctx)
+		must(t, err)
+		users, err := root.UserList(of.ctx)
+		must(t, err)
+		user, err := root.UserGet(of.ctx, "ann")
+		must(t, err)
+		role, err := root.RoleGet(of.ctx, "reader")
+		must(t, err)
+		got, err := ann.Get(of.ctx, "b")
+		must(t, err)
+		_, refused := ann.Put(of.ctx, "b", "2")
+		return fmt.Sprint(status.Enabled, status.AuthRevision, users.Users, user.Roles, role.Perm, len(got.Kvs), refused)
+	}
+	equal(t, "users and roles", describe(restored), describe(source))
+}
+
 type own struct {
 	ctx      context.Context
 	client   *clientv3.Client
@@ -164,7 +213,7 @@ func history(t *testing.T, ctx context.Context, client *clientv3.Client) kept {
 }
 
 // restore saves a snapshot, has it judged by etcdutl and bbolt, and starts etcd from it.
-func restore(t *testing.T, source own) own {
+func restore(t *testing.T, source own, flags ...string) own {
 	etcdctl := os.Getenv("ETCDCTL")
 	tool := func(name string, arguments ...string) string {
 		command := exec.Command(filepath.Join(filepath.Dir(etcdctl), name), arguments...)
@@ -179,7 +228,7 @@ func restore(t *testing.T, source own) own {
 	}
 	home := t.TempDir()
 	file := filepath.Join(home, "snapshot.db")
-	tool("etcdctl", "snapshot", "save", file)
+	tool("etcdctl", append(flags, "snapshot", "save", file)...)
 	equal(t, "bbolt check", tool("bbolt", "check", file), "OK\n")
 
 	var status struct {

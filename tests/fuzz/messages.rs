@@ -77,7 +77,12 @@ fn nested(dice: &mut Dice, descriptor: MessageDescriptor, depth: usize) -> Dynam
         return any(dice, descriptor, 1);
     }
     // The one that leads furthest: a transaction's operations, and of those the transaction.
-    let field = deeper.iter().find(|field| field.name() == "request_txn").unwrap_or_else(|| dice.pick(&deeper));
+    let leads_on = |field: &&FieldDescriptor| {
+        field.kind().as_message().is_some_and(|inner| inner.fields().any(|field| field.kind().as_message().is_some()))
+    };
+    let further = deeper.iter().filter(leads_on).cloned().collect::<Vec<_>>();
+    let fields = if further.is_empty() { &deeper } else { &further };
+    let field = fields.iter().find(|field| field.name() == "request_txn").unwrap_or_else(|| dice.pick(fields));
     if let Kind::Message(inner) = field.kind() {
         let inner = Value::Message(nested(dice, inner, depth - 1));
         message.set_field(field, if field.is_list() { Value::List(vec![inner]) } else { inner });

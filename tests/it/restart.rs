@@ -95,6 +95,9 @@ async fn a_member_that_lost_its_data_does_not_come_back_as_itself() {
     client.put("before", "1").await.unwrap();
     // Stopped in order, so that its store holds a state and the others know its name.
     cluster.stop(2).await.unwrap();
+    // If it led, the others must know by now that it does not: a write that is handed to it while it refuses to
+    // start has an unknown fate, and says so.
+    wait_until_serving(&cluster, 0..2).await.unwrap();
     for lost in ["member/wal", ""] {
         std::fs::remove_dir_all(cluster.data_dir(2).join(lost)).unwrap();
         cluster.start(2).await.unwrap();

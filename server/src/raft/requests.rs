@@ -116,7 +116,8 @@ fn entry_error(index: u64, error: &dyn std::fmt::Display) -> RequestsError {
 mod tests {
     use bytes::Bytes;
     use mainstay_proto::etcdserverpb::{LeaseRevokeRequest, PutRequest};
-    use mainstay_proto::mainstay::{Command, MemberAttributes, Membership};
+    use mainstay_proto::mainstay::membership::Config;
+    use mainstay_proto::mainstay::{Command, MemberAttributes, Membership, Node};
 
     use super::*;
 
@@ -155,7 +156,8 @@ mod tests {
         assert_eq!(of(Kind::MemberAttributes(MemberAttributes::default())), None);
         assert_eq!(line(Bytes::new()), None, "a blank entry");
         let mut membership = vec![0xff];
-        membership.extend(Membership { configs: vec![Default::default()], nodes: Default::default() }.encode_to_vec());
+        let (configs, nodes) = (vec![Config { voters: vec![1] }], [(1, Node::default())].into());
+        membership.extend(Membership { configs, nodes }.encode_to_vec());
         assert_eq!(line(membership.into()), None);
     }
 
