@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used)] // a test fails by panicking
 
 mod faults;
+mod logins;
 mod restart;
 mod single_member;
 mod startup;
