@@ -28,6 +28,7 @@ const WRITERS: usize = 8;
 /// How long whoever logs in waits.
 const LOGIN_WITHIN: Duration = Duration::from_secs(5);
 
+/// etcd 3.7.1 does not pass this one on two processors: its puts wait for more than five seconds.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_storm_of_logins_moves_no_leader() {
     let cluster = ProcessCluster::start_all(3).await.unwrap();
