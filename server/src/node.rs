@@ -23,18 +23,23 @@ use crate::apply::{Counts, State, StateOptions};
 use crate::auth::{Passwords, SimpleTokens, TokenError, TokenProvider};
 use crate::command::cluster_itself;
 use crate::command::command::Kind;
-use crate::config::{AutoCompaction, Config, Refusal, Url, identity};
+use crate::config::{AutoCompaction, ClusterState, Config, Refusal, Url, identity};
 use crate::engine::layout::meta;
 use crate::engine::{Batch, Engine, EngineError, EngineHome, Family};
 use crate::env::clock;
 use crate::leader::{auto_compaction, lease_expirer};
 use crate::lease::Lessor;
 use crate::limits;
-use crate::raft::{self, AppliedObserver, Consensus, ConsensusOptions, Gateway, Leadership, Listeners, PeerNode};
+use crate::raft::{
+    self, AppliedObserver, Consensus, ConsensusOptions, Gateway, Leadership, Listeners, MemberRules, PeerNode,
+};
 use crate::watch::{Bounds, Hub, HubOptions};
 
 /// Pause before a member tells again under which name clients reach it.
 const PUBLISH_PAUSE: Duration = Duration::from_millis(200);
+
+/// How long a member of the cluster that is to be joined may take to tell of it.
+const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where a member keeps what must survive it.
 pub struct Storage {
@@ -116,6 +121,9 @@ pub enum StartError {
     /// The other members know of an earlier life of this one; etcd's words.
     #[error("member {0:x} has already been bootstrapped")]
     AlreadyBootstrapped(u64),
+    /// Nobody of the cluster that is to be joined tells of it; etcd's words.
+    #[error("cannot fetch cluster info from peer urls: could not retrieve cluster information from the given URLs")]
+    NoCluster,
     /// The log holds entries, but the store does not know whose.
     #[error("the data directory has a raft log but no identity: it is incomplete or belongs to something else")]
     NoIdentity,
@@ -168,7 +176,10 @@ impl Node {
             Some(identity) => identity,
             None => {
                 config.check_first_start(&surroundings.resolve)?;
-                new_identity(config)
+                match config.initial_cluster_state {
+                    ClusterState::New => new_identity(config),
+                    ClusterState::Existing => joining_identity(config, &surroundings.resolve).await?,
+                }
             }
         };
         let options = LogOptions {
@@ -251,6 +262,7 @@ impl Node {
             id: founded.member_id,
             name: config.name.clone(),
             client_urls: config.advertise_client_urls.iter().map(|url| url.as_str().to_owned()).collect(),
+            removed: false,
         };
         Ok(Self { services: Arc::new(services), consensus, lessor, log, tasks, attributes, is_first_start })
     }
@@ -360,6 +372,15 @@ fn new_identity(config: &Config) -> Identity {
     }
 }
 
+/// The ids of a member that joins: the cluster has given them.
+async fn joining_identity(config: &Config, resolve: &Resolve) -> Result<Identity, StartError> {
+    let others = config.initial_cluster.iter().filter(|(name, _)| **name != config.name);
+    let urls: Vec<String> = others.flat_map(|(_, urls)| urls).map(|url| url.as_str().to_owned()).collect();
+    let cluster = raft::existing_cluster(&urls, JOIN_TIMEOUT).await.ok_or(StartError::NoCluster)?;
+    let member_id = config.find_in(&cluster.members, resolve)?;
+    Ok(Identity { cluster_id: cluster.cluster_id, member_id })
+}
+
 fn member_ids(config: &Config) -> BTreeMap<String, u64> {
     config
         .initial_cluster
@@ -372,19 +393,24 @@ fn member_ids(config: &Config) -> BTreeMap<String, u64> {
 }
 
 fn consensus_options(config: &Config, identity: &Identity) -> ConsensusOptions {
+    let joins = config.initial_cluster_state == ClusterState::Existing;
     let ids = member_ids(config);
     let initial_members = config
         .initial_cluster
         .iter()
         .filter_map(|(name, urls)| {
             let peer_urls = urls.iter().map(|url| url.as_str().to_owned()).collect();
-            Some((*ids.get(name)?, PeerNode { name: name.clone(), peer_urls }))
+            // The others are only asked whether they know this member, for which their ids are of no matter.
+            let id = if joins && *name == config.name { identity.member_id } else { *ids.get(name)? };
+            Some((id, PeerNode { name: name.clone(), peer_urls, learner: false }))
         })
         .collect();
     ConsensusOptions {
         cluster_id: identity.cluster_id,
         member_id: identity.member_id,
         initial_members,
+        joins,
+        member_rules: MemberRules { strict: config.strict_reconfig_check, learners_max: config.max_learners },
         heartbeat_interval: config.heartbeat_interval,
         election_timeout: config.election_timeout,
         pre_vote: config.pre_vote,

@@ -1,4 +1,4 @@
-//! The members of the cluster. Changing them is not served yet.
+//! The members of the cluster: who they are, and changing that.
 
 use mainstay_proto::etcdserverpb::cluster_server::Cluster;
 use mainstay_proto::etcdserverpb::{
@@ -8,24 +8,41 @@ use mainstay_proto::etcdserverpb::{
 use tonic::{Request, Response, Status};
 
 use super::Services;
-use super::status::not_served;
-use crate::raft;
+use super::status::ApiError;
+use crate::config::{Url, identity};
+use crate::env::clock;
+use crate::raft::{self, MemberChange, MemberRefusal};
 
 /// Headers of this service tell no revision; as in etcd.
 const NO_REVISION: i64 = 0;
 
 #[tonic::async_trait]
 impl Cluster for Services {
-    async fn member_add(&self, _: Request<MemberAddRequest>) -> Result<Response<MemberAddResponse>, Status> {
-        Err(not_served("Cluster.MemberAdd"))
+    async fn member_add(&self, request: Request<MemberAddRequest>) -> Result<Response<MemberAddResponse>, Status> {
+        let MemberAddRequest { peer_ur_ls, is_learner } = request.into_inner();
+        let peer_urls = checked(&peer_ur_ls)?;
+        let id = identity::member_id_at(&peer_urls, clock::since_epoch().as_secs());
+        let members = self.change_members(MemberChange::Add { id, peer_urls, learner: is_learner }).await?;
+        let member = members.iter().find(|member| member.id == id).cloned();
+        Ok(Response::new(MemberAddResponse { header: Some(self.header(NO_REVISION)), member, members }))
     }
 
-    async fn member_remove(&self, _: Request<MemberRemoveRequest>) -> Result<Response<MemberRemoveResponse>, Status> {
-        Err(not_served("Cluster.MemberRemove"))
+    async fn member_remove(
+        &self,
+        request: Request<MemberRemoveRequest>,
+    ) -> Result<Response<MemberRemoveResponse>, Status> {
+        let members = self.change_members(MemberChange::Remove(request.into_inner().id)).await?;
+        Ok(Response::new(MemberRemoveResponse { header: Some(self.header(NO_REVISION)), members }))
     }
 
-    async fn member_update(&self, _: Request<MemberUpdateRequest>) -> Result<Response<MemberUpdateResponse>, Status> {
-        Err(not_served("Cluster.MemberUpdate"))
+    async fn member_update(
+        &self,
+        request: Request<MemberUpdateRequest>,
+    ) -> Result<Response<MemberUpdateResponse>, Status> {
+        let MemberUpdateRequest { id, peer_ur_ls } = request.into_inner();
+        let peer_urls = checked(&peer_ur_ls)?;
+        let members = self.change_members(MemberChange::Update { id, peer_urls }).await?;
+        Ok(Response::new(MemberUpdateResponse { header: Some(self.header(NO_REVISION)), members }))
     }
 
     async fn member_list(&self, request: Request<MemberListRequest>) -> Result<Response<MemberListResponse>, Status> {
@@ -38,9 +55,45 @@ impl Cluster for Services {
 
     async fn member_promote(
         &self,
-        _: Request<MemberPromoteRequest>,
+        request: Request<MemberPromoteRequest>,
     ) -> Result<Response<MemberPromoteResponse>, Status> {
-        Err(not_served("Cluster.MemberPromote"))
+        let members = self.change_members(MemberChange::Promote(request.into_inner().id)).await?;
+        Ok(Response::new(MemberPromoteResponse { header: Some(self.header(NO_REVISION)), members }))
+    }
+}
+
+impl Services {
+    /// Changes the members; who they are then.
+    async fn change_members(&self, change: MemberChange) -> Result<Vec<Member>, Status> {
+        match self.gateway.change_members(change).await? {
+            Ok(()) => Ok(listed(self.gateway.members())),
+            Err(refusal) => Err(refused(refusal).into()),
+        }
+    }
+}
+
+/// Checks peer URLs that a client gives, and brings them into etcd's form and order.
+fn checked(urls: &[String]) -> Result<Vec<String>, ApiError> {
+    let urls = urls.iter().map(|url| Url::parse(url)).collect::<Result<Vec<Url>, _>>();
+    let mut urls = urls.map_err(|_| ApiError::MemberBadUrls)?;
+    if urls.is_empty() {
+        return Err(ApiError::MemberBadUrls);
+    }
+    urls.sort();
+    Ok(urls.iter().map(|url| url.as_str().to_owned()).collect())
+}
+
+fn refused(refusal: MemberRefusal) -> ApiError {
+    match refusal {
+        MemberRefusal::Exists => ApiError::MemberExists,
+        MemberRefusal::UrlExists => ApiError::PeerUrlExists,
+        // One that this release does not know comes from a leader of a newer one.
+        MemberRefusal::NotFound | MemberRefusal::None => ApiError::MemberNotFound,
+        MemberRefusal::NotLearner => ApiError::MemberNotLearner,
+        MemberRefusal::LearnerNotReady => ApiError::LearnerNotReady,
+        MemberRefusal::TooManyLearners => ApiError::TooManyLearners,
+        MemberRefusal::NotEnoughStarted => ApiError::MemberNotEnoughStarted,
+        MemberRefusal::Unhealthy => ApiError::Unhealthy,
     }
 }
 

@@ -27,14 +27,24 @@ pub struct MemberView {
 }
 
 impl MemberView {
-    /// What a member published; `None` until it has started once.
+    /// What a member published; `None` until it has started once, and when it was removed.
     pub fn get(&self, id: u64) -> Option<MemberAttributes> {
-        self.published.load().get(&id).cloned()
+        self.published.load().get(&id).filter(|published| !published.removed).cloned()
     }
 
     /// Everything that was published, by member.
     pub fn all(&self) -> Vec<MemberAttributes> {
-        self.published.load().values().cloned().collect()
+        self.published.load().values().filter(|published| !published.removed).cloned().collect()
+    }
+
+    /// Whether a member was removed; its id never comes back.
+    pub fn is_removed(&self, id: u64) -> bool {
+        self.published.load().get(&id).is_some_and(|published| published.removed)
+    }
+
+    /// All members that were removed.
+    pub fn removed(&self) -> Vec<u64> {
+        self.published.load().values().filter(|published| published.removed).map(|published| published.id).collect()
     }
 }
 
@@ -68,11 +78,25 @@ impl Members {
     }
 }
 
-/// Replaces what a member published of itself.
+/// Replaces what a member published of itself. One that was removed has nothing more to say.
 pub(super) fn apply(state: &mut State, attributes: &MemberAttributes) -> Outcome {
+    let is_removed = state.members.published.load().get(&attributes.id).is_some_and(|published| published.removed);
+    if !is_removed {
+        store(state, attributes);
+    }
+    done(state, None)
+}
+
+/// Remembers that members were removed, and forgets what they published.
+pub fn remove(state: &mut State, ids: &[u64]) {
+    for id in ids {
+        store(state, &MemberAttributes { id: *id, removed: true, ..MemberAttributes::default() });
+    }
+}
+
+fn store(state: &mut State, attributes: &MemberAttributes) {
     state.store.batch().put(Family::Members, layout::member_key(attributes.id), attributes.encode_to_vec());
     let mut published = ById::clone(&state.members.published.load());
     published.insert(attributes.id, attributes.clone());
     state.members.published.store(Arc::new(published));
-    done(state, None)
 }

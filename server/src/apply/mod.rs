@@ -43,7 +43,7 @@ pub use alarm::AlarmView;
 pub use counts::Counts;
 pub use dispatch::{Origin, apply};
 pub use downgrade::DowngradeView;
-pub use member::MemberView;
+pub use member::{MemberView, remove as remove_members};
 pub use permission::check_read_txn;
 pub use range::range_response;
 pub use read_txn::{ReadTxnError, is_read_only, read_txn};

@@ -96,7 +96,7 @@ pub(super) fn members(membership: &Membership, published: &[MemberAttributes]) -
         let member = Member {
             id: *id,
             peer_urls: &node.peer_urls,
-            is_learner: !is_voter(membership, *id),
+            is_learner: node.learner,
             name: told.map_or("", |told| &told.name),
             client_urls: told.map_or(&[], |told| &told.client_urls),
         };
@@ -187,7 +187,8 @@ mod tests {
     }
 
     fn membership(configs: &[&[u64]], ids: &[u64]) -> Membership {
-        let node = |id: &u64| Node { name: "ignored".into(), peer_urls: vec![format!("http://{id}:2380")] };
+        let node =
+            |id: &u64| Node { name: "ignored".into(), peer_urls: vec![format!("http://{id}:2380")], learner: false };
         Membership {
             configs: configs.iter().map(|voters| Config { voters: voters.to_vec() }).collect(),
             nodes: ids.iter().map(|id| (*id, node(id))).collect::<BTreeMap<_, _>>(),
@@ -211,7 +212,8 @@ mod tests {
 
     #[test]
     fn members_are_as_etcd_writes_them() {
-        let published = MemberAttributes { id: 16, name: "a".into(), client_urls: vec!["http://16:2379".into()] };
+        let published =
+            MemberAttributes { id: 16, name: "a".into(), client_urls: vec!["http://16:2379".into()], removed: false };
         let found = text(members(&membership(&[&[16]], &[9, 16]), &[published]).unwrap());
         let expected = [
             (

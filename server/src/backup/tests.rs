@@ -40,7 +40,7 @@ impl Fixture {
         self.index += 1;
         let outcome = apply(&mut self.state, &Origin::default(), &command).unwrap();
         assert_eq!(outcome.refusal, 0);
-        let node = Node { name: String::new(), peer_urls: vec!["http://a:2380".into()] };
+        let node = Node { name: String::new(), peer_urls: vec!["http://a:2380".into()], learner: false };
         let membership = Membership { configs: vec![Config { voters: vec![7] }], nodes: [(7, node)].into() };
         let applied = AppliedState {
             log_id: Some(LogId { term: 3, index: self.index }),
@@ -163,7 +163,8 @@ fn what_is_known_beside_the_keys_is_there() {
     fixture.run(Kind::LeaseCheckpoint(LeaseCheckpointRequest { checkpoints: vec![checkpoint] }));
     fixture.put("k", "v", 1);
     fixture.run(Kind::Alarm(AlarmRequest { action: 1, member_id: 7, alarm: 1 }));
-    let attributes = MemberAttributes { id: 7, name: "n".into(), client_urls: vec!["http://a:2379".into()] };
+    let attributes =
+        MemberAttributes { id: 7, name: "n".into(), client_urls: vec!["http://a:2379".into()], removed: false };
     fixture.run(Kind::MemberAttributes(attributes));
     let buckets = fixture.buckets();
     let ids: Vec<_> = buckets["lease"].iter().map(|(id, _)| i64::from_be_bytes(id[..].try_into().unwrap())).collect();

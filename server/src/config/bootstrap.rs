@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::build::unavailable;
-use super::fields::{ClusterState, Config};
+use super::fields::Config;
 use super::refusal::Refusal;
 use super::url::{self, Url};
 
@@ -26,9 +26,6 @@ impl Config {
     /// with the addresses that it advertises. `resolve` turns a host name into addresses; it is
     /// asked only when the texts differ.
     pub fn check_first_start(&self, resolve: impl Fn(&Url) -> BTreeSet<String>) -> Result<(), Refusal> {
-        if self.initial_cluster_state == ClusterState::Existing {
-            return Err(unavailable("initial-cluster-state", "joining a cluster that exists", "existing"));
-        }
         let Some(listed) = self.initial_cluster.get(&self.name) else {
             return Err(Refusal::Invalid(format!(
                 "couldn't find local name {:?} in the initial cluster configuration",
@@ -47,6 +44,45 @@ impl Config {
             return Err(unavailable("initial-cluster", "TLS", url.as_str()));
         }
         Ok(())
+    }
+
+    /// Finds this member in the cluster that it is to join, whose members and their peer URLs are these.
+    ///
+    /// # Errors
+    /// When the initial cluster names other members than the cluster has.
+    pub fn find_in(
+        &self,
+        members: &BTreeMap<u64, Vec<String>>,
+        resolve: impl Fn(&Url) -> BTreeSet<String>,
+    ) -> Result<u64, Refusal> {
+        let refused = |why: String| {
+            let members = members.iter().map(|(id, urls)| format!("{id:x}={}", urls.join(",")));
+            let members = members.collect::<Vec<_>>().join(" ");
+            Err(Refusal::Invalid(format!("error validating peerURLs {{{members}}}: {why}")))
+        };
+        if members.len() != self.initial_cluster.len() {
+            return refused("member count is unequal".to_owned());
+        }
+        let mut found = None;
+        for (id, urls) in members {
+            let told: BTreeSet<Url> = urls.iter().filter_map(|url| Url::parse(url).ok()).collect();
+            let same = |listed: &[Url]| {
+                let listed: BTreeSet<Url> = listed.iter().cloned().collect();
+                let resolved = |urls: &BTreeSet<Url>| urls.iter().map(&resolve).collect::<BTreeSet<_>>();
+                listed == told || (listed.len() == told.len() && resolved(&listed) == resolved(&told))
+            };
+            match self.initial_cluster.iter().find(|(_, listed)| same(listed)) {
+                Some((name, _)) if *name == self.name => found = Some(*id),
+                Some(_) => {}
+                None => {
+                    return refused(format!("PeerURLs: no match found for existing member ({id:x}, {urls:?})"));
+                }
+            }
+        }
+        match found {
+            Some(id) => Ok(id),
+            None => refused(format!("none of them is this member, {:?}", self.name)),
+        }
     }
 
     fn check_addresses(&self, listed: &[Url], resolve: impl Fn(&Url) -> BTreeSet<String>) -> Result<(), Refusal> {

@@ -725,10 +725,6 @@ fn a_first_start_that_cannot_be_is_refused_in_etcds_words() {
         "initial cluster m1=http://localhost:2380,m2=http://localhost:2380 has duplicate url (http://localhost:2380)",
     );
     refuse_first_start(
-        &["--initial-cluster-state=existing"],
-        r#"--initial-cluster-state: joining a cluster that exists is not available in this release (set to "existing")"#,
-    );
-    refuse_first_start(
         &["--name=m1", "--initial-cluster=m1=http://localhost:2380,m2=https://b:1"],
         r#"--initial-cluster: TLS is not available in this release (set to "https://b:1")"#,
     );

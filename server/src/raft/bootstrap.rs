@@ -1,4 +1,5 @@
-//! Before a first start: what the store already holds, and whether the others know this member.
+//! Before a first start: what the store already holds, who the members are of a cluster that is joined, and
+//! whether the others know this member.
 //!
 //! A member that lost its data and starts as if it were new has forgotten for whom it voted and which
 //! entries it confirmed. Taken back, it could help to elect a leader without an entry that it had
@@ -13,11 +14,12 @@
 //! What remains open: a member that was lost before a quorum held what it published of itself. It has
 //! confirmed next to nothing by then.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use mainstay_proto::mainstay::{MemberKnownRequest, MemberKnownResponse};
+use mainstay_proto::mainstay::{MemberKnownRequest, MemberKnownResponse, MembersRequest};
 
 use super::codec;
 use super::network::peer_client;
@@ -73,6 +75,32 @@ pub(super) async fn is_known(cluster_id: u64, member_id: u64, peers: &[&PeerNode
         clock::sleep(PAUSE).await;
     }
     unreachable!("rounds do not end by themselves")
+}
+
+/// A cluster that is running, as one of its members tells of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExistingCluster {
+    /// Its id.
+    pub cluster_id: u64,
+    /// The peer URLs of every member, by id.
+    pub members: BTreeMap<u64, Vec<String>>,
+}
+
+/// Asks a running cluster who its members are, at any of these URLs; `None` where nobody says.
+pub async fn existing_cluster(urls: &[String], limit: Duration) -> Option<ExistingCluster> {
+    for url in urls {
+        let Ok(channel) = transport::connect(url, limit) else { continue };
+        match clock::timeout(limit, peer_client(channel).members(MembersRequest {})).await {
+            Ok(Ok(response)) => {
+                let response = response.into_inner();
+                let members = response.nodes.into_iter().map(|(id, node)| (id, node.peer_urls)).collect();
+                return Some(ExistingCluster { cluster_id: response.cluster_id, members });
+            }
+            Ok(Err(status)) => tracing::warn!(url, %status, "failed to get cluster response"),
+            Err(_elapsed) => tracing::warn!(url, "failed to get cluster response: no answer in time"),
+        }
+    }
+    None
 }
 
 /// The answers of one round so far; none of them was yes.

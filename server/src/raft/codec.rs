@@ -60,27 +60,29 @@ pub(crate) fn vote_from_wire(vote: &wire::Vote) -> Vote {
     Vote { leader_id: leader_id_std::LeaderId { term: vote.term, voted_for: vote.node_id }, committed: vote.committed }
 }
 
+pub(crate) fn node_to_wire(node: &PeerNode) -> wire::Node {
+    wire::Node { name: node.name.clone(), peer_urls: node.peer_urls.clone(), learner: node.learner }
+}
+
+pub(crate) fn node_from_wire(node: wire::Node) -> PeerNode {
+    PeerNode { name: node.name, peer_urls: node.peer_urls, learner: node.learner }
+}
+
 pub(crate) fn membership_to_wire(membership: &Membership) -> wire::Membership {
     let configs = membership
         .get_joint_config()
         .iter()
         .map(|voters| wire::membership::Config { voters: voters.iter().copied().collect() })
         .collect();
-    let nodes = membership
-        .nodes()
-        .map(|(id, node)| (*id, wire::Node { name: node.name.clone(), peer_urls: node.peer_urls.clone() }))
-        .collect();
+    let nodes = membership.nodes().map(|(id, node)| (*id, node_to_wire(node))).collect();
     wire::Membership { configs, nodes }
 }
 
 pub(crate) fn membership_from_wire(membership: wire::Membership) -> Result<Membership, CodecError> {
     let configs: Vec<BTreeSet<u64>> =
         membership.configs.into_iter().map(|config| config.voters.into_iter().collect()).collect();
-    let nodes: BTreeMap<u64, PeerNode> = membership
-        .nodes
-        .into_iter()
-        .map(|(id, node)| (id, PeerNode { name: node.name, peer_urls: node.peer_urls }))
-        .collect();
+    let nodes: BTreeMap<u64, PeerNode> =
+        membership.nodes.into_iter().map(|(id, node)| (id, node_from_wire(node))).collect();
     Membership::new(configs, nodes).map_err(|error| CodecError::Membership(error.to_string()))
 }
 
@@ -180,7 +182,7 @@ mod tests {
 
     fn membership() -> Membership {
         let nodes = BTreeMap::from([
-            (1, PeerNode { name: "a".into(), peer_urls: vec!["http://127.0.0.1:2380".into()] }),
+            (1, PeerNode { name: "a".into(), peer_urls: vec!["http://127.0.0.1:2380".into()], learner: true }),
             (2, PeerNode::default()),
             (3, PeerNode::default()),
         ]);
@@ -206,7 +208,7 @@ mod tests {
     fn a_membership_has_one_encoding_with_the_members_in_order() {
         const MEMBERS: u64 = 20;
         let encoded = |ids: &mut dyn Iterator<Item = u64>| {
-            let node = |id| PeerNode { name: format!("<{id}>"), peer_urls: Vec::new() };
+            let node = |id| PeerNode { name: format!("<{id}>"), ..PeerNode::default() };
             let nodes: BTreeMap<u64, PeerNode> = ids.map(|id| (id, node(id))).collect();
             let membership = Membership::new(vec![nodes.keys().copied().collect()], nodes).unwrap();
             payload_to_bytes(&Entry { log_id: log_id(1, 1), payload: EntryPayload::Membership(membership) })

@@ -12,12 +12,16 @@ use openraft::{ReadPolicy, ServerState, SnapshotPolicy};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
+use super::addresses::Addresses;
 use super::bootstrap;
 use super::gateway::{Gateway, GatewayOptions};
 use super::leadership::Leadership;
 use super::log_store::LogStore;
+use super::members::MemberRules;
 use super::network::Network;
 use super::peer::PeerService;
+use super::reconfigure::Reconfigure;
+use super::removal::{REMOVED, Removal};
 use super::state_machine::{AppliedObserver, Audience, StateMachine};
 use super::type_config::{PeerNode, Raft};
 use crate::apply::{Counts, State};
@@ -44,8 +48,13 @@ pub struct ConsensusOptions {
     pub cluster_id: u64,
     /// This member.
     pub member_id: u64,
-    /// The first members, for a cluster that is new; ignored where the log has some.
+    /// The first members of a cluster that is new, or those of the one that this member joins. Ignored where
+    /// the log has some.
     pub initial_members: BTreeMap<u64, PeerNode>,
+    /// Whether this member joins a cluster that is there already.
+    pub joins: bool,
+    /// Which changes of the members are let through.
+    pub member_rules: MemberRules,
     /// Time between two heartbeats of the leader.
     pub heartbeat_interval: Duration,
     /// Shortest silence of the leader after which a member stands for election.
@@ -92,6 +101,8 @@ pub struct Consensus {
     gateway: Gateway,
     home: Arc<dyn EngineHome>,
     options: ConsensusOptions,
+    reconfigure: Arc<Reconfigure>,
+    removal: Removal,
     lessor: Lessor,
     compaction: Arc<Notify>,
     counts: Arc<Counts>,
@@ -120,6 +131,7 @@ impl Consensus {
         let started = Arc::new(AtomicBool::new(false));
         let members = state.members();
         let counts = Arc::new(Counts::default());
+        let (addresses, removal) = (Addresses::default(), Removal::of(options.member_id));
         let audience = Audience {
             hub,
             lessor: lessor.clone(),
@@ -128,11 +140,18 @@ impl Consensus {
             compaction: compaction.clone(),
             counts: counts.clone(),
             failure,
+            addresses: addresses.clone(),
+            removal: removal.clone(),
             observer,
         };
         let machine = StateMachine::new(state, audience, started.clone())
             .map_err(|error| StartError::Stored(error.to_string()))?;
-        let network = Network { cluster_id: options.cluster_id, rpc_timeout: options.election_timeout };
+        let network = Network {
+            cluster_id: options.cluster_id,
+            rpc_timeout: options.election_timeout,
+            addresses,
+            removal: removal.clone(),
+        };
         let log_at_start = log.last().map(|(index, _)| index);
         let raft = Raft::build(options.member_id, config, network, LogStore::new(log), machine)
             .await
@@ -145,8 +164,23 @@ impl Consensus {
             request_bytes_max: options.request_bytes_max,
             log_at_start,
         };
-        let (gateway, rounds) = Gateway::new(gateway_options, raft.clone(), members, lessor.clone(), applied_rx);
-        Ok(Self { raft, gateway, home, options, lessor, compaction, counts, store_failure, tasks: vec![rounds] })
+        let (rules, timeout) = (options.member_rules, options.election_timeout);
+        let reconfigure = Arc::new(Reconfigure::new(raft.clone(), members.clone(), rules, timeout));
+        let (gateway, rounds) =
+            Gateway::new(gateway_options, raft.clone(), members, reconfigure.clone(), lessor.clone(), applied_rx);
+        Ok(Self {
+            raft,
+            gateway,
+            home,
+            options,
+            reconfigure,
+            removal,
+            lessor,
+            compaction,
+            counts,
+            store_failure,
+            tasks: vec![rounds],
+        })
     }
 
     /// The way in for everything else.
@@ -185,14 +219,19 @@ impl Consensus {
         self.raft.run();
         self.tasks.push(tokio::task::spawn(tell_lessor(self.raft.clone(), self.lessor.clone())));
         self.tasks.push(tokio::task::spawn(compact(self.raft.clone(), self.compaction.clone())));
+        let (reconfigure, interval) = (self.reconfigure.clone(), self.options.heartbeat_interval);
+        self.tasks.push(tokio::task::spawn(async move { reconfigure.chores(interval).await }));
         self.compaction.notify_one(); // takes up what an earlier run left
-        match self.raft.initialize(self.options.initial_members.clone()).await {
-            // Every first member writes the same first entry; whoever is past it goes on from its log.
-            Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {}
-            Err(error) => return Err(StartError::Raft(error.to_string())),
+        // Whoever joins is sent the list of members by the leader, and all else.
+        if !self.options.joins {
+            match self.raft.initialize(self.options.initial_members.clone()).await {
+                // Every first member writes the same first entry; whoever is past it goes on from its log.
+                Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {}
+                Err(error) => return Err(StartError::Raft(error.to_string())),
+            }
         }
-        let voters = self.raft.metrics().borrow_watched().membership_config.voter_ids().count();
-        if voters == 1 {
+        let alone = self.raft.metrics().borrow_watched().membership_config.voter_ids().eq([self.options.member_id]);
+        if alone {
             // Nobody else could win: there is no reason to sit out the election timeout.
             self.raft.trigger().elect(false).await.map_err(|error| StartError::Raft(error.to_string()))?;
         }
@@ -203,6 +242,7 @@ impl Consensus {
     pub fn failed(&self) -> impl Future<Output = String> + Send + 'static {
         let mut metrics = self.raft.metrics();
         let mut store_failure = self.store_failure.clone();
+        let removal = self.removal.clone();
         let of_store = async move {
             let failure = store_failure.wait_for(Option::is_some).await.map(|failure| failure.clone());
             match failure {
@@ -225,6 +265,7 @@ impl Consensus {
             // The first is the cause where both are there.
             tokio::select! {
                 biased;
+                () = removal.learned() => REMOVED.to_owned(),
                 reason = of_store => reason,
                 reason = of_consensus => reason,
             }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use mainstay_proto::mainstay as wire;
 use mainstay_proto::mainstay::peer_client::PeerClient;
+use mainstay_proto::mainstay::{MemberRefusal, MembersResponse};
 use openraft::async_runtime::WatchReceiver;
 use openraft::error::{ClientWriteError, LinearizableReadError, RaftError};
 use openraft::impls::ProgressResponder;
@@ -13,8 +14,10 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 
 use super::codec;
+use super::members::MemberChange;
 use super::peers::Peers;
 use super::read_index::ReadIndex;
+use super::reconfigure::Reconfigure;
 use super::type_config::{EncodedCommand, Raft, StoredMembership, TypeConfig, Vote};
 use crate::apply::MemberView;
 use crate::command::{self, Caller, Command, Outcome, command as kind};
@@ -124,6 +127,7 @@ struct Inner {
     members: MemberView,
     lessor: Lessor,
     peers: Peers,
+    reconfigure: Arc<Reconfigure>,
     reads: ReadIndex,
     applied: watch::Receiver<u64>,
     proposals: Semaphore,
@@ -137,6 +141,7 @@ impl Gateway {
         options: GatewayOptions,
         raft: Raft,
         members: MemberView,
+        reconfigure: Arc<Reconfigure>,
         lessor: Lessor,
         applied: watch::Receiver<u64>,
     ) -> (Self, tokio::task::JoinHandle<()>) {
@@ -155,6 +160,7 @@ impl Gateway {
             options,
             raft,
             members,
+            reconfigure,
             lessor,
             reads,
             applied,
@@ -258,16 +264,57 @@ impl Gateway {
     pub fn members(&self) -> Vec<Member> {
         let metrics = self.inner.raft.metrics();
         let stored = metrics.borrow_watched().membership_config.clone();
-        let voters: Vec<u64> = stored.voter_ids().collect();
         stored
             .nodes()
             .map(|(id, node)| {
                 let published = self.inner.members.get(*id);
                 let (name, client_urls) = published.map_or_else(Default::default, |it| (it.name, it.client_urls));
-                let is_learner = !voters.contains(id);
-                Member { id: *id, name, peer_urls: node.peer_urls.clone(), client_urls, is_learner }
+                Member { id: *id, name, peer_urls: node.peer_urls.clone(), client_urls, is_learner: node.learner }
             })
             .collect()
+    }
+
+    /// Changes the members, from any member, and returns when this one knows of it too.
+    ///
+    /// A timeout leaves open whether they are changed.
+    pub async fn change_members(&self, change: MemberChange) -> Result<Result<(), MemberRefusal>, Unavailable> {
+        self.within_timeout(async {
+            let request = change.to_wire(self.inner.options.cluster_id);
+            let at = |client: Client| {
+                let request = request.clone();
+                async move { ask(client, |mut client| async move { client.change_members(request).await }).await }
+            };
+            let changed = self.on_leader(
+                || self.change_members_here(&change),
+                |client| async { at(client).await.map(|response| refused_or(response.index, response.refusal())) },
+            );
+            match changed.await? {
+                Ok(index) => self.wait_applied(index).await.map(Ok),
+                Err(refusal) => Ok(Err(refusal)),
+            }
+        })
+        .await
+    }
+
+    /// Changes the members as the leader; the index of the entry.
+    pub(crate) async fn change_members_here(
+        &self,
+        change: &MemberChange,
+    ) -> Result<Result<u64, MemberRefusal>, Unavailable> {
+        self.inner.reconfigure.change(change).await
+    }
+
+    /// The members, for one that is to join.
+    pub(crate) fn nodes(&self) -> MembersResponse {
+        let metrics = self.inner.raft.metrics();
+        let stored = metrics.borrow_watched().membership_config.clone();
+        let nodes = stored.nodes().map(|(id, node)| (*id, codec::node_to_wire(node)));
+        MembersResponse { cluster_id: self.inner.options.cluster_id, nodes: nodes.collect() }
+    }
+
+    /// Whether a member was removed.
+    pub(crate) fn is_removed(&self, id: u64) -> bool {
+        self.inner.members.is_removed(id)
     }
 
     /// Whether the state covers what was in the log when this process started. An entry that is there
@@ -289,7 +336,7 @@ impl Gateway {
         let metrics = metrics.borrow_watched();
         let matched = metrics.replication.as_ref().and_then(|progress| progress.get(&id).cloned().flatten());
         // The first entry is the list of first members, which every one of them writes for itself.
-        self.inner.members.get(id).is_some() || matched.is_some_and(|log_id| log_id.index > 0)
+        self.inner.members.get(id).is_some() || self.is_removed(id) || matched.is_some_and(|log_id| log_id.index > 0)
     }
 
     /// Renews a lease with the leader: its granted time to live in seconds, 0 where it is unknown or has ended.
@@ -579,10 +626,15 @@ fn unavailable_from_status(status: &tonic::Status) -> Unavailable {
     KNOWN.into_iter().find(|known| known.to_string() == status.message()).unwrap_or(Unavailable::TimeoutConnectionLost)
 }
 
-/// Whether a member takes part without a vote. One that knows of no members yet is starting, and will
-/// find out what it is.
+/// Whether a member takes part without a vote until it is promoted. One that knows of no members yet is
+/// starting, and will find out what it is.
 fn is_learner(stored: &StoredMembership, id: u64) -> bool {
-    stored.nodes().any(|(node, _)| *node == id) && !stored.voter_ids().any(|voter| voter == id)
+    stored.membership().get_node(&id).is_some_and(|node| node.learner)
+}
+
+/// How a change ended that the leader was asked for.
+fn refused_or(index: u64, refusal: MemberRefusal) -> Result<u64, MemberRefusal> {
+    if refusal == MemberRefusal::None { Ok(index) } else { Err(refusal) }
 }
 
 #[cfg(test)]
@@ -603,7 +655,7 @@ mod tests {
     }
     #[test]
     fn who_knows_of_no_members_yet_is_no_learner() {
-        let nodes = BTreeMap::from([1, 2].map(|id| (id, PeerNode::default())));
+        let nodes = BTreeMap::from([1, 2].map(|id| (id, PeerNode { learner: id == 2, ..PeerNode::default() })));
         let membership = Membership::new(vec![BTreeSet::from([1])], nodes).unwrap();
         let stored = StoredMembership::new(Some(codec::log_id(1, 1)), membership);
         assert!(!is_learner(&StoredMembership::default(), 1), "it is starting");

@@ -12,33 +12,41 @@
 //! | `read_index` | one quorum round for all reads that wait |
 //! | `gateway` | propose, forward, read, ask |
 //! | `leadership` | who leads, and handing that over |
+//! | `members`, `reconfigure` | which changes of the members are let through (pure), and carrying them out |
+//! | `addresses`, `removal` | where members are now; that this one was removed |
 //! | `requests` | what clients asked for, as etcd writes it in its log |
-//! | `bootstrap` | refuses a member that lost its data |
+//! | `bootstrap` | refuses a member that lost its data; asks a cluster who its members are |
 //! | `consensus` | opens and starts all of it |
 //!
 //! **Invariant:** no caller is answered before the entry is committed and readable here.
 //! **Invariant:** a linearizable read waits for a round that began after it (`read_index`).
 //! **Invariant:** a restarted leader must be elected anew before it serves reads (`consensus`).
 
+mod addresses;
 mod bootstrap;
 mod codec;
 mod consensus;
 mod gateway;
 mod leadership;
 mod log_store;
+mod members;
 mod network;
 mod peer;
 mod peers;
 mod read_index;
+mod reconfigure;
+mod removal;
 mod requests;
 mod snapshot;
 mod state_machine;
 mod type_config;
 
-pub use bootstrap::applied_index;
+pub use bootstrap::{ExistingCluster, applied_index, existing_cluster};
 pub use consensus::{Consensus, ConsensusOptions, Listeners, StartError};
 pub use gateway::{Gateway, Member, Status, Unavailable};
 pub use leadership::{Leadership, LeadershipView, TransferError};
+pub use mainstay_proto::mainstay::MemberRefusal;
+pub use members::{MemberChange, MemberRules};
 pub use requests::{RequestsError, write_requests};
 pub use snapshot::{SnapshotBuilder, SnapshotData};
 pub use state_machine::{AppliedObserver, StateMachine};

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::BoxStream;
@@ -19,7 +20,9 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
+use super::addresses::Addresses;
 use super::codec;
+use super::removal::{REMOVED, Removal};
 use super::snapshot::{Snapshot, SnapshotData};
 use super::type_config::{PeerNode, TypeConfig, Vote};
 use crate::env::clock::{self, Instant};
@@ -35,11 +38,16 @@ pub(crate) struct Network {
     pub(crate) cluster_id: u64,
     /// A peer that does not answer for this long is taken for unreachable.
     pub(crate) rpc_timeout: Duration,
+    /// Where members are now.
+    pub(crate) addresses: Addresses,
+    /// Is told where a peer says that this member was removed.
+    pub(crate) removal: Removal,
 }
 
 impl Network {
     fn connection(&self, target: u64, node: &PeerNode) -> Connection {
-        Connection { network: self.clone(), target, node: node.clone(), client: None, url: 0 }
+        let urls = node.peer_urls.clone().into();
+        Connection { network: self.clone(), target, urls, client: None, url: 0 }
     }
 }
 
@@ -56,7 +64,8 @@ impl RaftNetworkFactory<TypeConfig> for Network {
 pub(crate) struct Connection {
     network: Network,
     target: u64,
-    node: PeerNode,
+    /// The peer's URLs, as far as is known.
+    urls: Arc<[String]>,
     client: Option<PeerClient<PeerChannel>>,
     /// Which of the peer's URLs is in use.
     url: usize,
@@ -65,10 +74,16 @@ pub(crate) struct Connection {
 impl Connection {
     /// The client, connected to the peer's present URL.
     fn client(&mut self) -> Result<PeerClient<PeerChannel>, RpcError> {
+        // A member that moved is not found where it was when this connection was made.
+        if let Some(now) = self.network.addresses.of(self.target)
+            && now != self.urls
+        {
+            (self.urls, self.client, self.url) = (now, None, 0);
+        }
         if let Some(client) = &self.client {
             return Ok(client.clone());
         }
-        let urls = &self.node.peer_urls;
+        let urls = &self.urls;
         let Some(url) = urls.get(self.url % urls.len().max(1)) else {
             return Err(unreachable(format!("member {:x} has no peer URL", self.target)));
         };
@@ -80,7 +95,10 @@ impl Connection {
 
     /// After a failure the next attempt goes to the peer's next URL, where it has several.
     fn failed(&mut self, status: &Status) -> RpcError {
-        if self.node.peer_urls.len() > 1 {
+        if status.message() == REMOVED {
+            self.network.removal.told_by_peer();
+        }
+        if self.urls.len() > 1 {
             self.client = None;
             self.url += 1;
         }

@@ -13,6 +13,8 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::codec::{self, CodecError};
 use super::gateway::{Gateway, Unavailable};
+use super::members::MemberChange;
+use super::removal::REMOVED;
 use super::snapshot::{Snapshot, SnapshotData};
 use super::type_config::{Raft, TypeConfig};
 use crate::command;
@@ -49,6 +51,17 @@ impl PeerService {
             "request cluster ID mismatch"
         );
         Err(Status::failed_precondition("etcdserver: cluster ID mismatch"))
+    }
+
+    /// Refuses the vote of a member that was removed, which may not know it yet.
+    fn not_removed(&self, vote: Option<wire::Vote>) -> Result<(), Status> {
+        match vote {
+            Some(vote) if self.gateway.is_removed(vote.node_id) => {
+                probe::reached("removed-member-told");
+                Err(Status::failed_precondition(REMOVED))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -142,6 +155,7 @@ impl Peer for PeerService {
     async fn vote(&self, request: Request<wire::VoteRequest>) -> Result<Response<wire::VoteResponse>, Status> {
         let request = request.into_inner();
         self.same_cluster(request.cluster_id)?;
+        self.not_removed(request.vote)?;
         let response = self.raft.vote(vote_request(&request)?).await.map_err(stopped)?;
         if !response.vote_granted {
             probe::reached("vote-refused");
@@ -152,6 +166,7 @@ impl Peer for PeerService {
     async fn pre_vote(&self, request: Request<wire::VoteRequest>) -> Result<Response<wire::VoteResponse>, Status> {
         let request = request.into_inner();
         self.same_cluster(request.cluster_id)?;
+        self.not_removed(request.vote)?;
         let response = self.raft.pre_vote(vote_request(&request)?).await.map_err(stopped)?;
         if !response.vote_granted {
             probe::reached("pre-vote-refused");
@@ -243,6 +258,28 @@ impl Peer for PeerService {
             return Err(Status::unavailable("this member has not applied yet what it finds in its log"));
         }
         Ok(Response::new(wire::MemberKnownResponse { known, fresh: self.gateway.is_fresh() }))
+    }
+
+    async fn members(&self, _: Request<wire::MembersRequest>) -> Result<Response<wire::MembersResponse>, Status> {
+        let members = self.gateway.nodes();
+        if members.nodes.is_empty() {
+            return Err(Status::unavailable("this member does not know yet who the members are"));
+        }
+        Ok(Response::new(members))
+    }
+
+    async fn change_members(
+        &self,
+        request: Request<wire::ChangeMembersRequest>,
+    ) -> Result<Response<wire::ChangeMembersResponse>, Status> {
+        let request = request.into_inner();
+        self.same_cluster(request.cluster_id)?;
+        let change = MemberChange::from_wire(request).ok_or_else(|| malformed(CodecError::Missing("change")))?;
+        let changed = self.gateway.change_members_here(&change).await.map_err(unavailable_to_status)?;
+        Ok(Response::new(match changed {
+            Ok(index) => wire::ChangeMembersResponse { index, ..wire::ChangeMembersResponse::default() },
+            Err(refusal) => wire::ChangeMembersResponse { index: 0, refusal: refusal.into() },
+        }))
     }
 
     async fn lease_remaining(

@@ -10,7 +10,9 @@ use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
 use tokio::sync::watch;
 
+use super::addresses::Addresses;
 use super::codec;
+use super::removal::Removal;
 use super::snapshot::{Position, Snapshot, SnapshotBuilder, SnapshotData};
 use super::type_config::{EncodedCommand, Entry, LogId, StoredMembership, TypeConfig};
 use crate::apply::{self, Counts, Origin, State};
@@ -39,6 +41,10 @@ pub(crate) struct Audience {
     pub(crate) compaction: Arc<tokio::sync::Notify>,
     /// Counts what commands did.
     pub(crate) counts: Arc<Counts>,
+    /// Is told where members are reached.
+    pub(crate) addresses: Addresses,
+    /// Is told which members were removed.
+    pub(crate) removal: Removal,
     /// Learns of a failure of the engine that openraft does not learn of.
     pub(crate) failure: watch::Sender<Option<String>>,
     /// Is shown what goes into the state.
@@ -83,6 +89,8 @@ impl StateMachine {
                 last.index = last.index.saturating_sub(1);
             }
         }
+        audience.addresses.set(membership.membership());
+        audience.removal.removed(&state.members().removed());
         let applied = Position { log_id, membership };
         audience.applied.send_replace(applied.log_id.map_or(0, |log_id| log_id.index));
         Ok(Self { state, audience, applied, reported: None, started })
@@ -135,10 +143,23 @@ impl StateMachine {
                 Ok(outcome)
             }
             EntryPayload::Membership(membership) => {
-                self.applied.membership = StoredMembership::new(Some(entry.log_id), membership.clone());
+                self.change_members(StoredMembership::new(Some(entry.log_id), membership.clone()));
                 Ok(Outcome::default())
             }
         }
+    }
+
+    /// Takes over who the members are from now on. Those who were and are no more never come back.
+    fn change_members(&mut self, now: StoredMembership) {
+        let before = std::mem::replace(&mut self.applied.membership, now);
+        let now = self.applied.membership.membership();
+        let removed: Vec<u64> = before.nodes().map(|(id, _)| *id).filter(|id| now.get_node(id).is_none()).collect();
+        if !removed.is_empty() {
+            probe::reached("member-removed");
+            apply::remove_members(&mut self.state, &removed);
+            self.audience.removal.removed(&removed);
+        }
+        self.audience.addresses.set(now);
     }
 
     /// Ends a run: engine, then readers, then watchers and the lessor, then the callers.
@@ -258,6 +279,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                 meta.last_log_id
             )));
         }
+        self.audience.addresses.set(membership.membership());
+        self.audience.removal.removed(&self.state.members().removed());
         self.applied = Position { log_id, membership };
         self.reported = log_id;
         // Commands that this member never saw may have ended any token: their users log in anew.

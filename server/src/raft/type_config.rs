@@ -46,4 +46,6 @@ pub struct PeerNode {
     pub name: String,
     /// Where its peers reach it.
     pub peer_urls: Vec<String>,
+    /// Whether it stays without a vote until it is promoted.
+    pub learner: bool,
 }

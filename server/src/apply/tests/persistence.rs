@@ -13,7 +13,7 @@ use crate::lease::LeaseTerm;
 use crate::mvcc::RangeOptions;
 
 fn attributes(id: u64, name: &str) -> MemberAttributes {
-    MemberAttributes { id, name: name.into(), client_urls: vec![format!("http://{name}:2379")] }
+    MemberAttributes { id, name: name.into(), client_urls: vec![format!("http://{name}:2379")], removed: false }
 }
 
 fn downgrade() -> DowngradeInfo {

@@ -158,7 +158,7 @@ fn command() -> impl Strategy<Value = Kind> {
     let alarm = (prop_oneof![2 => 0..2i32, 4 => Just(2), 1 => Just(3)], 1..3u64, 0..4i32)
         .prop_map(|(action, member_id, alarm)| Kind::Alarm(AlarmRequest { action, member_id, alarm }));
     let member = (1..4u64, vec("http://[a-c]:2379", 0..3)).prop_map(|(id, client_urls)| {
-        Kind::MemberAttributes(MemberAttributes { id, name: format!("m{id}"), client_urls })
+        Kind::MemberAttributes(MemberAttributes { id, name: format!("m{id}"), client_urls, removed: false })
     });
     prop_oneof![
         30 => put_request().prop_map(Kind::Put),
