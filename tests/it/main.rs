@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used)] // a test fails by panicking
 
 mod faults;
+mod life;
 mod logins;
 mod restart;
 mod single_member;

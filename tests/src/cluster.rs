@@ -12,8 +12,13 @@ use tokio::time::{Instant, sleep};
 /// A member that is killed loses everything but what it made durable; one that is started again
 /// finds its data and its addresses as before.
 pub trait Cluster: Send {
-    /// How many members there are, running or not.
+    /// How many members there are, running or not, or may be one day.
     fn size(&self) -> usize;
+
+    /// Those that are members now, running or not.
+    fn present(&self) -> Vec<usize> {
+        (0..self.size()).collect()
+    }
 
     /// A client of all members, beginning with the member `first`, with connections of its own.
     fn client(&self, first: usize, options: ClientOptions) -> Client;
@@ -69,7 +74,7 @@ pub async fn leader<C: Cluster>(cluster: &C) -> Result<usize> {
     while begun.elapsed() < SERVING_WITHIN {
         // The highest term decides: a leader that was cut off still believes in itself.
         let mut found = None;
-        for member in 0..cluster.size() {
+        for member in cluster.present() {
             let client = cluster.client_of(member).with_timeout(Duration::from_secs(1));
             if let Ok(status) = client.status().await
                 && status.header.as_ref().is_some_and(|header| header.member_id == status.leader)

@@ -45,6 +45,18 @@ struct Member {
     listen_peer_url: String,
     process: Option<Child>,
     paused: bool,
+    place: Place,
+}
+
+/// What a member is to its cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// It has an address and is no member.
+    Outside,
+    /// One of the first.
+    Founder,
+    /// It was added later.
+    Joined,
 }
 
 impl ProcessCluster {
@@ -55,6 +67,12 @@ impl ProcessCluster {
 
     /// The same, with further flags for every member.
     pub async fn start_all_with(size: usize, flags: &[&str]) -> Result<Self> {
+        Self::start_some(size, size, flags).await
+    }
+
+    /// Starts the first `size` of `places` members; the others can [join](Self::join) later. Clients know the
+    /// addresses of all from the beginning.
+    pub async fn start_some(size: usize, places: usize, flags: &[&str]) -> Result<Self> {
         let mut cluster = Self {
             binary: binary(),
             home: Some(tempfile::Builder::new().prefix("mainstay-it-").tempdir()?),
@@ -62,7 +80,7 @@ impl ProcessCluster {
             links: Links::new(),
             flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
         };
-        for member in 0..size {
+        for member in 0..places {
             let peer = free_port()?;
             cluster.links.open(member, peer).await?;
             cluster.members.push(Member {
@@ -71,6 +89,7 @@ impl ProcessCluster {
                 listen_peer_url: format!("http://127.0.0.1:{peer}"),
                 process: None,
                 paused: false,
+                place: if member < size { Place::Founder } else { Place::Outside },
             });
         }
         for member in 0..size {
@@ -78,6 +97,32 @@ impl ProcessCluster {
         }
         crate::cluster::wait_until_serving(&cluster, 0..size).await?;
         Ok(cluster)
+    }
+
+    /// Adds a member and starts it; waits until it serves.
+    pub async fn join(&mut self, member: usize) -> Result<()> {
+        ensure!(self.members[member].place == Place::Outside, "member {member} is one already");
+        let client = self.client(0, ClientOptions::default());
+        client.member_add(vec![self.links.url(member)]).await?;
+        self.members[member].place = Place::Joined;
+        self.start(member).await?;
+        crate::cluster::wait_until_serving(self, [member]).await?;
+        Ok(())
+    }
+
+    /// The id of a member that runs.
+    pub async fn id_of(&self, member: usize) -> Result<u64> {
+        Ok(self.client_of(member).status().await?.header.map_or(0, |header| header.member_id))
+    }
+
+    /// Removes a member, waits until it ends by itself, and forgets its data.
+    pub async fn leave(&mut self, member: usize) -> Result<()> {
+        let id = self.id_of(member).await?;
+        self.client(0, ClientOptions::default()).member_remove(id).await?;
+        self.members[member].place = Place::Outside;
+        self.wait_until_ended(member, ENDS_WITHIN).await?;
+        fs::remove_dir_all(self.data_dir(member))?;
+        Ok(())
     }
 
     /// The folder that holds the data and the logs.
@@ -134,6 +179,10 @@ impl Cluster for ProcessCluster {
         self.members.len()
     }
 
+    fn present(&self) -> Vec<usize> {
+        (0..self.size()).filter(|member| self.members[*member].place != Place::Outside).collect()
+    }
+
     fn client(&self, first: usize, options: ClientOptions) -> Client {
         let mut urls: Vec<&str> = self.members.iter().map(|member| member.client_url.as_str()).collect();
         urls.rotate_left(first);
@@ -142,10 +191,11 @@ impl Cluster for ProcessCluster {
 
     async fn start(&mut self, member: usize) -> Result<()> {
         ensure!(self.members[member].process.is_none(), "member {member} is already running");
-        let initial: Vec<String> =
-            (0..self.size()).map(|i| format!("{}={}", self.members[i].name, self.links.url(i))).collect();
+        let present = self.present().into_iter();
+        let initial: Vec<String> = present.map(|i| format!("{}={}", self.members[i].name, self.links.url(i))).collect();
         let log = File::options().create(true).append(true).open(self.log_path(member))?;
-        let Member { name, client_url, listen_peer_url, .. } = &self.members[member];
+        let Member { name, client_url, listen_peer_url, place, .. } = &self.members[member];
+        let place = *place;
         let process = Command::new(&self.binary)
             .arg(format!("--name={name}"))
             .arg(format!("--data-dir={}", self.data_dir(member).display()))
@@ -154,6 +204,7 @@ impl Cluster for ProcessCluster {
             .arg(format!("--listen-peer-urls={listen_peer_url}"))
             .arg(format!("--initial-advertise-peer-urls={}", self.links.url(member)))
             .arg(format!("--initial-cluster={}", initial.join(",")))
+            .arg(format!("--initial-cluster-state={}", if place == Place::Joined { "existing" } else { "new" }))
             .args(&self.flags)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)

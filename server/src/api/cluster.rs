@@ -31,7 +31,10 @@ impl Cluster for Services {
         &self,
         request: Request<MemberRemoveRequest>,
     ) -> Result<Response<MemberRemoveResponse>, Status> {
-        let members = self.change_members(MemberChange::Remove(request.into_inner().id)).await?;
+        let id = request.into_inner().id;
+        let mut members = self.change_members(MemberChange::Remove(id)).await?;
+        // The one that goes may not know it yet.
+        members.retain(|member| member.id != id);
         Ok(Response::new(MemberRemoveResponse { header: Some(self.header(NO_REVISION)), members }))
     }
 

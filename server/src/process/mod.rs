@@ -25,6 +25,7 @@ use mainstay_server::http::{Access, JsonGateway, Probe, ReadFailure, Site, clien
 use mainstay_server::limits;
 use mainstay_server::metrics::{Metrics, Options as MetricsOptions, RaftNumbers, StoreNumbers, WatchNumbers};
 use mainstay_server::node::{LOG_SEGMENT_BYTES, Node, Storage, Surroundings};
+use mainstay_server::raft::REMOVED;
 use mainstay_server::raft::Status;
 use mainstay_server::watch::Bounds;
 use prometheus::IntCounter;
@@ -91,7 +92,11 @@ impl Process {
         tokio::select! {
             // A failure goes first: after it there is nothing left to stop in order.
             biased;
-            reason = failed => return Err(reason),
+            // As etcd, which ends in peace: started again it would be told the same.
+            reason = failed => match reason == REMOVED {
+                true => tracing::warn!("{reason}; shutting down"),
+                false => return Err(reason),
+            },
             reason = self.clients.ended() => return Err(reason),
             reason = self.peers.ended() => return Err(reason),
             signal = self.signals.next() => tracing::info!(signal, "received signal; shutting down"),

@@ -38,6 +38,9 @@ const COMPACTION_PAUSE: Duration = Duration::from_millis(10);
 /// Entries that are purged together, unless the log is to be kept shorter than that.
 const PURGE_BATCH: u64 = 256;
 
+/// How long a member that was removed still answers.
+const REMOVED_GRACE: Duration = Duration::from_millis(500);
+
 /// Pause before a new leader asks again whether it has a quorum.
 const LEADERSHIP_PAUSE: Duration = Duration::from_millis(50);
 
@@ -265,7 +268,11 @@ impl Consensus {
             // The first is the cause where both are there.
             tokio::select! {
                 biased;
-                () = removal.learned() => REMOVED.to_owned(),
+                () = removal.learned() => {
+                    // Whoever asked for it may have asked this member.
+                    clock::sleep(REMOVED_GRACE).await;
+                    REMOVED.to_owned()
+                }
                 reason = of_store => reason,
                 reason = of_consensus => reason,
             }

@@ -289,6 +289,8 @@ impl Gateway {
                 |client| async { at(client).await.map(|response| refused_or(response.index, response.refusal())) },
             );
             match changed.await? {
+                // Whoever is removed is sent no entry any more, not even that one.
+                Ok(_) if change == MemberChange::Remove(self.inner.options.member_id) => Ok(Ok(())),
                 Ok(index) => self.wait_applied(index).await.map(Ok),
                 Err(refusal) => Ok(Err(refusal)),
             }

@@ -47,6 +47,7 @@ pub use gateway::{Gateway, Member, Status, Unavailable};
 pub use leadership::{Leadership, LeadershipView, TransferError};
 pub use mainstay_proto::mainstay::MemberRefusal;
 pub use members::{MemberChange, MemberRules};
+pub use removal::REMOVED;
 pub use requests::{RequestsError, write_requests};
 pub use snapshot::{SnapshotBuilder, SnapshotData};
 pub use state_machine::{AppliedObserver, StateMachine};

@@ -3,7 +3,7 @@
 use tokio::sync::watch;
 
 /// What a member that was removed is told by the others, and says itself; etcd's words.
-pub(super) const REMOVED: &str = "the member has been permanently removed from the cluster";
+pub const REMOVED: &str = "the member has been permanently removed from the cluster";
 
 /// Remembers for one member that it was removed. Clones remember the same.
 #[derive(Clone, Debug)]

@@ -1,0 +1,120 @@
+//! The life of a cluster while clients write and one watches: it grows, every member is replaced, the
+//! leader moves, it is compacted and defragmented, it shrinks.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use http::HeaderMap;
+use mainstay_client::{Client, ClientOptions, revision};
+use mainstay_proto::etcdserverpb::MoveLeaderRequest;
+use mainstay_tests::checker::{WatchOrder, equal_members, exactly_once};
+use mainstay_tests::wire::{Connection, frame};
+use mainstay_tests::workload::UniquePuts;
+use mainstay_tests::{Cluster, leader, wait_until_serving};
+use mainstay_tests::{ProcessCluster, binary};
+use prost::Message;
+use tokio::time::{Instant, sleep};
+
+/// How many members there are in the course of time, three at the beginning of the end.
+const PLACES: usize = 10;
+/// How often the leader is asked to hand over.
+const MOVES: usize = 20;
+/// Puts that must succeed between two events, so that each of them hits a cluster at work.
+const PUTS_BETWEEN: u64 = 100;
+/// How long that may take.
+const RECOVERS_WITHIN: Duration = Duration::from_secs(60);
+/// etcd's own pause before it takes a connection for one to rely on: members are changed after that.
+const SETTLED: Duration = Duration::from_millis(5500);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_grows_is_renewed_and_shrinks() {
+    let mut cluster = ProcessCluster::start_some(1, PLACES, &[]).await.unwrap();
+    life(&mut cluster).await.unwrap();
+}
+
+async fn life(cluster: &mut ProcessCluster) -> Result<()> {
+    let prefix = "life/";
+    let watch = WatchOrder::spawn(&cluster.client(0, ClientOptions::default()), prefix).await?;
+    let clients = (0..16).map(|number| cluster.client(number % PLACES, ClientOptions::default())).collect();
+    let puts = UniquePuts::spawn(prefix, clients, Duration::from_millis(10));
+
+    for member in 1..5 {
+        settle(&puts).await?;
+        cluster.join(member).await.with_context(|| format!("member {member} joins"))?;
+    }
+    for member in 0..5 {
+        settle(&puts).await?;
+        cluster.leave(member).await.with_context(|| format!("member {member} leaves"))?;
+        settle(&puts).await?;
+        cluster.join(5 + member).await.with_context(|| format!("member {} joins", 5 + member))?;
+    }
+    for turn in 0..MOVES {
+        let to = cluster.present()[turn % 5];
+        move_leader(cluster, to).await.with_context(|| format!("move {turn}, to member {to}"))?;
+        puts.wait_for_more(PUTS_BETWEEN, RECOVERS_WITHIN).await?;
+    }
+    let client = cluster.client(0, ClientOptions::default());
+    let newest = revision(&client.put("compacted at", "").await?.header);
+    client.compact(newest - 100).await?;
+    for member in cluster.present() {
+        cluster.client_of(member).defragment().await?;
+        puts.wait_for_more(PUTS_BETWEEN, RECOVERS_WITHIN).await?;
+    }
+    for member in [5, 6] {
+        settle(&puts).await?;
+        cluster.leave(member).await.with_context(|| format!("member {member} leaves"))?;
+    }
+    puts.wait_for_more(PUTS_BETWEEN, RECOVERS_WITHIN).await?;
+
+    let record = puts.finish().await?;
+    wait_until_serving(cluster, cluster.present()).await?;
+    let found = exactly_once(&client, prefix, &record).await?;
+    let seen = watch.finish(last_revision(&client, prefix).await?).await?;
+    ensure!(seen.len() == found.keys, "the watch saw {} keys of {}", seen.len(), found.keys);
+    for (key, promised) in &record.acknowledged {
+        ensure!(seen.get(key) == Some(promised), "the watch saw {key} at {:?}, not at {promised}", seen.get(key));
+    }
+    equal_members(cluster).await?;
+    let ids = cluster.client(0, ClientOptions::default()).member_list().await?.members.len();
+    ensure!(ids == 3, "{ids} members are listed");
+    eprintln!(
+        "{}: {} puts acknowledged, {} open of which {} happened, {} refused; longest gap of a client {:?}",
+        binary().display(),
+        record.acknowledged.len(),
+        record.open.len(),
+        found.open,
+        record.refused.len(),
+        record.longest_gap,
+    );
+    Ok(())
+}
+
+/// Waits until members may be changed again, and the cluster is at work.
+async fn settle(puts: &UniquePuts) -> Result<()> {
+    sleep(SETTLED).await;
+    puts.wait_for_more(PUTS_BETWEEN, RECOVERS_WITHIN).await
+}
+
+/// Asks the leader to hand over, and waits until the other one leads.
+async fn move_leader(cluster: &ProcessCluster, to: usize) -> Result<()> {
+    let from = leader(cluster).await?;
+    let request = MoveLeaderRequest { target_id: cluster.id_of(to).await? };
+    let address = cluster.client_url(from).trim_start_matches("http://").parse()?;
+    let connection = Connection::open(address).await?;
+    let message = frame(&request.encode_to_vec());
+    let reply = connection.call("/etcdserverpb.Maintenance/MoveLeader", &HeaderMap::new(), message).await;
+    ensure!(reply.is_ok(), "{:?} {}", reply.code, reply.text);
+    let asked = Instant::now();
+    while leader(cluster).await? != to {
+        ensure!(asked.elapsed() < RECOVERS_WITHIN, "member {to} does not lead");
+    }
+    Ok(())
+}
+
+/// The revision of the newest key below `prefix`.
+async fn last_revision(client: &Client, prefix: &str) -> Result<i64> {
+    use mainstay_client::Range;
+    use mainstay_client::proto::etcdserverpb::range_request::{SortOrder, SortTarget};
+    let newest = Range::prefix(prefix.to_owned()).sort(SortTarget::Mod, SortOrder::Descend).limit(1);
+    Ok(client.range(newest).await?.kvs.first().map_or(0, |kv| kv.mod_revision))
+}
