@@ -102,11 +102,13 @@ async fn move_leader(cluster: &ProcessCluster, to: usize) -> Result<()> {
     let address = cluster.client_url(from).trim_start_matches("http://").parse()?;
     let connection = Connection::open(address).await?;
     let message = frame(&request.encode_to_vec());
-    let reply = connection.call("/etcdserverpb.Maintenance/MoveLeader", &HeaderMap::new(), message).await;
-    ensure!(reply.is_ok(), "{:?} {}", reply.code, reply.text);
     let asked = Instant::now();
+    let reply = connection.call("/etcdserverpb.Maintenance/MoveLeader", &HeaderMap::new(), message).await;
+    // It may take longer than the leader waits, on a machine that has much else to do.
+    let is_late = reply.text.contains("leader transfer took too long");
+    ensure!(reply.is_ok() || is_late, "{:?} {}", reply.code, reply.text);
     while leader(cluster).await? != to {
-        ensure!(asked.elapsed() < RECOVERS_WITHIN, "member {to} does not lead");
+        ensure!(!is_late && asked.elapsed() < RECOVERS_WITHIN, "member {to} does not lead: {}", reply.text);
     }
     Ok(())
 }
