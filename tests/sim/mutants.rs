@@ -36,6 +36,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant("read-without-read-index", "A linearizable read is served from whatever the member has applied."),
     mutant("read-before-applied", "A linearizable read asks for the read index, but does not wait until it is applied."),
     mutant("read-index-without-quorum", "A leader answers for the read index without asking whether it still leads."),
+    mutant("read-index-by-leader-lease", "A leader answers for the read index without a round while its clock says that it was heard lately."),
     mutant("read-joins-running-round", "A read takes the answer of a round that began before it."),
     mutant("leader-resumes-after-restart", "A leader goes on in its old term after a restart, and serves reads from before it."),
     mutant("reply-before-apply", "A follower answers for a forwarded command before it has applied it itself."),
@@ -50,10 +51,16 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant("filter-ignored-in-catch-up", "A watcher that catches up gets events that its filter excludes."),
     mutant("split-revision-in-watch", "The events of a revision come in several responses that are not marked as fragments."),
     mutant("prev-kv-from-wrong-revision", "The record after a change passes for the one before it."),
+    mutant("cancelled-watch-goes-on", "A watch is told events after the answer to its cancellation."),
+    mutant("progress-of-one-counts-for-all", "Progress of all watches of a stream is told when one of them knows everything."),
+    mutant("watch-misses-snapshot", "A watch on a member that gets a snapshot misses what the snapshot skipped."),
+    mutant("watch-from-compacted-refused", "A watch that starts at the compacted revision is cancelled."),
+    mutant("future-watch-hears-the-present", "A watch that starts in the future is told what happens now."),
     // leader
     mutant("forget-lease-on-leader-change", "A new leader neither renews nor ends leases that were granted before its term."),
     mutant("renewal-by-a-deposed-leader", "A leader that was deposed, and does not know it yet, answers renewals."),
     mutant("lease-expires-early", "A lease ends after half of its time."),
+    mutant("failed-revocation-forgotten", "A lease whose revocation failed is not looked at again."),
     // apply
     mutant("txn-compare-ignored", "A compare with the last revision of a key that does not exist always holds."),
     mutant("txn-compares-published-state", "Compares do not see what earlier commands of the same run wrote."),
@@ -65,6 +72,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant("compaction-swallows-delete", "A compaction removes a deleted key with its delete, even where that is newer."),
     mutant("compaction-drops-visible-version", "A compaction removes the version that its own revision shows."),
     mutant("durable-ahead-of-flush", "What was written but not flushed counts as durable, so the log is purged too far."),
+    mutant("flush-covers-what-came-during-it", "What was written while a flush went on counts as durable, so the log is purged too far."),
     mutant("index-misses-tombstone", "A restart forgets deletes that are newer than the stored index."),
     // api
     mutant("range-stream-moves-on", "The chunks of a streamed range are of different revisions."),

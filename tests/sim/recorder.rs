@@ -4,7 +4,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mainstay_client::Client;
-use mainstay_tests::history::{Call, Disturbance, History, Leadership, Operation, Outcome, Received, Watch};
+use mainstay_tests::history::{
+    Call, Disturbance, History, Leadership, Operation, Outcome, Received, Said, Watch, WatchStream,
+};
 use tokio::time::Instant;
 
 use crate::{perform, trace};
@@ -78,12 +80,36 @@ impl Recorder {
         self.with(|history| history.watches[place].received.push(received));
     }
 
+    /// Enters a stream of watches and returns its place.
+    pub(crate) fn stream(&self, client: usize) -> usize {
+        self.with(|history| {
+            history.streams.push(WatchStream { client, said: Vec::new() });
+            history.streams.len() - 1
+        })
+    }
+
+    /// Adds what was said on a stream.
+    pub(crate) fn said(&self, place: usize, said: Said) {
+        let at = self.now();
+        trace::note(format_args!("s{place} {said:?}"));
+        self.with(|history| history.streams[place].said.push((at, said)));
+    }
+
     /// Adds a disturbance that is over.
     pub(crate) fn disturbance(&self, from: Duration, what: &str, clock: bool) {
-        let until = self.now();
+        self.disturbed(from, self.now(), what, clock);
+    }
+
+    /// Adds a disturbance whose end is known.
+    pub(crate) fn disturbed(&self, from: Duration, until: Duration, what: &str, clock: bool) {
         self.with(|history| {
             history.disturbances.push(Disturbance { from, until, what: what.to_owned(), clock });
         });
+    }
+
+    /// When the last disturbance that is known by now is over.
+    pub(crate) fn disturbed_until(&self) -> Duration {
+        self.with(|history| history.disturbances.iter().map(|disturbance| disturbance.until).max().unwrap_or_default())
     }
 
     /// Notes that a member takes itself for the leader of a term.

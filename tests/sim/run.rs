@@ -80,6 +80,7 @@ async fn play(run: Run, plan: Arc<Plan>) -> Report {
             padding: plan.padding,
             calm_from: world.recorder.moment(storm),
             until,
+            calm: RECOVERY + CALM,
             written: 0,
         };
         work.push(world.client_node(id).spawn(workload.run(worker)));

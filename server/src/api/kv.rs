@@ -57,7 +57,8 @@ impl Kv for Services {
         let mut chunks = RangeChunks::new(request, self.limits.max_request_bytes);
         let (store, gateway, access) = (self.store.clone(), self.gateway.clone(), self.access.clone());
         let mut ended = false;
-        // A chunk is read when the transport has room for it, so a slow client holds one at most.
+        // A chunk is read when the transport has room for it, so a slow client holds one at most. It holds no
+        // revision either: a compaction in between refuses the next chunk, as in etcd.
         let responses = iter::from_fn(move || {
             if ended {
                 return None;

@@ -150,6 +150,8 @@ impl Deadlines {
     pub(super) fn not_revoked(&mut self, now: Instant, id: i64) {
         if let Some(tracked) = self.leases.get_mut(&id)
             && tracked.due.is_none()
+            // Wrong where it is broken: what could not be revoked is not looked at again.
+            && !probe::broken("failed-revocation-forgotten")
         {
             let at = now + REVOKE_RETRY;
             tracked.due = Some(at);

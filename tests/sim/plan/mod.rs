@@ -42,6 +42,8 @@ pub(crate) struct Plan {
     pub(crate) segment_bytes: u64,
     /// Bytes of the store that may wait to be flushed.
     pub(crate) flush_bytes: u64,
+    /// How many runs of commands a flush of the store in the background takes.
+    pub(crate) flush_takes: u32,
     /// Whether little may wait for watchers.
     pub(crate) small_watches: bool,
     /// Whether much is written in the end, to see that the log is purged.
@@ -149,6 +151,7 @@ impl Plan {
             flush_bytes: if tiny_log { 500 } else { *[500, 5_000, 50_000].choose(&mut dice).expect("there are some") },
             faults: faults(&mut dice, members, storm),
             window: *[1, 16].choose(&mut dice).expect("there are some"),
+            flush_takes: *[0, 2, 10].choose(&mut dice).expect("there are some"),
         }
     }
 }

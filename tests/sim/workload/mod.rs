@@ -8,6 +8,7 @@ mod locks;
 mod registers;
 mod sets;
 mod txns;
+mod watch_stream;
 mod watching;
 
 use std::time::Duration;
@@ -84,6 +85,8 @@ pub(crate) struct Worker {
     /// When the last fault ends.
     pub(crate) calm_from: Instant,
     pub(crate) until: Instant,
+    /// How long it goes on after the last disturbance, if that comes later than planned.
+    pub(crate) calm: Duration,
     /// How many bytes a value is filled up with at most.
     pub(crate) padding: usize,
     /// Counts what it wrote, so that no value is written twice.
@@ -97,7 +100,8 @@ impl Worker {
         let slower = if Instant::now() < self.calm_from { 1 } else { 4 };
         let pause = thread_rng().gen_range(Duration::ZERO..self.pace);
         tokio::time::sleep(pause * slower).await;
-        Instant::now() < self.until
+        let now = Instant::now();
+        now < self.until || now < self.recorder.moment(self.recorder.disturbed_until() + self.calm)
     }
 
     /// A value that nobody wrote before.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use madsim::net::NetSim;
 use madsim::runtime::Handle;
 use madsim::task::NodeId;
+use madsim::time::TimeHandle;
 use mainstay_raft_log::disk::sim::Fault as DiskFault;
 use mainstay_server::engine::mem::Fault as StoreFault;
 use mainstay_server::env::clock;
@@ -54,7 +55,7 @@ impl World {
                 members.iter().for_each(|member| self.release(*member));
             }
             FaultKind::CrashBetweenDiskOperations { member, operations } => {
-                self.may_fail(*member);
+                let excuse = self.may_fail(*member);
                 let log = self.members[*member].disks().log;
                 let off = log.operations() + operations;
                 log.fail_power_after(*operations);
@@ -66,6 +67,7 @@ impl World {
                 }
                 self.hold_down(*member, Ending::Power);
                 lasts().await;
+                self.is_whole(*member, excuse);
                 self.release(*member);
             }
             FaultKind::Pause { member } => {
@@ -125,7 +127,7 @@ impl World {
                 log.fail_no_more();
             }
             FaultKind::DiskError { member, operation, after, then_power_fails } => {
-                self.may_fail(*member);
+                let excuse = self.may_fail(*member);
                 let kind = match operation {
                     DiskOperation::Read => DiskFault::Read,
                     DiskOperation::Write => DiskFault::Write,
@@ -136,27 +138,30 @@ impl World {
                 log.fail_after(kind, *after);
                 lasts().await;
                 log.fail_no_more();
+                self.is_whole(*member, excuse);
                 if *then_power_fails {
                     self.hold_down(*member, Ending::Power);
                     self.release(*member);
                 }
             }
             FaultKind::FullDisk { member, store: false } => {
-                self.may_fail(*member);
+                let excuse = self.may_fail(*member);
                 let log = self.members[*member].disks().log;
                 log.set_capacity(Some(log.files().iter().map(|(_, size)| size).sum()));
                 lasts().await;
                 log.set_capacity(None);
+                self.is_whole(*member, excuse);
             }
             FaultKind::FullDisk { member, store: true } => {
-                self.may_fail(*member);
+                let excuse = self.may_fail(*member);
                 let store = self.members[*member].disks().store;
                 store.set_room(Some(ROOM_LEFT));
                 lasts().await;
                 store.set_room(None);
+                self.is_whole(*member, excuse);
             }
             FaultKind::StoreError { member, operation } => {
-                self.may_fail(*member);
+                let excuse = self.may_fail(*member);
                 let store = self.members[*member].disks().store;
                 store.fail_next(match operation {
                     StoreOperation::Read => StoreFault::Read,
@@ -165,6 +170,7 @@ impl World {
                 });
                 lasts().await;
                 store.fail_no_more();
+                self.is_whole(*member, excuse);
             }
             FaultKind::Rot { member, bits } => {
                 self.may_be_lost(*member);
@@ -240,13 +246,20 @@ impl World {
         }
     }
 
-    fn may_fail(&self, member: usize) {
-        self.state().conditions[member].may_fail = true;
+    /// Says that something is done to a member that its process may die of; returns which of these it is.
+    fn may_fail(&self, member: usize) -> usize {
+        self.state().conditions[member].excuses.begin(TimeHandle::current().elapsed())
     }
 
+    /// Says that it is over.
+    fn is_whole(&self, member: usize, excuse: usize) {
+        self.state().conditions[member].excuses.end(excuse, TimeHandle::current().elapsed());
+    }
+
+    /// Says that something is done to a member that it may never come back from, whenever it finds out.
     fn may_be_lost(&self, member: usize) {
         let condition = &mut self.state().conditions[member];
-        condition.may_fail = true;
+        condition.excuses.lasting(TimeHandle::current().elapsed());
         condition.may_be_lost = true;
     }
 }

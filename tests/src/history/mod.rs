@@ -12,7 +12,7 @@ use std::time::Duration;
 
 pub use call::{Call, Compare, Comparison, Span, Step, Txn};
 pub use reply::{KeyValue, Outcome, Reply, StepReply};
-pub use watched::{Change, Received, Watch};
+pub use watched::{Change, Received, Said, Watch, WatchStream};
 
 /// Everything that happened in one run.
 #[derive(Clone, Debug, Default)]
@@ -22,6 +22,8 @@ pub struct History {
     /// Every watch, the observer's first: it watches all keys from the first revision on, with
     /// previous values, and is the record of what was committed.
     pub watches: Vec<Watch>,
+    /// Every stream of watches.
+    pub streams: Vec<WatchStream>,
     /// Every fault that may move what an invariant promises about time.
     pub disturbances: Vec<Disturbance>,
     /// What each member said it was, whenever that changed.

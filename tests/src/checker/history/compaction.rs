@@ -95,11 +95,17 @@ impl Compactions {
     /// Whether a refusal has a compaction that it may be due to.
     fn explain(&self, operation: &Operation) -> Result<(), String> {
         let asked = self.asked_before(operation.ended);
+        let done = self.done_before(operation.began);
         let is_explained = match &operation.call {
             // One of the same revision is a reason, but not the call itself, which was refused.
             Call::Compact { revision } => asked >= *revision || *revision <= 0,
             // The compacted revision itself can be read.
-            Call::Txn(txn) => old_reads(txn).iter().any(|read| *read < asked),
+            Call::Txn(txn) => {
+                // A range that comes in chunks keeps the revision of the first; as in etcd, one that is compacted
+                // before the last chunk refuses the rest. A member that is behind may be so while it streams.
+                let is_overtaken = is_one_range(txn) && (asked > done || (is_serializable(txn) && asked > 0));
+                is_overtaken || old_reads(txn).iter().any(|read| *read < asked)
+            }
             _ => false,
         };
         if is_explained {
@@ -128,6 +134,11 @@ fn old_reads(txn: &Txn) -> Vec<i64> {
         }
     }
     found
+}
+
+/// Whether it is a range alone, which may be asked for as a stream.
+fn is_one_range(txn: &Txn) -> bool {
+    txn.compares.is_empty() && txn.otherwise.is_empty() && matches!(txn.then[..], [Step::Range { revision: ..=0, .. }])
 }
 
 /// Whether all that it may read is read, because there is nothing to choose.
@@ -196,6 +207,22 @@ mod tests {
                 assert_eq!(check(&sample.end()), Ok(()));
             }
         }
+    }
+
+    #[test]
+    fn a_range_that_is_overtaken_by_a_compaction_may_be_refused() {
+        let range = || Call::Txn(Txn::of(Step::range(all_keys())));
+        let mut before = sample();
+        before.refused(1, range(), COMPACTED);
+        expect(check(&before.end()), "at most revision 5 was compacted");
+        let mut during = sample();
+        let began = during.now;
+        during.compact(2, 6);
+        during.refused(1, range(), COMPACTED).began = began;
+        assert_eq!(check(&during.end()), Ok(()));
+        let mut behind = sample();
+        behind.refused(1, Call::Txn(Txn { serializable: true, ..Txn::of(Step::range(all_keys())) }), COMPACTED);
+        assert_eq!(check(&behind.end()), Ok(()));
     }
 
     #[test]

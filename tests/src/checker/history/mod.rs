@@ -23,10 +23,12 @@ pub mod sessions;
 pub mod sets;
 mod text;
 pub mod watch_atomic;
+pub mod watch_opened;
 pub mod watch_ordered;
 pub mod watch_progress;
 pub mod watch_reliable;
 pub mod watch_resumed;
+pub mod watch_streams;
 
 #[cfg(test)]
 mod tests;
@@ -60,8 +62,9 @@ pub type Check = fn(&History, &Truth, &Bounds) -> Result<(), String>;
 
 /// Every checker by its file's name. What others follow from stands before them: a record that is
 /// wrong by itself makes every comparison with it wrong.
-pub const CHECKERS: [(&str, Check); 19] = [
+pub const CHECKERS: [(&str, Check); 21] = [
     ("elections", |history, _, _| elections::check(history)),
+    ("watch_streams", |history, _, bounds| watch_streams::check(history, bounds.recovery)),
     ("watch_ordered", |history, _, _| watch_ordered::check(history)),
     ("watch_atomic", |history, _, _| watch_atomic::check(history)),
     ("watch_resumed", |history, _, _| watch_resumed::check(history)),
@@ -79,6 +82,7 @@ pub const CHECKERS: [(&str, Check); 19] = [
     ("lists", |history, _, _| lists::check(history)),
     ("sets", |history, _, _| sets::check(history)),
     ("linearizable", |history, _, _| linearizable::check(history)),
+    ("watch_opened", |history, _, bounds| watch_opened::check(history, bounds.recovery)),
     ("liveness", |history, _, bounds| liveness::check(history, bounds.recovery)),
 ];
 

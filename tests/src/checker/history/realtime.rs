@@ -87,7 +87,7 @@ fn known(history: &History) -> Vec<Known> {
                     let changes = changes.iter().map(|change| change.kv.modified);
                     (at, changes.max().unwrap_or(0).max(*revision))
                 }
-                Received::Compacted { .. } | Received::Broken { .. } => continue,
+                Received::Compacted { .. } | Received::Cancelled { .. } | Received::Broken { .. } => continue,
             };
             found.push(Known { at: *at, revision, operation: None, watch });
         }

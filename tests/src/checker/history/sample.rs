@@ -41,7 +41,17 @@ pub(super) fn all_keys() -> Span {
 }
 
 pub(super) fn watch(span: Span, start: i64) -> Watch {
-    Watch { client: 90, span, start, prev_kv: true, no_put: false, no_delete: false, fragment: false, received: vec![] }
+    Watch {
+        client: 90,
+        since: Duration::ZERO,
+        span,
+        start,
+        prev_kv: true,
+        no_put: false,
+        no_delete: false,
+        fragment: false,
+        received: vec![],
+    }
 }
 
 impl Sample {

@@ -11,7 +11,8 @@ use crate::model::Truth;
 /// of the record, its filters applied, and with what was there before if and only if it asked (that
 /// may be missing where a compaction may have taken it).
 ///
-/// A watch that was never opened is owed nothing. One that was goes on to the end of the run.
+/// A watch that was never opened is owed nothing here (`watch_opened.rs`), and one that its client has
+/// cancelled nothing more. Any other goes on to the end of the run.
 pub fn check(history: &History, truth: &Truth) -> Result<(), String> {
     let compactions = compactions(history);
     for (place, watch) in history.watches.iter().enumerate() {
@@ -63,6 +64,8 @@ impl Run<'_> {
                     parts.clear();
                     next = Some(*resumed);
                 }
+                // What it had not been told when it ended is not owed.
+                Received::Cancelled { .. } => return Ok(()),
                 Received::Progress { .. } => {}
             }
         }
@@ -165,6 +168,17 @@ mod tests {
         assert_eq!(found(&late), Ok(()));
         late.watches[1].received.clear();
         assert_eq!(found(&late), Ok(()));
+    }
+
+    #[test]
+    fn a_watch_that_was_cancelled_is_owed_nothing_more() {
+        let mut history = sample();
+        history.watches[1].received.truncate(3);
+        expect(found(&history), "revision 6 never came");
+        history.watches[1].received.push(Received::Cancelled { at: millis(999) });
+        assert_eq!(found(&history), Ok(()));
+        history.watches[1].received.remove(1);
+        expect(found(&history), "revision 3 had not");
     }
 
     #[test]
