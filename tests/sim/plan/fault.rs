@@ -55,6 +55,9 @@ pub(crate) enum FaultKind {
     ClockRate { member: usize, per_cent: u32 },
     /// A member's clock jumps ahead.
     ClockJump { member: usize, millis: u64 },
+    /// The clock of whoever leads runs slow, in per cent, while no other member hears it or is heard by it;
+    /// clients reach it.
+    SlowLeader { per_cent: u32 },
     /// The leader is asked to hand over to another member.
     TransferLeader { to: usize },
     /// History is compacted, but for so many revisions.
@@ -104,6 +107,7 @@ impl FaultKind {
             Self::Wipe { .. } => "wipe",
             Self::ClockRate { .. } => "clock-rate",
             Self::ClockJump { .. } => "clock-jump",
+            Self::SlowLeader { .. } => "slow-leader",
             Self::TransferLeader { .. } => "transfer-leader",
             Self::Compact { .. } => "compact",
             Self::Defragment { .. } => "defragment",
@@ -121,7 +125,7 @@ impl FaultKind {
 
     /// Whether a clock runs wrong.
     pub(crate) fn moves_a_clock(&self) -> bool {
-        matches!(self, Self::ClockRate { .. } | Self::ClockJump { .. } | Self::Pause { .. })
+        matches!(self, Self::ClockRate { .. } | Self::ClockJump { .. } | Self::Pause { .. } | Self::SlowLeader { .. })
     }
 
     /// Whether it is an order from an operator rather than a failure: the cluster goes on serving.

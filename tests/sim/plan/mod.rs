@@ -112,6 +112,7 @@ const KINDS: &[(u32, Maker)] = &[
     (5, |dice, _| FaultKind::Compact { keep: dice.gen_range(0..60) }),
     (3, |dice, members| FaultKind::Defragment { member: dice.gen_range(0..members) }),
     (2, |dice, _| FaultKind::LeaseStorm { leases: dice.gen_range(10..60) }),
+    (2, |dice, _| FaultKind::SlowLeader { per_cent: dice.gen_range(20..60) }),
 ];
 
 /// The name of every kind of fault that a plan can hold.
@@ -172,6 +173,9 @@ fn faults(dice: &mut Dice, members: usize, storm: Duration) -> Vec<Fault> {
             6..=8 => dice.gen_range(500..5000),
             _ => dice.gen_range(3000..9000),
         });
+        // The others wait for a while before they elect.
+        let needs_time = matches!(kind, FaultKind::SlowLeader { .. });
+        let lasts = if needs_time { lasts + Duration::from_secs(3) } else { lasts };
         let affordable = match kind.casualty() {
             Some(member) if !casualties.contains(&member) => casualties.len() < (members - 1) / 2,
             _ => true,
@@ -193,7 +197,7 @@ fn fits(kind: &FaultKind, members: usize) -> bool {
         FaultKind::Partition { side } => !side.is_empty() && members > 1,
         FaultKind::OneWay { from, to } => from != to,
         FaultKind::SlowLink { one, other, .. } => one != other,
-        FaultKind::TransferLeader { .. } => members > 1,
+        FaultKind::TransferLeader { .. } | FaultKind::SlowLeader { .. } => members > 1,
         _ => true,
     }
 }

@@ -200,6 +200,16 @@ impl World {
             FaultKind::ClockJump { member, millis } => {
                 clock::jump(self.nodes[*member].id(), Duration::from_millis(*millis));
             }
+            FaultKind::SlowLeader { per_cent } => {
+                let leads =
+                    |index: &usize| self.members[*index].life().is_some_and(|life| life.leadership.view().leads);
+                let Some(leader) = (0..self.members.len()).find(leads) else { return };
+                let node = self.nodes[leader].id();
+                clock::set_rate(node, f64::from(*per_cent) / 100.0);
+                let (ones, others) = self.sides(&[leader]);
+                self.cut(&between(&ones, &others), fault.lasts).await;
+                clock::set_rate(node, 1.0);
+            }
             FaultKind::TransferLeader { to } => self.transfer_leader(*to).await,
             FaultKind::Compact { keep } => {
                 // Not ahead of the observer, whose record must be whole.

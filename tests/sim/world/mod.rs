@@ -218,7 +218,7 @@ impl World {
         while let Some((index, reason)) = endings.recv().await {
             let (began, now) = (self.recorder.now(), TimeHandle::current().elapsed());
             trace::note(format_args!("{} ended: {reason}", self.members[index].name()));
-            let lost = {
+            let (announced, lost) = {
                 let mut state = self.state();
                 let condition = &mut state.conditions[index];
                 if !condition.up {
@@ -232,7 +232,7 @@ impl World {
                     let surprise = format!("{} ended at {began:?}: {reason}", self.members[index].name());
                     state.surprises.push(surprise);
                 }
-                lost
+                (announced, lost)
             };
             self.end(index, Ending::Process);
             if lost {
@@ -241,8 +241,11 @@ impl World {
             }
             let world = self.clone();
             let pause = Duration::from_millis(thread_rng().gen_range(200..1500));
-            // Written down at once: who would have stopped by now goes on until all is quiet again.
-            self.recorder.disturbed(began, began + pause, "a process ended by itself", false);
+            // Written down at once: who would have stopped by now goes on until all is quiet again. What is a
+            // surprise fails the run, and may come again and again.
+            if announced {
+                self.recorder.disturbed(began, began + pause, "a process ended by itself", false);
+            }
             drop(tokio::task::spawn(async move {
                 tokio::time::sleep(pause).await;
                 world.release(index);

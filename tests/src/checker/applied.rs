@@ -85,7 +85,7 @@ mod tests {
 
     fn found(act: impl FnOnce(&mut Applied)) -> Vec<String> {
         let mut applied = Applied::default();
-        for index in 0..5 {
+        for index in 0..5u64 {
             let behind = index.checked_sub(1).map_or(Position::Empty, Position::At);
             applied.entry("m1", behind, index, 1, index as u32);
             applied.leases("m1", index, vec![lease(7)]);
