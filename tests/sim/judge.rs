@@ -7,7 +7,7 @@ use madsim::runtime::Handle;
 use mainstay_client::{Client, Range};
 use mainstay_tests::checker::applied::LeaseEntry;
 use mainstay_tests::checker::check_all;
-use mainstay_tests::history::{Call, End, Outcome, Received, Step, Txn};
+use mainstay_tests::history::{Call, End, Received, Step, Txn};
 use tokio::time::Instant;
 
 use crate::perform::key_value;
@@ -163,14 +163,7 @@ async fn look(id: usize, world: &World) -> Result<End, Violation> {
         return Err(violation("equal_members", text));
     }
     let leases = all.leases().await.map_err(|error| away("all", error))?;
-    let compacted = world.recorder.with(|history| {
-        let compactions = history.operations.iter().filter(|operation| matches!(operation.outcome, Outcome::Done(_)));
-        let revisions = compactions.filter_map(|operation| match operation.call {
-            Call::Compact { revision } => Some(revision),
-            _ => None,
-        });
-        revisions.max().unwrap_or(0)
-    });
+    let compacted = hashes[0].2;
     let keys = response.kvs.into_iter().map(key_value).collect();
     Ok(End { at: world.recorder.now(), revision, keys, leases, compacted })
 }

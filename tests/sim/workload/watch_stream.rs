@@ -74,7 +74,10 @@ impl Watcher {
     }
 
     /// Adds a watch; returns its place in the history.
-    pub(super) fn want(&mut self, watch: Watch) -> usize {
+    pub(super) fn want(&mut self, mut watch: Watch) -> usize {
+        if let Some(changes) = self.changes.as_ref().filter(|_| !self.slowness.is_zero()) {
+            watch.slow_until = changes.until;
+        }
         let place = self.recorder.watch(watch.clone());
         self.watches.push(Wanted { next: watch.start, watch, place });
         place

@@ -52,11 +52,11 @@ pub(crate) async fn watch(id: usize, client: Client, recorder: Recorder, observe
     let require_leader = thread_rng().gen_bool(0.5);
     let client = client.with_options(ClientOptions { require_leader, ..ClientOptions::default() });
     let mut watcher = Watcher::new(id, client, recorder.clone(), Observed::default());
+    watcher.slowness = Duration::from_millis(*[0, 0, 200, 3000].choose(&mut thread_rng()).expect("there are some"));
+    watcher.changes = Some(Changes { observed: observed.clone(), until: storm });
     for _ in 0..thread_rng().gen_range(1..=TOGETHER) {
         watcher.want(draw(id, &recorder, observed.revision()));
     }
-    watcher.slowness = Duration::from_millis(*[0, 0, 200, 3000].choose(&mut thread_rng()).expect("there are some"));
-    watcher.changes = Some(Changes { observed, until: storm });
     watcher.run().await;
 }
 
@@ -117,6 +117,7 @@ fn plain(client: usize, recorder: &Recorder, span: Span, start: i64) -> Watch {
     Watch {
         client,
         since: recorder.now(),
+        slow_until: Duration::ZERO,
         span,
         start,
         prev_kv: false,

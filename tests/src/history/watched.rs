@@ -10,6 +10,8 @@ pub struct Watch {
     pub client: usize,
     /// When it began to want this.
     pub since: Duration,
+    /// Until when its client takes its time to look at what came.
+    pub slow_until: Duration,
     /// Which keys.
     pub span: Span,
     /// The first revision that it wants; 0 for what happens from now on.

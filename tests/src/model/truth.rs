@@ -159,6 +159,7 @@ mod tests {
         let watch = Watch {
             client: 0,
             since: Duration::ZERO,
+            slow_until: Duration::ZERO,
             span,
             start: 1,
             prev_kv: true,

@@ -34,7 +34,7 @@ pub fn check(history: &History) -> Result<(), String> {
     for (place, watch) in history.watches.iter().enumerate() {
         for received in &watch.received {
             let Received::Compacted { at, compact_revision, .. } = received else { continue };
-            if compactions.asked_before(*at) < *compact_revision {
+            if !compactions.is_asked(*compact_revision, *at) {
                 let (at, watch) = (seconds(*at), named(place, watch));
                 return Err(format!(
                     "{watch}: at {at} it was told that {compact_revision} is compacted, which nobody asked"
@@ -57,6 +57,8 @@ struct Compactions {
     done: Vec<(Duration, i64)>,
     /// By their begins, those that may have happened.
     asked: Vec<(Duration, i64)>,
+    /// The same, each with its own revision.
+    each: Vec<(Duration, i64)>,
 }
 
 impl Compactions {
@@ -73,6 +75,7 @@ impl Compactions {
                 Outcome::Refused(_) => {}
             }
         }
+        let each = asked.clone();
         for times in [&mut done, &mut asked] {
             times.sort_unstable();
             let mut highest = 0;
@@ -81,7 +84,7 @@ impl Compactions {
                 *revision = highest;
             }
         }
-        Self { done, asked }
+        Self { done, asked, each }
     }
 
     fn done_before(&self, time: Duration) -> i64 {
@@ -90,6 +93,11 @@ impl Compactions {
 
     fn asked_before(&self, time: Duration) -> i64 {
         highest(&self.asked, self.asked.partition_point(|(began, _)| *began <= time))
+    }
+
+    /// Whether a compaction of just this revision may have happened by a time.
+    fn is_asked(&self, revision: i64, by: Duration) -> bool {
+        self.each.iter().any(|(began, asked)| *began <= by && *asked == revision)
     }
 
     /// Whether a refusal has a compaction that it may be due to.
@@ -227,7 +235,7 @@ mod tests {
 
     #[test]
     fn a_watcher_is_told_of_true_compactions() {
-        for (compact_revision, is_true) in [(5, true), (6, false)] {
+        for (compact_revision, is_true) in [(4, false), (5, true), (6, false)] {
             let mut sample = sample();
             let at = sample.now;
             sample.history.watches[0].received.push(Received::Compacted { at, compact_revision, resumed: 10 });

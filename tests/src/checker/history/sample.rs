@@ -44,6 +44,7 @@ pub(super) fn watch(span: Span, start: i64) -> Watch {
     Watch {
         client: 90,
         since: Duration::ZERO,
+        slow_until: Duration::ZERO,
         span,
         start,
         prev_kv: true,

@@ -22,7 +22,7 @@ const LAWFUL: &[&str] = &[
 ];
 
 /// Checks that no watch is without an open stream for longer than the bound, counted from the bound
-/// after the last disturbance; and that streams break for a reason that there may be.
+/// after the last disturbance, and from when its client no longer reads slowly; and that streams break for a reason that there may be.
 pub fn check(history: &History, bound: Duration) -> Result<(), String> {
     let quiet = history.disturbances.iter().map(|disturbance| disturbance.until).max().unwrap_or_default() + bound;
     for (place, watch) in history.watches.iter().enumerate() {
@@ -32,6 +32,7 @@ pub fn check(history: &History, bound: Duration) -> Result<(), String> {
 }
 
 fn opened(watch: &Watch, quiet: Duration, bound: Duration, end: Duration) -> Result<(), String> {
+    let quiet = quiet.max(watch.slow_until);
     // Since when it has not been open, and why.
     let mut closed = Some(watch.since);
     let mut last = "it was never opened";
@@ -109,6 +110,18 @@ mod tests {
         expect(found(0, vec![opened_at(1), broken(45)]), "from 45.000000s");
         let compacted = Received::Compacted { at: second(45), compact_revision: 2, resumed: 2 };
         expect(found(0, vec![opened_at(1), compacted, broken(46)]), "from 45.000000s");
+    }
+
+    #[test]
+    fn a_client_that_reads_slowly_has_itself_to_blame() {
+        let opened_late = |slow_until| {
+            let watch = Watch { received: vec![opened_at(45)], slow_until, ..watch(all_keys(), 1) };
+            let mut history = History { watches: vec![watch], ..History::default() };
+            history.end.at = second(60);
+            check(&history, BOUND)
+        };
+        assert_eq!(opened_late(second(40)), Ok(()));
+        expect(opened_late(second(30)), "from 30.000000s to 45.000000s");
     }
 
     #[test]
