@@ -262,9 +262,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         self.reported = log_id;
         // Commands that this member never saw may have ended any token: their users log in anew.
         self.audience.tokens.change(vec![TokenChange::AllGone]);
-        if !probe::broken("watch-misses-snapshot") {
-            self.audience.hub.restored().await;
-        }
+        self.audience.hub.restored().await;
         if let Some(log_id) = log_id {
             self.audience.applied.send_replace(log_id.index);
             if let Some(observer) = &self.audience.observer {
