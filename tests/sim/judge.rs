@@ -133,7 +133,7 @@ async fn look(id: usize, world: &World) -> Result<End, Violation> {
     let compacted = world.recorder.with(|history| {
         let compactions = history.operations.iter().filter(|operation| matches!(operation.outcome, Outcome::Done(_)));
         let revisions = compactions.filter_map(|operation| match operation.call {
-            Call::Compact { revision } => Some(revision),
+            Call::Compact { revision, .. } => Some(revision),
             _ => None,
         });
         revisions.max().unwrap_or(0)

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mainstay_client::Client;
-use mainstay_tests::history::{Call, Disturbance, History, Leadership, Operation, Outcome, Received, Watch};
+use mainstay_tests::history::{Call, Disturbance, Header, History, Leadership, Operation, Outcome, Received, Watch};
 use tokio::time::Instant;
 
 use crate::{perform, trace};
@@ -54,12 +54,19 @@ impl Recorder {
             history.operations.len() - 1
         });
         trace::note(format_args!("c{id} begins {call:?}"));
-        let outcome = perform::perform(client, &call).await;
+        let mut header = None;
+        let outcome = perform::perform(client, &call, &mut header).await;
         trace::note(format_args!("c{id} ends {outcome:?}"));
         let ended = self.now();
         self.with(|history| {
             history.operations[place].ended = ended;
             history.operations[place].outcome = outcome.clone();
+            history.headers.extend(header.map(|header| Header {
+                operation: place,
+                cluster: header.cluster_id,
+                member: header.member_id,
+                term: header.raft_term,
+            }));
         });
         outcome
     }
