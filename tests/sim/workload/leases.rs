@@ -32,6 +32,10 @@ async fn life(worker: &mut Worker) {
     for number in 0..thread_rng().gen_range(1..4u32) {
         put(worker, id, number).await;
     }
+    // Mostly of a member that may not have applied this yet.
+    if thread_rng().gen_bool(0.3) {
+        worker.ask(Call::LeaseKeys { id }).await;
+    }
     for _ in 0..thread_rng().gen_range(0..5u32) {
         tokio::time::sleep(Duration::from_millis(thread_rng().gen_range(300..ttl as u64 * 400))).await;
         if !worker.goes_on().await {

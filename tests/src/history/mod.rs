@@ -37,7 +37,8 @@ pub struct History {
 pub struct Operation {
     /// Who asked. A client has one call under way at a time.
     pub client: usize,
-    /// The one member that it asked; `None` where the client was free to turn to others.
+    /// The one member that it asked, by its place in the client's own list; `None` where the client was free
+    /// to turn to others.
     pub member: Option<usize>,
     /// What it asked for.
     pub call: Call,

@@ -6,7 +6,8 @@ use crate::history::{Call, History, Outcome, Reply};
 use crate::model::Truth;
 
 /// Checks that there was a state, between the last one known before the question and the last one before
-/// the answer, in which exactly the keys that are told were tied to the lease.
+/// the answer, in which exactly the keys that are told were tied to the lease, and that the answer does not
+/// name an earlier revision than that.
 pub fn check(history: &History, truth: &Truth) -> Result<(), String> {
     let window = Window::of(history, truth);
     for operation in &history.operations {
@@ -24,6 +25,9 @@ pub fn check(history: &History, truth: &Truth) -> Result<(), String> {
         }
         // The member may have applied more than it had published when it wrote the header.
         let (first, last) = window.states(operation);
+        if *revision < first {
+            return Err(format!("revision {first} was known before: {}", told(operation)));
+        }
         if !truth.knows_state(last.max(*revision)) {
             continue;
         }
@@ -101,6 +105,14 @@ mod tests {
             asked(&mut sample, 9, keys);
             expect(found(sample), "never had these keys");
         }
+        let mut stale = sample();
+        asked(&mut stale, 9, &["a", "b"]);
+        if let Outcome::Done(Reply::LeaseKeys { revision, .. }) =
+            &mut stale.history.operations.last_mut().unwrap().outcome
+        {
+            *revision -= 1;
+        }
+        expect(found(stale), "revision 4 was known before");
         let mut gone = sample();
         asked(&mut gone, -1, &["a"]);
         expect(found(gone), "a lease that is gone has keys");
