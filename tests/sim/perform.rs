@@ -78,11 +78,11 @@ async fn txn_or_step(client: &Client, txn: &Txn) -> Result<TxnAnswer, Error> {
         match step {
             Step::Put { .. } | Step::Amend { .. } => {
                 let response = client.put_with(put(step)).await?;
-                return Ok(alone(response.header.clone(), put_reply(response)));
+                return Ok(alone(response.header, put_reply(response)));
             }
             Step::Delete { span, prev_kv } => {
                 let response = client.delete_with(delete(span, *prev_kv)).await?;
-                return Ok(alone(response.header.clone(), delete_reply(response)));
+                return Ok(alone(response.header, delete_reply(response)));
             }
             Step::Range { sort, within, .. } => {
                 let request = range(step, txn.serializable);
@@ -93,13 +93,13 @@ async fn txn_or_step(client: &Client, txn: &Txn) -> Result<TxnAnswer, Error> {
                 } else {
                     client.range(request).await?
                 };
-                return Ok(alone(response.header.clone(), range_reply(response)));
+                return Ok(alone(response.header, range_reply(response)));
             }
             Step::Txn(_) => {}
         }
     }
     let response = client.txn(message(txn, txn.serializable)).await?;
-    let header = response.header.clone();
+    let header = response.header;
     let (succeeded, steps) = txn_reply(response)?;
     Ok((header, succeeded, steps))
 }

@@ -48,10 +48,11 @@ async fn life(worker: &mut Worker) {
             5..=7 => change(worker, id).await,
             // It is there, and this is refused, or it is over.
             8 => drop(worker.ask(Call::LeaseGrant { id, ttl }).await),
-            _ => match worker.ask(Call::LeaseKeepAlive { id }).await {
-                Outcome::Done(Reply::Lease { ttl: 0 }) => return,
-                _ => {}
-            },
+            _ => {
+                if let Outcome::Done(Reply::Lease { ttl: 0 }) = worker.ask(Call::LeaseKeepAlive { id }).await {
+                    return;
+                }
+            }
         }
     }
     if thread_rng().gen_bool(0.3) {
@@ -87,10 +88,10 @@ async fn change(worker: &mut Worker, id: i64) {
         1 => vec![delete(Span::prefix(&format!("lease/{id}/")))],
         // It is gone and there again, without the lease or with it.
         2 => {
-            let (gone, lease) =
-                (Txn::of(delete(Span::key(key.clone()))), if thread_rng().gen_bool(0.5) { id } else { 0 });
+            let gone = delete(Span::key(key.clone()));
+            let lease = if thread_rng().gen_bool(0.5) { id } else { 0 };
             let again = Step::Put { key, value: worker.fresh(), lease, prev_kv: false };
-            worker.ask(Call::Txn(gone)).await;
+            worker.ask(Call::Txn(Txn::of(gone))).await;
             vec![again]
         }
         3 => {
