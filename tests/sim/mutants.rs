@@ -67,7 +67,16 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant("refused-txn-writes", "A transaction that is refused carries out its writes."),
     mutant("lease-revoke-leaves-key", "Revoking a lease leaves its first key."),
     mutant("snapshot-without-leases", "A member that installed a snapshot knows no leases."),
+    mutant("greater-means-not-less", "A compare for \"greater\" holds for what is equal, too."),
+    mutant("deleted-key-keeps-lease", "A key that is deleted stays with its lease, whose end deletes it again."),
+    mutant("moved-key-keeps-old-lease", "A key that moves to another lease stays with the old one, too."),
+    mutant("ignored-lease-is-lost", "A put that is to leave the lease as it is unties the key from it."),
+    mutant("lease-granted-twice", "A grant of an id that is in use is not refused, and begins a lease anew."),
+    mutant("range-cut-before-it-is-sorted", "A sorted range with a limit sorts only the first keys."),
     // mvcc
+    mutant("delete-range-spares-last", "A delete of several keys leaves the last one."),
+    mutant("compacted-revision-unreadable", "A read at exactly the compacted revision is refused."),
+    mutant("compaction-goes-back", "A compaction below an earlier one is carried out."),
     mutant("stale-revision-in-range", "A read at an earlier revision gets the present state."),
     mutant("compaction-swallows-delete", "A compaction removes a deleted key with its delete, even where that is newer."),
     mutant("compaction-drops-visible-version", "A compaction removes the version that its own revision shows."),
@@ -75,5 +84,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant("flush-covers-what-came-during-it", "What was written while a flush went on counts as durable, so the log is purged too far."),
     mutant("index-misses-tombstone", "A restart forgets deletes that are newer than the stored index."),
     // api
+    mutant("branches-share-no-keys", "A nested transaction whose two branches put one key is refused as a duplicate."),
+    mutant("lease-keys-without-read-index", "The keys of a lease are those that the member knows, applied or not."),
+    mutant("header-names-the-leader", "A follower's answers name the leader as the member that answers."),
     mutant("range-stream-moves-on", "The chunks of a streamed range are of different revisions."),
 ];

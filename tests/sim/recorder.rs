@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use mainstay_client::Client;
 use mainstay_tests::history::{
-    Call, Disturbance, History, Leadership, Operation, Outcome, Received, Said, Watch, WatchStream,
+    Call, Disturbance, Header, History, Leadership, Operation, Outcome, Received, Said, Watch, WatchStream,
 };
 use tokio::time::Instant;
 
@@ -56,12 +56,19 @@ impl Recorder {
             history.operations.len() - 1
         });
         trace::note(format_args!("c{id} begins {call:?}"));
-        let outcome = perform::perform(client, &call).await;
+        let mut header = None;
+        let outcome = perform::perform(client, &call, &mut header).await;
         trace::note(format_args!("c{id} ends {outcome:?}"));
         let ended = self.now();
         self.with(|history| {
             history.operations[place].ended = ended;
             history.operations[place].outcome = outcome.clone();
+            history.headers.extend(header.map(|header| Header {
+                operation: place,
+                cluster: header.cluster_id,
+                member: header.member_id,
+                term: header.raft_term,
+            }));
         });
         outcome
     }

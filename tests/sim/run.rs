@@ -78,6 +78,7 @@ async fn play(run: Run, plan: Arc<Plan>) -> Report {
             recorder: world.recorder.clone(),
             pace: plan.pace,
             padding: plan.padding,
+            observed: world.observed.clone(),
             calm_from: world.recorder.moment(storm),
             until,
             calm: RECOVERY + CALM,
@@ -123,7 +124,7 @@ fn operations(history: &History) -> BTreeMap<String, u64> {
             Call::LeaseGrant { .. } => "lease grant",
             Call::LeaseKeepAlive { .. } => "lease keep-alive",
             Call::LeaseRevoke { .. } => "lease revoke",
-            Call::LeaseTimeToLive { .. } => "lease time-to-live",
+            Call::LeaseTimeToLive { .. } | Call::LeaseKeys { .. } => "lease time-to-live",
         };
         let outcome = match &operation.outcome {
             Outcome::Done(_) => "answered",

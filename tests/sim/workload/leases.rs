@@ -20,27 +20,39 @@ pub(super) async fn run(mut worker: Worker) {
 
 /// One lease from grant to end.
 async fn life(worker: &mut Worker) {
-    let id = lease_id(worker.id, worker.written);
+    let own = lease_id(worker.id, worker.written);
     worker.written += 1;
     let ttl = thread_rng().gen_range(TTL);
-    if !is_done(&worker.ask(Call::LeaseGrant { id, ttl }).await) {
-        return;
-    }
+    let asked = if thread_rng().gen_bool(0.2) { 0 } else { own };
+    let id = match worker.ask(Call::LeaseGrant { id: asked, ttl }).await {
+        Outcome::Done(Reply::Granted { id, .. }) => id,
+        Outcome::Done(_) => own,
+        _ => return,
+    };
     for number in 0..thread_rng().gen_range(1..4u32) {
         put(worker, id, number).await;
+    }
+    // Mostly of a member that may not have applied this yet.
+    if thread_rng().gen_bool(0.3) {
+        worker.ask(Call::LeaseKeys { id }).await;
     }
     for _ in 0..thread_rng().gen_range(0..5u32) {
         tokio::time::sleep(Duration::from_millis(thread_rng().gen_range(300..ttl as u64 * 400))).await;
         if !worker.goes_on().await {
             return;
         }
-        match thread_rng().gen_range(0..6u32) {
+        match thread_rng().gen_range(0..16u32) {
             0 => drop(worker.ask(Call::LeaseTimeToLive { id }).await),
-            1 => put(worker, id, 0).await,
-            _ => match worker.ask(Call::LeaseKeepAlive { id }).await {
-                Outcome::Done(Reply::Lease { ttl: 0 }) => return,
-                _ => {}
-            },
+            1 | 2 => drop(worker.ask(Call::LeaseKeys { id }).await),
+            3 | 4 => put(worker, id, 0).await,
+            5..=7 => change(worker, id).await,
+            // It is there, and this is refused, or it is over.
+            8 => drop(worker.ask(Call::LeaseGrant { id, ttl }).await),
+            _ => {
+                if let Outcome::Done(Reply::Lease { ttl: 0 }) = worker.ask(Call::LeaseKeepAlive { id }).await {
+                    return;
+                }
+            }
         }
     }
     if thread_rng().gen_bool(0.3) {
@@ -58,6 +70,39 @@ async fn put(worker: &mut Worker, id: i64, number: u32) {
     };
     let step = Step::Put { key, value: worker.fresh(), lease, prev_kv: false };
     worker.ask(Call::Txn(Txn::of(step))).await;
+}
+
+/// Takes keys from a lease, or changes them without that. Whatever is no longer tied to it stays when it ends.
+async fn change(worker: &mut Worker, id: i64) {
+    let key = match thread_rng().gen_range(0..4u32) {
+        0 => format!("lease/shared/{}", thread_rng().gen_range(0..3u32)),
+        _ => format!("lease/{id}/{}", thread_rng().gen_range(0..3u32)),
+    };
+    let delete = |span| Step::Delete { span, prev_kv: thread_rng().gen_bool(0.3) };
+    let amend = |value, lease, ignore_value| {
+        let key = key.clone();
+        Step::Amend { key, value, lease, ignore_value, ignore_lease: !ignore_value, prev_kv: false }
+    };
+    let then = match thread_rng().gen_range(0..7u32) {
+        0 => vec![delete(Span::key(key))],
+        1 => vec![delete(Span::prefix(&format!("lease/{id}/")))],
+        // It is gone and there again, without the lease or with it.
+        2 => {
+            let gone = delete(Span::key(key.clone()));
+            let lease = if thread_rng().gen_bool(0.5) { id } else { 0 };
+            let again = Step::Put { key, value: worker.fresh(), lease, prev_kv: false };
+            worker.ask(Call::Txn(Txn::of(gone))).await;
+            vec![again]
+        }
+        3 => {
+            let other = Step::Put { key: format!("lease/{id}/9"), value: worker.fresh(), lease: id, prev_kv: false };
+            vec![delete(Span::key(key)), other]
+        }
+        4 => vec![amend(String::new(), id, true)],
+        5 => vec![amend(String::new(), 0, true)],
+        _ => vec![amend(worker.fresh(), 0, false)],
+    };
+    worker.ask(Call::Txn(Txn { then, ..Txn::default() })).await;
 }
 
 /// Grants many leases with keys at once; all run out at about the same time.

@@ -27,7 +27,7 @@ async fn hold(worker: &mut Worker) {
     }
     let key = format!("lock/{name}/{id}");
     let create = Txn {
-        compares: vec![Compare { key: key.clone(), to: Comparison::Created(0) }],
+        compares: vec![Compare::equal(key.clone(), Comparison::Created(0))],
         then: vec![Step::Put { key: key.clone(), value: worker.fresh(), lease: id, prev_kv: false }],
         ..Txn::default()
     };
@@ -54,7 +54,7 @@ async fn hold(worker: &mut Worker) {
 async fn work(worker: &mut Worker, name: u32, key: &str, created: i64) {
     for _ in 0..thread_rng().gen_range(1..4u32) {
         let txn = Txn {
-            compares: vec![Compare { key: key.to_owned(), to: Comparison::Created(created) }],
+            compares: vec![Compare::equal(key, Comparison::Created(created))],
             then: vec![Step::put(format!("fence/{name}"), format!("{created} {}", worker.fresh()))],
             ..Txn::default()
         };

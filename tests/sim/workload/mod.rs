@@ -5,6 +5,7 @@ mod apiserver;
 mod leases;
 mod lists;
 mod locks;
+mod past;
 mod registers;
 mod sets;
 mod txns;
@@ -44,6 +45,8 @@ pub(crate) enum Workload {
     Leases,
     /// Locks, with writes that are fenced by them.
     Locks,
+    /// Compactions, and reads about there.
+    Past,
 }
 
 impl Workload {
@@ -57,6 +60,7 @@ impl Workload {
             (3, Self::Apiserver),
             (3, Self::Leases),
             (2, Self::Locks),
+            (1, Self::Past),
         ];
         kinds.choose_weighted(dice, |(weight, _)| *weight).expect("there are some").1
     }
@@ -71,6 +75,7 @@ impl Workload {
             Self::Apiserver => apiserver::run(worker).await,
             Self::Leases => leases::run(worker).await,
             Self::Locks => locks::run(worker).await,
+            Self::Past => past::run(worker).await,
         }
     }
 }
@@ -80,6 +85,8 @@ pub(crate) struct Worker {
     pub(crate) id: usize,
     pub(crate) client: Client,
     pub(crate) recorder: Recorder,
+    /// How far the observer is.
+    pub(crate) observed: Observed,
     /// The longest pause between two calls.
     pub(crate) pace: Duration,
     /// When the last fault ends.

@@ -215,7 +215,9 @@ impl World {
                 // Not ahead of the observer, whose record must be whole.
                 let revision = self.observed.revision() - keep;
                 if revision > 1 {
-                    self.recorder.call(CALLER + place, &self.client(place), Call::Compact { revision }).await;
+                    self.recorder
+                        .call(CALLER + place, &self.client(place), Call::Compact { revision, physical: false })
+                        .await;
                 }
             }
             FaultKind::Defragment { member } => {

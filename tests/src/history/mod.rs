@@ -10,7 +10,7 @@ mod watched;
 
 use std::time::Duration;
 
-pub use call::{Call, Compare, Comparison, Span, Step, Txn};
+pub use call::{Call, Compare, Comparison, Order, Relation, Sort, SortBy, Span, Step, Txn, Within};
 pub use reply::{KeyValue, Outcome, Reply, StepReply};
 pub use watched::{Change, Received, Said, Watch, WatchStream};
 
@@ -26,6 +26,8 @@ pub struct History {
     pub streams: Vec<WatchStream>,
     /// Every fault that may move what an invariant promises about time.
     pub disturbances: Vec<Disturbance>,
+    /// Who answered, and in which term, for the answers that say so.
+    pub headers: Vec<Header>,
     /// What each member said it was, whenever that changed.
     pub leaderships: Vec<Leadership>,
     /// What the store held in the end, once all was quiet and everything that lapses had time to.
@@ -37,7 +39,8 @@ pub struct History {
 pub struct Operation {
     /// Who asked. A client has one call under way at a time.
     pub client: usize,
-    /// The one member that it asked; `None` where the client was free to turn to others.
+    /// The one member that it asked, by its place in the client's own list; `None` where the client was free
+    /// to turn to others.
     pub member: Option<usize>,
     /// What it asked for.
     pub call: Call,
@@ -47,6 +50,31 @@ pub struct Operation {
     pub ended: Duration,
     /// What it was told.
     pub outcome: Outcome,
+}
+
+impl Operation {
+    /// The lease that it was granted, or would have been; `None` where only the server knows its id, and
+    /// for other calls.
+    pub fn granted(&self) -> Option<i64> {
+        match (&self.call, &self.outcome) {
+            (Call::LeaseGrant { .. }, Outcome::Done(Reply::Granted { id, .. })) => Some(*id),
+            (Call::LeaseGrant { id, .. }, _) => Some(*id).filter(|id| *id != 0),
+            _ => None,
+        }
+    }
+}
+
+/// What an answer's header says, but for the revision, which is in the reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// The place of the operation in the history.
+    pub operation: usize,
+    /// The cluster.
+    pub cluster: u64,
+    /// The member that answered.
+    pub member: u64,
+    /// The term that the member was in.
+    pub term: u64,
 }
 
 /// A time in which the cluster was not left alone.

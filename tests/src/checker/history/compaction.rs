@@ -13,7 +13,7 @@ pub fn check(history: &History) -> Result<(), String> {
     for operation in &history.operations {
         let done = compactions.done_before(operation.began);
         match (&operation.call, &operation.outcome) {
-            (Call::Compact { revision }, Outcome::Done(_)) if *revision <= done => {
+            (Call::Compact { revision, .. }, Outcome::Done(_)) if *revision <= done => {
                 return Err(format!(
                     "revision {done} was compacted before, and this was not refused: {}",
                     told(operation)
@@ -65,7 +65,7 @@ impl Compactions {
     fn of(history: &History) -> Self {
         let (mut done, mut asked) = (Vec::new(), Vec::new());
         for operation in &history.operations {
-            let Call::Compact { revision } = &operation.call else { continue };
+            let Call::Compact { revision, .. } = &operation.call else { continue };
             match operation.outcome {
                 Outcome::Done(_) => {
                     done.push((operation.ended, *revision));
@@ -106,7 +106,7 @@ impl Compactions {
         let done = self.done_before(operation.began);
         let is_explained = match &operation.call {
             // One of the same revision is a reason, but not the call itself, which was refused.
-            Call::Compact { revision } => asked >= *revision || *revision <= 0,
+            Call::Compact { revision, .. } => asked >= *revision || *revision <= 0,
             // The compacted revision itself can be read.
             Call::Txn(txn) => {
                 // A range that comes in chunks keeps the revision of the first; as in etcd, one that is compacted
@@ -156,13 +156,13 @@ fn reads_surely(txn: &Txn) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::sample::{Sample, all_keys, expect, put};
+    use super::super::sample::{Sample, all_keys, at, expect, put};
     use super::*;
 
     const COMPACTED: &str = "etcdserver: mvcc: required revision has been compacted";
 
     fn old(revision: i64) -> Txn {
-        Txn::of(Step::Range { span: all_keys(), limit: 0, revision, count_only: false, keys_only: false })
+        Txn::of(at(all_keys(), revision))
     }
 
     /// Ten revisions of which five are compacted.
@@ -182,7 +182,7 @@ mod tests {
         sample.txn(1, old(5));
         sample.txn(1, Txn { serializable: true, ..old(4) });
         sample.refused(1, Call::Txn(old(4)), COMPACTED);
-        sample.refused(1, Call::Compact { revision: 5 }, COMPACTED);
+        sample.refused(1, Call::Compact { revision: 5, physical: false }, COMPACTED);
         assert_eq!(check(&sample.end()), Ok(()));
         assert_eq!(check(&Sample::new().end()), Ok(()));
     }
@@ -203,13 +203,14 @@ mod tests {
 
     #[test]
     fn a_refusal_without_a_compaction_is_found() {
-        for call in [Call::Txn(old(5)), Call::Compact { revision: 6 }, Call::Txn(put("a", "x"))] {
+        for call in [Call::Txn(old(5)), Call::Compact { revision: 6, physical: true }, Call::Txn(put("a", "x"))] {
             let mut sample = sample();
             sample.refused(1, call.clone(), COMPACTED);
             expect(check(&sample.clone().end()), "at most revision 5 was compacted");
             if !matches!(call, Call::Txn(txn) if txn.may_write()) {
                 // One that was never answered may be the reason.
-                let unknown = sample.call(2, Call::Compact { revision: 6 }, Outcome::Unknown("timeout".into()));
+                let unknown =
+                    sample.call(2, Call::Compact { revision: 6, physical: true }, Outcome::Unknown("timeout".into()));
                 unknown.began = Duration::ZERO;
                 sample.history.operations.rotate_right(1);
                 assert_eq!(check(&sample.end()), Ok(()));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::text::told;
-use crate::history::{Call, Comparison, History, Operation, Span, Step, Txn};
+use crate::history::{Call, Comparison, History, Operation, Relation, Span, Step, Txn};
 use crate::model::Truth;
 
 /// Where the keys of locks are: `lock/<name>/<lease>`. The one that was created first holds.
@@ -55,7 +55,7 @@ fn guard<'a>(operation: &'a Operation, locks: &str) -> Option<(&'a str, i64)> {
     let Call::Txn(txn) = &operation.call else { return None };
     let guards = txn.compares.iter().filter(|compare| compare.key.starts_with(locks));
     let mut guards = guards.filter_map(|compare| match compare.to {
-        Comparison::Created(token) if token > 0 => Some((compare.key.as_str(), token)),
+        Comparison::Created(token) if token > 0 && compare.is == Relation::Equal => Some((compare.key.as_str(), token)),
         _ => None,
     });
     guards.next().filter(|_| writes_fence(txn))
@@ -74,7 +74,7 @@ mod tests {
     use crate::history::Compare;
 
     fn fenced(lock: &str, token: i64, value: &str) -> Txn {
-        let compares = vec![Compare { key: lock.into(), to: Comparison::Created(token) }];
+        let compares = vec![Compare::equal(lock, Comparison::Created(token))];
         Txn { compares, then: vec![Step::put("fence/x", value)], ..Txn::default() }
     }
 

@@ -9,12 +9,15 @@ pub mod compaction;
 pub mod durable;
 pub mod elections;
 pub mod exactly_once_effects;
+pub mod headers;
+pub mod lease_keys;
 pub mod leases;
 pub mod linearizable;
 pub mod lists;
 pub mod liveness;
 pub mod locks;
 pub mod realtime;
+pub mod refusals;
 pub mod revisions;
 #[cfg(test)]
 mod sample;
@@ -29,6 +32,7 @@ pub mod watch_progress;
 pub mod watch_reliable;
 pub mod watch_resumed;
 pub mod watch_streams;
+mod window;
 
 #[cfg(test)]
 mod tests;
@@ -62,7 +66,7 @@ pub type Check = fn(&History, &Truth, &Bounds) -> Result<(), String>;
 
 /// Every checker by its file's name. What others follow from stands before them: a record that is
 /// wrong by itself makes every comparison with it wrong.
-pub const CHECKERS: [(&str, Check); 21] = [
+pub const CHECKERS: [(&str, Check); 24] = [
     ("elections", |history, _, _| elections::check(history)),
     ("watch_streams", |history, _, bounds| watch_streams::check(history, bounds.recovery)),
     ("watch_ordered", |history, _, _| watch_ordered::check(history)),
@@ -72,11 +76,14 @@ pub const CHECKERS: [(&str, Check); 21] = [
     ("durable", |history, truth, _| durable::check(history, truth)),
     ("exactly_once_effects", |history, truth, _| exactly_once_effects::check(history, truth)),
     ("serializable", |history, truth, _| serializable::check(history, truth)),
+    ("refusals", refusals::check),
     ("realtime", |history, truth, _| realtime::check(history, truth)),
+    ("headers", |history, _, _| headers::check(history)),
     ("sessions", |history, _, _| sessions::check(history)),
     ("watch_progress", |history, truth, _| watch_progress::check(history, truth)),
     ("watch_reliable", |history, truth, _| watch_reliable::check(history, truth)),
     ("leases", leases::check),
+    ("lease_keys", |history, truth, _| lease_keys::check(history, truth)),
     ("locks", |history, truth, _| locks::check(history, truth)),
     ("compaction", |history, _, _| compaction::check(history)),
     ("lists", |history, _, _| lists::check(history)),

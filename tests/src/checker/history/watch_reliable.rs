@@ -26,7 +26,7 @@ pub fn check(history: &History, truth: &Truth) -> Result<(), String> {
 fn compactions(history: &History) -> Vec<(Duration, i64)> {
     let of = history.operations.iter().filter_map(|operation| match (&operation.call, &operation.outcome) {
         (Call::Compact { .. }, Outcome::Refused(_)) => None,
-        (Call::Compact { revision }, _) => Some((operation.began, *revision)),
+        (Call::Compact { revision, .. }, _) => Some((operation.began, *revision)),
         _ => None,
     });
     of.collect()
@@ -259,7 +259,7 @@ mod tests {
         // A compaction may have taken it, if it was asked for in time.
         let compact = |history: &mut History, revision, began| {
             let mut operation = history.operations[0].clone();
-            (operation.call, operation.began) = (Call::Compact { revision }, began);
+            (operation.call, operation.began) = (Call::Compact { revision, physical: false }, began);
             operation.outcome = Outcome::Unknown("timeout".into());
             history.operations.push(operation);
         };
