@@ -106,7 +106,7 @@ fn compacted(recorder: &Recorder) -> i64 {
     recorder.with(|history| {
         let calls = history.operations.iter().filter(|operation| matches!(operation.outcome, Outcome::Done(_)));
         let compactions = calls.filter_map(|operation| match operation.call {
-            Call::Compact { revision } => Some(revision),
+            Call::Compact { revision, .. } => Some(revision),
             _ => None,
         });
         compactions.max().unwrap_or(0)
