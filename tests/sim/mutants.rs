@@ -36,7 +36,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant("read-without-read-index", "A linearizable read is served from whatever the member has applied."),
     mutant("read-before-applied", "A linearizable read asks for the read index, but does not wait until it is applied."),
     mutant("read-index-without-quorum", "A leader answers for the read index without asking whether it still leads."),
-    mutant("read-index-by-leader-lease", "A leader answers for the read index without a round while its clock says that it was heard lately."),
+    mutant("read-index-by-leader-lease", "A leader answers for the read index from a lease by its own clock, without a round."),
     mutant("read-joins-running-round", "A read takes the answer of a round that began before it."),
     mutant("leader-resumes-after-restart", "A leader goes on in its old term after a restart, and serves reads from before it."),
     mutant("reply-before-apply", "A follower answers for a forwarded command before it has applied it itself."),
