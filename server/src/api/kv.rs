@@ -23,12 +23,14 @@ use crate::auth::{Auth, Right};
 use crate::command::Caller;
 use crate::command::command::Kind;
 use crate::command::outcome::Reply;
+use crate::env::clock::{self, Instant};
 
 #[tonic::async_trait]
 impl Kv for Services {
     async fn range(&self, request: Request<RangeRequest>) -> Result<Response<RangeResponse>, Status> {
         let credentials = Credentials::of(&request);
         let request = request.into_inner();
+        let began = clock::now();
         if !request.serializable && self.gateway.status().is_learner {
             return Err(ApiError::NotSupportedForLearner.into());
         }
@@ -37,7 +39,11 @@ impl Kv for Services {
             self.gateway.read_index().await?;
         }
         let permit = self.permit_range(&credentials, &request).await?;
+        let reading = clock::now();
         let response = range_response(&request, |range, options| self.store.range(range, options));
+        self.metrics.mvcc.range_total.inc();
+        self.metrics.server.range_duration_seconds.observe(response.is_ok(), clock::elapsed(reading));
+        self.note_slow_read("read-only range", began);
         self.access.confirm(&permit)?;
         let mut response = response?;
         response.header = Some(self.header(revision_of(response.header)));
@@ -54,6 +60,7 @@ impl Kv for Services {
             self.gateway.read_index().await?;
         }
         let permit = self.permit_range(&credentials, &request).await?;
+        self.metrics.mvcc.range_total.inc();
         let mut chunks = RangeChunks::new(request, self.limits.max_request_bytes);
         let (store, gateway, access) = (self.store.clone(), self.gateway.clone(), self.access.clone());
         let mut ended = false;
@@ -115,6 +122,7 @@ impl Kv for Services {
         self.check_quota(quota::txn_cost(&request)).await?;
         validate::txn(&request, self.limits.max_txn_ops)?;
         let (mut response, revision) = if apply::is_read_only(&request) {
+            let began = clock::now();
             if !validate::is_serializable(&request) {
                 self.gateway.read_index().await?;
             }
@@ -122,7 +130,10 @@ impl Kv for Services {
             let permit = self.access.permit(&credentials, judge).await?;
             let read = apply::read_txn(&self.store, &request);
             self.access.confirm(&permit)?;
-            read.map_err(read_txn_status)?
+            let read = read.map_err(read_txn_status)?;
+            apply::count_txn(&self.metrics, &read.0);
+            self.note_slow_read("read-only txn", began);
+            read
         } else {
             let Applied { revision, reply: Some(Reply::Txn(response)) } =
                 self.propose(&credentials, Kind::Txn(request)).await?
@@ -150,6 +161,15 @@ impl Kv for Services {
 }
 
 impl Services {
+    /// Counts and tells a read that took long, waiting for the leader included; as in etcd.
+    fn note_slow_read(&self, prefix: &'static str, began: Instant) {
+        let took = clock::elapsed(began);
+        if took > self.slow_apply {
+            self.metrics.server.slow_apply_total.inc();
+            tracing::warn!(?took, "expected-duration" = ?self.slow_apply, prefix, "apply request took too long");
+        }
+    }
+
     async fn permit_range(&self, credentials: &Credentials, request: &RangeRequest) -> Result<Permit, ApiError> {
         let judge = |auth: &Auth, caller: &Caller| auth.check(caller, Right::Read, &request.key, &request.range_end);
         self.access.permit(credentials, judge).await

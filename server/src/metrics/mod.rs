@@ -14,15 +14,19 @@
 //! Does not: read `/proc` or a clock. The process's own numbers come from the function that
 //! [`Options::process`] holds; in simulation there is none.
 
+mod durations;
 mod groups;
 mod grpc;
+mod peers;
 mod process;
 mod registry;
 mod table;
 mod update;
 
+pub use durations::{ByOperation, BySuccess, Operation};
 pub use groups::{Disk, Lease, Mvcc, Network, Server, Watch};
 pub use grpc::{Grpc, MethodMetrics};
+pub use peers::{PeerMetrics, SnapshotMetrics, Travel};
 pub use process::{ProcessNumbers, ProcessSource};
 pub use registry::{Metrics, Options};
 pub use update::{CallKind, RaftNumbers, StoreNumbers, WatchNumbers};

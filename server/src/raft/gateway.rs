@@ -23,6 +23,7 @@ use crate::env::probe;
 use crate::env::transport::{self, PeerChannel};
 use crate::lease::{Lessor, Remaining};
 use crate::limits;
+use crate::metrics::{Metrics, Operation};
 
 /// How long a call waits before it looks again for a leader, or asks again.
 const RETRY_INTERVAL: Duration = Duration::from_millis(25);
@@ -123,6 +124,7 @@ struct Inner {
     raft: Raft,
     members: MemberView,
     lessor: Lessor,
+    metrics: Arc<Metrics>,
     peers: Peers,
     reads: ReadIndex,
     applied: watch::Receiver<u64>,
@@ -138,6 +140,7 @@ impl Gateway {
         raft: Raft,
         members: MemberView,
         lessor: Lessor,
+        metrics: Arc<Metrics>,
         applied: watch::Receiver<u64>,
     ) -> (Self, tokio::task::JoinHandle<()>) {
         let (rounds_tx, rounds_rx) = watch::channel(None::<std::sync::Weak<Inner>>);
@@ -156,6 +159,7 @@ impl Gateway {
             raft,
             members,
             lessor,
+            metrics,
             reads,
             applied,
             proposals: Semaphore::new(limits::PROPOSALS_MAX),
@@ -170,6 +174,12 @@ impl Gateway {
     /// When it returns, this member's own state includes the command. A timeout leaves open whether
     /// the command takes effect.
     pub async fn propose(&self, caller: Option<Caller>, command: kind::Kind) -> Result<Outcome, Unavailable> {
+        let operation = Operation::of(&command);
+        self.measured(operation, self.admit(caller, command)).await
+    }
+
+    /// Proposes unless that would be too large or too much.
+    async fn admit(&self, caller: Option<Caller>, command: kind::Kind) -> Result<Outcome, Unavailable> {
         let bytes = command::encode(&Command { kind: Some(command), caller });
         if bytes.len() > self.inner.options.request_bytes_max {
             return Err(Unavailable::TooLarge);
@@ -188,9 +198,28 @@ impl Gateway {
 
     /// Replicates a command only if this member leads in `term`; for duties that a deposed leader must not carry out.
     pub async fn propose_as_leader(&self, term: u64, command: kind::Kind) -> Result<Outcome, Unavailable> {
+        let operation = Operation::of(&command);
         let bytes = command::encode(&Command { kind: Some(command), caller: Some(command::cluster_itself()) });
-        let (_, outcome) = self.within_timeout(self.propose_here(bytes, Some(term))).await?;
-        Ok(outcome)
+        let proposed = self.within_timeout(self.propose_here(bytes, Some(term)));
+        self.measured(operation, async { proposed.await.map(|(_, outcome)| outcome) }).await
+    }
+
+    /// Counts how long a proposal takes and whether it fails; a refusal is no failure of consensus.
+    async fn measured(
+        &self,
+        operation: Operation,
+        proposal: impl Future<Output = Result<Outcome, Unavailable>>,
+    ) -> Result<Outcome, Unavailable> {
+        let began = clock::now();
+        let result = proposal.await;
+        let server = &self.inner.metrics.server;
+        server.request_duration_seconds.observe(operation, result.is_ok(), clock::elapsed(began));
+        match result {
+            // These were not proposed at all.
+            Ok(_) | Err(Unavailable::TooLarge | Unavailable::TooManyRequests | Unavailable::Stopped) => {}
+            Err(_) => server.proposals_failed_total.inc(),
+        }
+        result
     }
 
     /// Waits until this member's state covers everything that was acknowledged before the call.
@@ -364,6 +393,9 @@ impl Gateway {
             return Ok(ttl);
         }
         self.still_leads_in(term).await?;
+        if ttl > 0 {
+            self.inner.metrics.lease.renewed_total.inc();
+        }
         Ok(ttl)
     }
 
@@ -417,6 +449,7 @@ impl Gateway {
     async fn forward(&self, leader: u64, command: Bytes) -> Result<Outcome, Unavailable> {
         let request = wire::ForwardRequest { cluster_id: self.inner.options.cluster_id, command };
         let client = self.client(leader)?;
+        self.inner.metrics.network.peer(leader).sent_bytes.inc_by(request.command.len() as u64);
         probe::reached("proposal-forwarded");
         let response = ask(client, |mut client| async move { client.forward(request).await }).await?;
         // Whoever wrote through this member must find the write here. Wrong where it is broken: it may not.
@@ -428,7 +461,8 @@ impl Gateway {
 
     /// One round of ReadIndex: here when leading, else at the leader; until there is an answer.
     async fn round(&self) -> Result<u64, Unavailable> {
-        self.within_timeout(async {
+        let server = &self.inner.metrics.server;
+        let result = self.within_timeout(async {
             loop {
                 let result = match self.reachable_leader() {
                     Some(leader) if leader == self.inner.options.member_id => self.confirm_leadership().await,
@@ -439,11 +473,20 @@ impl Gateway {
                     Ok(index) => return Ok(index),
                     Err(Unavailable::Stopped) => return Err(Unavailable::Stopped),
                     // A round changes nothing: it can be tried again.
-                    Err(_) => clock::sleep(RETRY_INTERVAL).await,
+                    Err(error) => {
+                        if error == Unavailable::LeaderChanged {
+                            server.read_indexes_failed_total.inc();
+                        }
+                        clock::sleep(RETRY_INTERVAL).await;
+                    }
                 }
             }
-        })
-        .await
+        });
+        let result = result.await;
+        if matches!(result, Err(error) if error != Unavailable::Stopped) {
+            server.slow_read_indexes_total.inc();
+        }
+        result
     }
 
     async fn confirm_leadership(&self) -> Result<u64, Unavailable> {
@@ -526,7 +569,7 @@ impl Gateway {
         (here || self.heard_within(metrics.current_term, self.inner.options.election_timeout / 2)).then_some(leader)
     }
 
-    fn client(&self, id: u64) -> Result<Client, Unavailable> {
+    pub(super) fn client(&self, id: u64) -> Result<Client, Unavailable> {
         let metrics = self.inner.raft.metrics();
         let stored = metrics.borrow_watched().membership_config.clone();
         self.inner.peers.client(id, stored.membership())
@@ -543,7 +586,7 @@ impl Gateway {
     }
 }
 
-type Client = PeerClient<PeerChannel>;
+pub(super) type Client = PeerClient<PeerChannel>;
 
 /// Makes a call to another member; what it answers of its own is told apart from a lost connection.
 async fn ask<T, F>(client: Client, call: impl FnOnce(Client) -> F) -> Result<T, Unavailable>

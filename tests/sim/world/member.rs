@@ -9,6 +9,7 @@ use mainstay_raft_log::disk::sim::{SimLatency, SimMedium};
 use mainstay_server::config::{Config, Given, Invocation};
 use mainstay_server::engine::mem::MemHome;
 use mainstay_server::env::transport;
+use mainstay_server::metrics::Metrics;
 use mainstay_server::node::{Node, Occupancy, Storage, Surroundings};
 use mainstay_server::raft::Leadership;
 use mainstay_server::watch::Bounds;
@@ -139,6 +140,7 @@ impl Member {
             run_log: Box::new(|task| drop(tokio::task::spawn(task.run()))),
             resolve: Box::new(|url| BTreeSet::from([url.as_str().to_owned()])),
             log_observer: None,
+            metrics: Metrics::new(),
             rpc_observer: Arc::new(()),
             applied_observer: Some(self.ledger.of(self.name())),
             read_key: Box::new(|_| Err(std::io::ErrorKind::NotFound.into())),
