@@ -18,7 +18,7 @@ use mainstay_raft_log::{Disk, LogTask, Observer, Options as LogOptions, RaftLog}
 use prost::Message;
 use tokio::task::JoinHandle;
 
-use crate::api::{self, Access, ApiLimits, LeaderLoss, Quota, RpcObserver, Services, Withdrawals};
+use crate::api::{self, Access, ApiLimits, LeaderLoss, Quota, RpcObserver, Services, Stopping, Withdrawals};
 use crate::apply::{State, StateOptions};
 use crate::auth::{Passwords, SimpleTokens, TokenError, TokenProvider};
 use crate::command::command::Kind;
@@ -237,6 +237,7 @@ impl Node {
         tasks.push(withdrawals_task);
         let services = Services {
             leader_loss,
+            stopping: Stopping::default(),
             withdrawals,
             access: Access::new(auth, provider, gateway.clone(), config.client_tls.client_cert_auth),
             passwords: Passwords::new(config.bcrypt_cost),

@@ -26,7 +26,7 @@ use super::access::Credentials;
 use super::metadata::Metadata;
 use super::rpc::{self, Rpc, RpcObserver};
 use super::status::{self, ApiError};
-use super::{Access, RpcAccess, Services};
+use super::{Access, RpcAccess, Services, stopping};
 use crate::raft;
 
 pub(super) use self::bodies::RequestBody;
@@ -83,15 +83,13 @@ where
         let limit = self.services.limits.max_message_bytes();
         let observer = Arc::clone(&self.services.observer);
         let request = request.map(|body| RequestBody::new(body, limit, rpc, observer));
-        let ends_without_leader = requires_leader && rpc.kind.is_stream();
-        let lost: Option<LeaderLost> =
-            if ends_without_leader { Some(Box::pin(self.services.leader_loss.lost())) } else { None };
+        let ending = ending(&self.services, rpc, requires_leader);
         let response = if rpc.access == RpcAccess::ByRequest || !self.services.access.is_enabled() {
             self.service.call(request)
         } else {
             Box::pin(admitted_by(self.services.access.clone(), rpc.access, self.service.clone(), request))
         };
-        EdgeFuture(Progress::Serving { response, call: Some(call), lost })
+        EdgeFuture(Progress::Serving { response, call: Some(call), ending })
     }
 }
 
@@ -142,14 +140,39 @@ pub(super) fn unknown(path: &str) -> Status {
     }
 }
 
-type LeaderLost = Pin<Box<dyn Future<Output = ()> + Send>>;
+/// Why a request is to end before it would.
+type Ending = Pin<Box<dyn Future<Output = ApiError> + Send>>;
+
+/// What may end a request before its time; nothing for most.
+fn ending(services: &Services, rpc: &'static Rpc, requires_leader: bool) -> Option<Ending> {
+    let begun = stopping::is_endless(rpc).then(|| services.stopping.begun());
+    let lost = (requires_leader && rpc.kind.is_stream()).then(|| services.leader_loss.lost());
+    match (begun, lost) {
+        (None, None) => None,
+        (begun, lost) => Some(Box::pin(async move {
+            tokio::select! {
+                biased;
+                () = some(begun) => ApiError::Stopped,
+                () = some(lost) => ApiError::NoLeader,
+            }
+        })),
+    }
+}
+
+/// Waits for what there is; where there is nothing, for ever.
+async fn some(what: Option<impl Future<Output = ()>>) {
+    match what {
+        Some(what) => what.await,
+        None => std::future::pending().await,
+    }
+}
 
 /// The response of a method, under way.
 pub(super) struct EdgeFuture(Progress);
 
 enum Progress {
     Refused(Option<Box<Status>>),
-    Serving { response: BoxFuture<Response<Body>, Infallible>, call: Option<Call>, lost: Option<LeaderLost> },
+    Serving { response: BoxFuture<Response<Body>, Infallible>, call: Option<Call>, ending: Option<Ending> },
 }
 
 impl EdgeFuture {
@@ -167,23 +190,31 @@ impl Future for EdgeFuture {
                 let status = status.take().expect("a future is not polled after it is ready");
                 Poll::Ready(Ok(status.into_http()))
             }
-            Progress::Serving { response, call, lost } => {
-                let Ok(response) = ready!(response.as_mut().poll(context));
+            Progress::Serving { response, call, ending } => {
+                let Poll::Ready(Ok(response)) = response.as_mut().poll(context) else {
+                    // What waits in a queue has not begun to answer when it is to end.
+                    let Some(ending) = ending else { return Poll::Pending };
+                    let error = ready!(ending.as_mut().poll(context));
+                    if let Some(call) = call.take() {
+                        call.end(error.code());
+                    }
+                    return Poll::Ready(Ok(Status::from(error).into_http()));
+                };
                 let Some(call) = call.take() else { return Poll::Ready(Ok(response.map(ResponseBody::Uncounted))) };
-                Poll::Ready(Ok(finish(response, call, lost.take())))
+                Poll::Ready(Ok(finish(response, call, ending.take())))
             }
         }
     }
 }
 
 /// Ends the count of a unary request; that of a stream ends with its body.
-fn finish(response: Response<Body>, call: Call, lost: Option<LeaderLost>) -> Response<ResponseBody> {
+fn finish(response: Response<Body>, call: Call, ending: Option<Ending>) -> Response<ResponseBody> {
     if let Some(code) = response.headers().get(GRPC_STATUS) {
         call.end(Code::from_bytes(code.as_bytes()));
         return response.map(ResponseBody::Uncounted);
     }
     if call.rpc.kind.is_stream() {
-        return response.map(|body| ResponseBody::stream(body, call, lost));
+        return response.map(|body| ResponseBody::stream(body, call, ending));
     }
     let (observer, rpc) = (Arc::clone(&call.observer), call.rpc);
     call.end(Code::Ok);

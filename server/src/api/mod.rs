@@ -45,6 +45,7 @@ mod rpc;
 mod services;
 mod snapshot;
 pub mod status;
+mod stopping;
 pub mod validate;
 mod watch;
 
@@ -57,3 +58,4 @@ pub use quota::Quota;
 pub use routes::routes;
 pub use rpc::{RPCS, Rpc, RpcKind, RpcObserver};
 pub use services::Services;
+pub use stopping::Stopping;

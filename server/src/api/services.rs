@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Access, ApiLimits, LeaderLoss, Quota, RpcObserver, Withdrawals};
+use super::{Access, ApiLimits, LeaderLoss, Quota, RpcObserver, Stopping, Withdrawals};
 use crate::apply::{AlarmView, DowngradeView};
 use crate::auth::Passwords;
 use crate::lease::{LeaseView, Lessor};
@@ -38,6 +38,8 @@ pub struct Services {
     pub quota: Quota,
     /// Ends streams that require a leader when there is none.
     pub leader_loss: LeaderLoss,
+    /// Ends requests that would not end by themselves.
+    pub stopping: Stopping,
     /// Takes back what requests that wait leave behind.
     pub withdrawals: Withdrawals,
     /// Is told of every request.

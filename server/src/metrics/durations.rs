@@ -41,14 +41,20 @@ impl Operation {
         })
     }
 
+    /// A read of keys, which is no command.
+    pub const RANGE: Operation = Operation(22);
+
+    /// A transaction that only reads, and so is no command.
+    pub const READ_ONLY_TXN: Operation = Operation(23);
+
     /// etcd's name of it.
     pub fn name(self) -> &'static str {
         OPERATIONS[self.0]
     }
 }
 
-/// In the order of [`Operation::of`].
-const OPERATIONS: [&str; 22] = [
+/// In the order of [`Operation::of`], then what is no command.
+const OPERATIONS: [&str; 24] = [
     "Put",
     "DeleteRange",
     "Txn",
@@ -71,6 +77,8 @@ const OPERATIONS: [&str; 22] = [
     "AuthRoleDelete",
     "AuthRoleGrantPermission",
     "AuthRoleRevokePermission",
+    "Range",
+    "ReadonlyTxn",
 ];
 
 /// Durations whose last label is the success.
@@ -132,5 +140,6 @@ mod tests {
         ] {
             assert_eq!(Operation::of(&command).name(), name);
         }
+        assert_eq!((Operation::RANGE.name(), Operation::READ_ONLY_TXN.name()), ("Range", "ReadonlyTxn"));
     }
 }

@@ -99,6 +99,8 @@ impl Process {
             never = ready => match never {},
         }
         let (clients, node, peers) = (self.clients, self.node, self.peers);
+        // Watchers go on elsewhere while other requests come to their end.
+        node.services().stopping.begin();
         let stop = async {
             clients.stop().await;
             node.stop().await;
@@ -219,7 +221,13 @@ fn resolve(url: &Url) -> BTreeSet<String> {
 fn serve_all(config: &Config, sockets: Sockets, node: &Node, metrics: &Arc<Metrics>) -> (Serving, Serving) {
     let grpc = node.client_routes().into_axum_router();
     let site = Arc::new(site(config, node, metrics, &grpc));
-    let pages = client_router(site.clone(), Access::new(&config.host_whitelist, &config.cors));
+    let names_are_users = {
+        let (certificates, services) = (config.client_tls.client_cert_auth, node.services());
+        move || certificates && services.access.auth().is_enabled()
+    };
+    let access = Access::new(&config.host_whitelist, &config.cors);
+    let access = if config.enable_grpc_gateway { access.refusing_names(names_are_users) } else { access };
+    let pages = client_router(site.clone(), access);
     let peer = Content::Grpc(node.peer_routes().prepare().into_axum_router());
     let client =
         if sockets.pages.is_empty() { Content::GrpcAndHttp { grpc, http: pages.clone() } } else { Content::Grpc(grpc) };

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use mainstay_proto::mainstay::MemberKnownRequest;
+use prost::Message;
 
 use super::gateway::{Client, Gateway};
 use crate::env::clock;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, PeerMetrics};
 
 /// How often each member is asked.
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -34,13 +35,9 @@ pub async fn probe_peers(gateway: Gateway, metrics: Arc<Metrics>) -> std::conver
             }
             stays
         });
-        let asked = members.iter().filter(|id| **id != own).map(|id| ask(&gateway, *id));
-        for (id, delay) in join_all(asked).await {
-            let peer = peers.entry(id).or_default();
-            peer.answered(delay.is_some(), &metrics, own, id);
-            if let Some(delay) = delay {
-                metrics.network.peer(id).round_trip_time_seconds.observe(delay.as_secs_f64());
-            }
+        let asked = members.iter().filter(|id| **id != own).map(|id| ask(&gateway, *id, metrics.network.peer(*id)));
+        for (id, answered) in join_all(asked).await {
+            peers.entry(id).or_default().answered(answered, &metrics, own, id);
         }
         clock::sleep(INTERVAL).await;
     }
@@ -69,20 +66,26 @@ fn labels(own: u64, id: u64) -> [String; 2] {
     [format!("{own:x}"), format!("{id:x}")]
 }
 
-/// How long a member takes to answer; `None` where it does not.
-async fn ask(gateway: &Gateway, id: u64) -> (u64, Option<Duration>) {
-    let Ok(client) = gateway.client(id) else { return (id, None) };
+/// Whether a member answers.
+async fn ask(gateway: &Gateway, id: u64, peer: Arc<PeerMetrics>) -> (u64, bool) {
+    let Ok(client) = gateway.client(id) else { return (id, false) };
     let began = clock::now();
-    // Whatever it answers, it answers.
-    let answered = clock::timeout(INTERVAL, reached(gateway, client)).await.unwrap_or(false);
-    (id, answered.then(|| clock::elapsed(began)))
+    let answered = clock::timeout(INTERVAL, reached(gateway, client, &peer)).await.unwrap_or(false);
+    if answered {
+        peer.round_trip_time_seconds.observe(clock::elapsed(began).as_secs_f64());
+    }
+    (id, answered)
 }
 
-async fn reached(gateway: &Gateway, mut client: Client) -> bool {
+async fn reached(gateway: &Gateway, mut client: Client, peer: &PeerMetrics) -> bool {
     let status = gateway.status();
     let question = MemberKnownRequest { cluster_id: status.cluster_id, member_id: status.member_id };
+    peer.sent_bytes.inc_by(question.encoded_len() as u64);
     match client.member_known(question).await {
-        Ok(_) => true,
+        Ok(answer) => {
+            peer.received_bytes.inc_by(answer.into_inner().encoded_len() as u64);
+            true
+        }
         // What a member refuses comes without a cause; a connection that failed is one.
         Err(refusal) => refusal.source().is_none(),
     }

@@ -12,10 +12,10 @@ use tonic::body::Body;
 use tonic::codegen::{Bytes, StdError};
 use tonic::{Code, Status};
 
-use super::{Call, GRPC_STATUS, LeaderLost};
+use super::{Call, Ending, GRPC_STATUS};
 use crate::api::frames::FrameScanner;
 use crate::api::rpc::{Rpc, RpcObserver};
-use crate::api::status::{self, ApiError};
+use crate::api::status;
 
 /// The body of a request: refuses messages that are too large before they are read.
 ///
@@ -92,8 +92,8 @@ impl ResponseBody {
         Self::Unary { body, rpc, observer, scanner: FrameScanner::default() }
     }
 
-    pub(super) fn stream(body: Body, call: Call, lost: Option<LeaderLost>) -> Self {
-        Self::Stream(Box::new(StreamBody { body, call: Some(call), lost, scanner: FrameScanner::default() }))
+    pub(super) fn stream(body: Body, call: Call, ending: Option<Ending>) -> Self {
+        Self::Stream(Box::new(StreamBody { body, call: Some(call), ending, scanner: FrameScanner::default() }))
     }
 }
 
@@ -136,11 +136,11 @@ impl http_body::Body for ResponseBody {
     }
 }
 
-/// The body of a streamed response: counts its messages, and ends it where its leader is lost.
+/// The body of a streamed response: counts its messages, and ends it where its leader is lost or the member stops.
 pub(in crate::api) struct StreamBody {
     body: Body,
     call: Option<Call>,
-    lost: Option<LeaderLost>,
+    ending: Option<Ending>,
     scanner: FrameScanner,
 }
 
@@ -151,11 +151,11 @@ impl http_body::Body for StreamBody {
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = &mut *self;
         let Some(call) = &this.call else { return Poll::Ready(None) };
-        if let Some(lost) = &mut this.lost
-            && lost.as_mut().poll(context).is_ready()
+        if let Some(ending) = &mut this.ending
+            && let Poll::Ready(error) = ending.as_mut().poll(context)
         {
-            this.end(ApiError::NoLeader.code());
-            return Poll::Ready(Some(trailers(&ApiError::NoLeader.into()).map(Frame::trailers)));
+            this.end(error.code());
+            return Poll::Ready(Some(trailers(&error.into()).map(Frame::trailers)));
         }
         let frame = ready!(Pin::new(&mut this.body).poll_frame(context));
         match &frame {
@@ -184,7 +184,7 @@ impl StreamBody {
         if let Some(call) = self.call.take() {
             call.end(code);
         }
-        self.lost = None;
+        self.ending = None;
         self.body = Body::empty();
     }
 }

@@ -184,7 +184,10 @@ async fn a_stream_that_is_dropped_was_cancelled() {
 async fn a_stream_ends_when_its_leader_is_lost() {
     let (notes, observer) = recorder();
     let (lose, lost) = tokio::sync::oneshot::channel::<()>();
-    let lost: LeaderLost = Box::pin(async move { drop(lost.await) });
+    let lost: Ending = Box::pin(async move {
+        drop(lost.await);
+        ApiError::NoLeader
+    });
     let call = Call::begin(&observer, rpc("Watch"));
     let mut body = finish(response(&[1], None, true), call, Some(lost)).into_body();
     assert!(body.frame().await.unwrap().unwrap().is_data());
