@@ -137,12 +137,8 @@ impl Consensus {
         };
         let machine = StateMachine::new(state, audience, started.clone())
             .map_err(|error| StartError::Stored(error.to_string()))?;
-        let network = Network {
-            cluster_id: options.cluster_id,
-            rpc_timeout: options.election_timeout,
-            heartbeat_interval: options.heartbeat_interval,
-            metrics: metrics.clone(),
-        };
+        let network =
+            Network { cluster_id: options.cluster_id, rpc_timeout: options.election_timeout, metrics: metrics.clone() };
         let log_at_start = log.last().map(|(index, _)| index);
         let raft = Raft::build(options.member_id, config, network, LogStore::new(log), machine)
             .await

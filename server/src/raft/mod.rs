@@ -10,7 +10,7 @@
 //! | `state_machine`, `snapshot` | committed entries into `apply`, run by run; checkpoints |
 //! | `network`, `peers`, `peer` | to a peer for consensus, to a peer for a client, and what this member answers |
 //! | `read_index` | one quorum round for all reads that wait |
-//! | `gateway` | propose, forward, read, ask |
+//! | `gateway` | propose and forward (`proposals`), read, ask |
 //! | `leadership` | who leads, and handing that over |
 //! | `probing` | whether the other members answer, for the metrics |
 //! | `requests` | what clients asked for, as etcd writes it in its log |

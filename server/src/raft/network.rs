@@ -38,23 +38,13 @@ pub(crate) struct Network {
     pub(crate) cluster_id: u64,
     /// A peer that does not answer for this long is taken for unreachable.
     pub(crate) rpc_timeout: Duration,
-    /// Time between two heartbeats.
-    pub(crate) heartbeat_interval: Duration,
     pub(crate) metrics: Arc<Metrics>,
 }
 
 impl Network {
     fn connection(&self, target: u64, node: &PeerNode) -> Connection {
         let peer = self.metrics.network.peer(target);
-        Connection {
-            network: self.clone(),
-            target,
-            node: node.clone(),
-            client: None,
-            url: 0,
-            peer,
-            last_heartbeat: None,
-        }
+        Connection { network: self.clone(), target, node: node.clone(), client: None, url: 0, peer }
     }
 }
 
@@ -76,8 +66,6 @@ pub(crate) struct Connection {
     /// Which of the peer's URLs is in use.
     url: usize,
     peer: Arc<PeerMetrics>,
-    /// When a heartbeat was last sent over this connection.
-    last_heartbeat: Option<Instant>,
 }
 
 impl Connection {
@@ -119,15 +107,6 @@ impl Connection {
             Ok(Ok(response)) => Ok(response.into_inner()),
             Ok(Err(status)) => Err(self.failed(&status)),
             Err(_) => Err(self.failed(&Status::deadline_exceeded("no answer in time"))),
-        }
-    }
-
-    /// A leader that is overloaded sends its heartbeats late; etcd's measure of it.
-    fn note_heartbeat(&mut self) {
-        let now = clock::now();
-        let due = 2 * self.network.heartbeat_interval;
-        if self.last_heartbeat.replace(now).is_some_and(|last| now.saturating_duration_since(last) > due) {
-            self.network.metrics.server.heartbeat_send_failures_total.inc();
         }
     }
 
@@ -184,9 +163,6 @@ impl RaftNetworkV2<TypeConfig> for Connection {
         request: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RpcError> {
-        if request.entries.is_empty() {
-            self.note_heartbeat();
-        }
         let input = futures_util::stream::iter([request]);
         let mut output = RaftNetworkV2::stream_append(self, input, option).await?;
         match output.next().await {

@@ -18,6 +18,9 @@ use crate::metrics::{Metrics, PeerMetrics};
 /// How often each member is asked.
 const INTERVAL: Duration = Duration::from_secs(2);
 
+/// How often while not all answer, or none is known yet.
+const SHORT_INTERVAL: Duration = Duration::from_millis(250);
+
 /// Asks the other members from time to time and shows what came of it; never ends.
 pub async fn probe_peers(gateway: Gateway, metrics: Arc<Metrics>) -> std::convert::Infallible {
     let own = gateway.status().member_id;
@@ -35,11 +38,18 @@ pub async fn probe_peers(gateway: Gateway, metrics: Arc<Metrics>) -> std::conver
             }
             stays
         });
+        for id in members.iter().filter(|id| **id != own) {
+            peers.entry(*id).or_insert_with(|| {
+                metrics.network.active_peers.with_label_values(&labels(own, *id)).set(0);
+                Peer::default()
+            });
+        }
         let asked = members.iter().filter(|id| **id != own).map(|id| ask(&gateway, *id, metrics.network.peer(*id)));
         for (id, answered) in join_all(asked).await {
             peers.entry(id).or_default().answered(answered, &metrics, own, id);
         }
-        clock::sleep(INTERVAL).await;
+        let all = !members.is_empty() && peers.values().all(|peer| peer.active);
+        clock::sleep(if all { INTERVAL } else { SHORT_INTERVAL }).await;
     }
 }
 
