@@ -20,12 +20,13 @@ use super::network::Network;
 use super::peer::PeerService;
 use super::state_machine::{AppliedObserver, Audience, StateMachine};
 use super::type_config::{PeerNode, Raft};
-use crate::apply::{Counts, State};
+use crate::apply::State;
 use crate::auth::SimpleTokens;
 use crate::engine::EngineHome;
 use crate::env::clock;
 use crate::env::probe;
 use crate::lease::Lessor;
+use crate::metrics::Metrics;
 use crate::watch::Hub;
 
 /// Pause between two slices of background compaction, so that commands are not held up.
@@ -58,6 +59,8 @@ pub struct ConsensusOptions {
     pub snapshot_catchup_entries: u64,
     /// Largest command.
     pub request_bytes_max: usize,
+    /// A command that takes longer to apply is slow.
+    pub slow_apply: Duration,
 }
 
 /// Why consensus did not start.
@@ -82,6 +85,8 @@ pub struct Listeners {
     pub lessor: Lessor,
     /// Learn which tokens were given and which no longer count.
     pub tokens: SimpleTokens,
+    /// Counts what happens.
+    pub metrics: Arc<Metrics>,
     /// Is shown what goes into the state.
     pub observer: Option<Arc<dyn AppliedObserver>>,
 }
@@ -94,7 +99,7 @@ pub struct Consensus {
     options: ConsensusOptions,
     lessor: Lessor,
     compaction: Arc<Notify>,
-    counts: Arc<Counts>,
+    metrics: Arc<Metrics>,
     /// What the store failed with, where openraft does not hear of it.
     store_failure: watch::Receiver<Option<String>>,
     tasks: Vec<JoinHandle<()>>,
@@ -112,27 +117,28 @@ impl Consensus {
         home: Arc<dyn EngineHome>,
         listeners: Listeners,
     ) -> Result<Self, StartError> {
-        let Listeners { hub, lessor, tokens, observer } = listeners;
+        let Listeners { hub, lessor, tokens, metrics, observer } = listeners;
         let config = Arc::new(raft_config(&options).validate()?);
         let (applied, applied_rx) = watch::channel(0);
         let (failure, store_failure) = watch::channel(None);
         let compaction = Arc::new(Notify::new());
         let started = Arc::new(AtomicBool::new(false));
         let members = state.members();
-        let counts = Arc::new(Counts::default());
         let audience = Audience {
             hub,
             lessor: lessor.clone(),
             tokens,
             applied,
             compaction: compaction.clone(),
-            counts: counts.clone(),
+            metrics: metrics.clone(),
+            slow_apply: options.slow_apply,
             failure,
             observer,
         };
         let machine = StateMachine::new(state, audience, started.clone())
             .map_err(|error| StartError::Stored(error.to_string()))?;
-        let network = Network { cluster_id: options.cluster_id, rpc_timeout: options.election_timeout };
+        let network =
+            Network { cluster_id: options.cluster_id, rpc_timeout: options.election_timeout, metrics: metrics.clone() };
         let log_at_start = log.last().map(|(index, _)| index);
         let raft = Raft::build(options.member_id, config, network, LogStore::new(log), machine)
             .await
@@ -145,18 +151,14 @@ impl Consensus {
             request_bytes_max: options.request_bytes_max,
             log_at_start,
         };
-        let (gateway, rounds) = Gateway::new(gateway_options, raft.clone(), members, lessor.clone(), applied_rx);
-        Ok(Self { raft, gateway, home, options, lessor, compaction, counts, store_failure, tasks: vec![rounds] })
+        let (gateway, rounds) =
+            Gateway::new(gateway_options, raft.clone(), members, lessor.clone(), metrics.clone(), applied_rx);
+        Ok(Self { raft, gateway, home, options, lessor, compaction, metrics, store_failure, tasks: vec![rounds] })
     }
 
     /// The way in for everything else.
     pub fn gateway(&self) -> Gateway {
         self.gateway.clone()
-    }
-
-    /// What commands did since this process started.
-    pub fn counts(&self) -> Arc<Counts> {
-        self.counts.clone()
     }
 
     /// Who leads, and handing that over.
@@ -166,7 +168,12 @@ impl Consensus {
 
     /// What peers call.
     pub fn routes(&self) -> tonic::service::Routes {
-        tonic::service::Routes::new(PeerService::server(self.raft.clone(), self.gateway(), self.home.clone()))
+        tonic::service::Routes::new(PeerService::server(
+            self.raft.clone(),
+            self.gateway(),
+            self.home.clone(),
+            self.metrics.clone(),
+        ))
     }
 
     /// Whether another first member knows of an earlier life of this one.
@@ -184,7 +191,7 @@ impl Consensus {
     pub async fn start(&mut self) -> Result<(), StartError> {
         self.raft.run();
         self.tasks.push(tokio::task::spawn(tell_lessor(self.raft.clone(), self.lessor.clone())));
-        self.tasks.push(tokio::task::spawn(compact(self.raft.clone(), self.compaction.clone())));
+        self.tasks.push(tokio::task::spawn(compact(self.raft.clone(), self.compaction.clone(), self.metrics.clone())));
         self.compaction.notify_one(); // takes up what an earlier run left
         match self.raft.initialize(self.options.initial_members.clone()).await {
             // Every first member writes the same first entry; whoever is past it goes on from its log.
@@ -316,20 +323,42 @@ async fn tell_lessor(raft: Raft, lessor: Lessor) {
 }
 
 /// Removes compacted history between runs, slice by slice, whenever there is some.
-async fn compact(raft: Raft, wake: Arc<Notify>) {
+async fn compact(raft: Raft, wake: Arc<Notify>, metrics: Arc<Metrics>) {
     loop {
         wake.notified().await;
+        let began = clock::now();
+        let mut slices = 0;
         loop {
-            let slice = raft.with_state_machine(|machine| Box::pin(async move { machine.compact_slice() })).await;
+            let slice = raft
+                .with_state_machine(|machine| {
+                    Box::pin(async move {
+                        let began = clock::now();
+                        let more = machine.compact_slice()?;
+                        Ok::<_, std::io::Error>((more, clock::elapsed(began)))
+                    })
+                })
+                .await;
             match slice {
-                Ok(Ok(true)) => clock::sleep(COMPACTION_PAUSE).await,
-                Ok(Ok(false)) => break,
+                Ok(Ok((true, took))) => {
+                    slices += 1;
+                    // A slice keeps both the store and its index from others.
+                    let millis = took.as_secs_f64() * 1e3;
+                    metrics.mvcc.db_compaction_pause_duration_milliseconds.observe(millis);
+                    metrics.mvcc.index_compaction_pause_duration_milliseconds.observe(millis);
+                    clock::sleep(COMPACTION_PAUSE).await;
+                }
+                Ok(Ok((false, _))) => break,
                 Ok(Err(error)) => {
                     tracing::error!(%error, "compaction failed");
                     return; // the state machine has said so: this member ends
                 }
                 Err(_) => return, // consensus has ended
             }
+        }
+        if slices > 0 {
+            let total = &metrics.mvcc.db_compaction_total_duration_milliseconds;
+            total.observe(clock::elapsed(began).as_secs_f64() * 1e3);
+            metrics.mvcc.db_compaction_last.set(clock::since_epoch().as_secs().cast_signed());
         }
     }
 }

@@ -10,8 +10,9 @@
 //! | `state_machine`, `snapshot` | committed entries into `apply`, run by run; checkpoints |
 //! | `network`, `peers`, `peer` | to a peer for consensus, to a peer for a client, and what this member answers |
 //! | `read_index` | one quorum round for all reads that wait |
-//! | `gateway` | propose, forward, read, ask |
+//! | `gateway` | propose and forward (`proposals`), read, ask |
 //! | `leadership` | who leads, and handing that over |
+//! | `probing` | whether the other members answer, for the metrics |
 //! | `requests` | what clients asked for, as etcd writes it in its log |
 //! | `bootstrap` | refuses a member that lost its data |
 //! | `consensus` | opens and starts all of it |
@@ -29,6 +30,7 @@ mod log_store;
 mod network;
 mod peer;
 mod peers;
+mod probing;
 mod read_index;
 mod requests;
 mod snapshot;
@@ -39,6 +41,7 @@ pub use bootstrap::applied_index;
 pub use consensus::{Consensus, ConsensusOptions, Listeners, StartError};
 pub use gateway::{Gateway, Member, Status, Unavailable};
 pub use leadership::{Leadership, LeadershipView, TransferError};
+pub use probing::probe_peers;
 pub use requests::{RequestsError, write_requests};
 pub use snapshot::{SnapshotBuilder, SnapshotData};
 pub use state_machine::{AppliedObserver, StateMachine};

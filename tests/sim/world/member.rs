@@ -11,6 +11,7 @@ use mainstay_server::engine::mem::MemHome;
 use mainstay_server::engine::{EngineHome, mem};
 use mainstay_server::env::transport;
 use mainstay_server::lease::LeaseView;
+use mainstay_server::metrics::Metrics;
 use mainstay_server::node::{Node, Occupancy, Storage, Surroundings};
 use mainstay_server::raft::{self, Leadership};
 use mainstay_server::watch::Bounds;
@@ -144,6 +145,7 @@ impl Member {
             run_log: Box::new(|task| drop(tokio::task::spawn(task.run()))),
             resolve: Box::new(|url| BTreeSet::from([url.as_str().to_owned()])),
             log_observer: None,
+            metrics: Metrics::new(),
             rpc_observer: Arc::new(()),
             applied_observer: Some(view.clone()),
             read_key: Box::new(|_| Err(std::io::ErrorKind::NotFound.into())),
