@@ -54,7 +54,12 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant("forget-lease-on-leader-change", "A new leader neither renews nor ends leases that were granted before its term."),
     mutant("renewal-by-a-deposed-leader", "A leader that was deposed, and does not know it yet, answers renewals."),
     mutant("lease-expires-early", "A lease ends after half of its time."),
+    mutant("renewal-adds-up", "A renewal adds a lease's time to what is left of it."),
+    mutant("renewal-after-the-end", "A lease that has run out is renewed as long as it was not revoked."),
+    mutant("remaining-by-a-deposed-leader", "A leader that was deposed, and does not know it yet, says what is left of a lease."),
+    mutant("lease-lives-twice-as-long", "A lease that runs out is revoked only when its time has gone by twice."),
     // apply
+    mutant("put-with-a-dead-lease", "A put may tie its key to a lease that is gone."),
     mutant("txn-compare-ignored", "A compare with the last revision of a key that does not exist always holds."),
     mutant("txn-compares-published-state", "Compares do not see what earlier commands of the same run wrote."),
     mutant("refused-txn-writes", "A transaction that is refused carries out its writes."),

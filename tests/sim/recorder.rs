@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mainstay_client::Client;
-use mainstay_tests::history::{Call, Disturbance, History, Leadership, Operation, Outcome, Received, Watch};
+use mainstay_tests::history::{Call, Disturbance, Effect, History, Leadership, Operation, Outcome, Received, Watch};
 use tokio::time::Instant;
 
 use crate::{perform, trace};
@@ -79,10 +79,10 @@ impl Recorder {
     }
 
     /// Adds a disturbance that is over.
-    pub(crate) fn disturbance(&self, from: Duration, what: &str, clock: bool) {
+    pub(crate) fn disturbance(&self, from: Duration, what: &str, effect: Option<Effect>) {
         let until = self.now();
         self.with(|history| {
-            history.disturbances.push(Disturbance { from, until, what: what.to_owned(), clock });
+            history.disturbances.push(Disturbance { from, until, what: what.to_owned(), effect });
         });
     }
 

@@ -1,4 +1,5 @@
-//! Leases with keys: kept alive for a while, then left to run out or revoked.
+//! Leases with keys: kept alive for a while, then left to run out or revoked, and asked for when they
+//! are over.
 
 use std::time::Duration;
 
@@ -8,9 +9,11 @@ use mainstay_tests::history::{Call, Outcome, Reply, Span, Step, Txn};
 use super::Worker;
 use crate::recorder::Recorder;
 
-/// The shortest and the longest time to live, in seconds. The longest bounds how long a run must
-/// wait for all to be over.
-const TTL: std::ops::RangeInclusive<i64> = 2..=5;
+/// The shortest and the longest time to live that is asked for, in seconds. The longest bounds how
+/// long a run must wait for all to be over.
+const TTL: std::ops::RangeInclusive<i64> = 1..=5;
+/// The shortest that is granted.
+const TTL_MIN: i64 = 2;
 
 pub(super) async fn run(mut worker: Worker) {
     while worker.goes_on().await {
@@ -26,27 +29,49 @@ async fn life(worker: &mut Worker) {
     if !is_done(&worker.ask(Call::LeaseGrant { id, ttl }).await) {
         return;
     }
+    let ttl = ttl.max(TTL_MIN) as u64;
     for number in 0..thread_rng().gen_range(1..4u32) {
         put(worker, id, number).await;
     }
     for _ in 0..thread_rng().gen_range(0..5u32) {
-        tokio::time::sleep(Duration::from_millis(thread_rng().gen_range(300..ttl as u64 * 400))).await;
+        tokio::time::sleep(Duration::from_millis(thread_rng().gen_range(100..ttl * 400))).await;
         if !worker.goes_on().await {
             return;
         }
         match thread_rng().gen_range(0..6u32) {
-            0 => drop(worker.ask(Call::LeaseTimeToLive { id }).await),
-            1 => put(worker, id, 0).await,
+            0 | 1 => drop(worker.ask(Call::LeaseTimeToLive { id }).await),
+            2 => put(worker, id, 0).await,
             _ => match worker.ask(Call::LeaseKeepAlive { id }).await {
-                Outcome::Done(Reply::Lease { ttl: 0 }) => return,
+                Outcome::Done(Reply::Lease { ttl: 0 }) => return after(worker, id).await,
                 _ => {}
             },
         }
     }
-    if thread_rng().gen_bool(0.3) {
-        worker.ask(Call::LeaseRevoke { id }).await;
+    match thread_rng().gen_range(0..10u32) {
+        0..=2 => drop(worker.ask(Call::LeaseRevoke { id }).await),
+        3..=5 => {
+            // Until about its end.
+            let wait = ttl * 1000 + thread_rng().gen_range(0..1200);
+            tokio::time::sleep(Duration::from_millis(wait)).await;
+            after(worker, id).await;
+        }
+        _ => {}
     }
     worker.read(Span::prefix(&format!("lease/{id}/"))).await;
+}
+
+/// Asks for a lease that may be over, as if it were not.
+async fn after(worker: &mut Worker, id: i64) {
+    for _ in 0..thread_rng().gen_range(1..4u32) {
+        match thread_rng().gen_range(0..4u32) {
+            0 => drop(worker.ask(Call::LeaseKeepAlive { id }).await),
+            1 => put(worker, id, 0).await,
+            _ => drop(worker.ask(Call::LeaseTimeToLive { id }).await),
+        }
+        if !worker.goes_on().await {
+            return;
+        }
+    }
 }
 
 /// Ties a key to a lease; now and then one that another lease has, or frees one.

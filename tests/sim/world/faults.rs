@@ -36,7 +36,7 @@ impl World {
         self.happen(place, &fault).await;
         trace::note(format_args!("fault {place} ends"));
         if !fault.kind.is_an_order() {
-            self.recorder.disturbance(began, fault.kind.name(), fault.kind.moves_a_clock());
+            self.recorder.disturbance(began, fault.kind.name(), fault.kind.effect());
         }
     }
 

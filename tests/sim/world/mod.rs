@@ -239,7 +239,7 @@ impl World {
                 let pause = Duration::from_millis(thread_rng().gen_range(200..1500));
                 tokio::time::sleep(pause).await;
                 world.release(index);
-                world.recorder.disturbance(began, "a process ended by itself", false);
+                world.recorder.disturbance(began, "a process ended by itself", None);
             }));
         }
     }

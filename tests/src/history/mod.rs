@@ -5,12 +5,14 @@
 //! drift. Keys and values are text, because workloads write text and a violation is read by people.
 
 mod call;
+mod disturbance;
 mod reply;
 mod watched;
 
 use std::time::Duration;
 
 pub use call::{Call, Compare, Comparison, Span, Step, Txn};
+pub use disturbance::{Disturbance, Effect};
 pub use reply::{KeyValue, Outcome, Reply, StepReply};
 pub use watched::{Change, Received, Watch};
 
@@ -45,19 +47,6 @@ pub struct Operation {
     pub ended: Duration,
     /// What it was told.
     pub outcome: Outcome,
-}
-
-/// A time in which the cluster was not left alone.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Disturbance {
-    /// When it began.
-    pub from: Duration,
-    /// When it was over.
-    pub until: Duration,
-    /// What it was.
-    pub what: String,
-    /// Whether a member's clock ran wrong meanwhile, so that its leases may end early.
-    pub clock: bool,
 }
 
 /// A member that took itself for the leader.

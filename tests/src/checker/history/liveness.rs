@@ -30,7 +30,7 @@ mod tests {
 
     fn disturbed(sample: &mut Sample) {
         let (from, until) = (sample.now, sample.now + millis(100));
-        sample.history.disturbances.push(Disturbance { from, until, what: "test".into(), clock: false });
+        sample.history.disturbances.push(Disturbance { from, until, what: "test".into(), effect: None });
     }
 
     #[test]

@@ -41,17 +41,20 @@ use crate::model::Truth;
 pub struct Bounds {
     /// How long after the last disturbance the cluster serves everybody again.
     pub recovery: Duration,
-    /// How much of its time a lease may miss where clocks are right: its end may come when this part
-    /// of it is over.
-    pub lease_tolerance: f64,
-    /// How much longer than its time a lease may last.
+    /// How much longer than its time a lease may last where the cluster is disturbed and recovers.
     pub lease_overtime: Duration,
+    /// The shortest time to live that is granted, in seconds; who asks for less gets that.
+    pub lease_ttl_min: i64,
+    /// What every lease gets on top of its time when another member begins to lead.
+    pub lease_extension: Duration,
 }
 
 impl Bounds {
-    /// Bounds for a cluster that serves again so long after the last disturbance.
+    /// Bounds for a cluster with an election timeout of a second that serves again so long after the
+    /// last disturbance.
     pub fn of(recovery: Duration) -> Self {
-        Self { recovery, lease_tolerance: 0.9, lease_overtime: Duration::from_secs(15) }
+        let (lease_overtime, lease_extension) = (Duration::from_secs(6), Duration::from_secs(1));
+        Self { recovery, lease_overtime, lease_ttl_min: 2, lease_extension }
     }
 }
 
