@@ -1,9 +1,11 @@
 //! A lease lives as long as it was promised to, and no longer.
 //!
 //! - `life.rs` gathers what is known of each lease.
+//! - `service.rs` finds when a leader certainly took commands.
 //! - `term.rs` computes when a lease may have ended and must have, from who led and whose clock was wrong.
 
 mod life;
+mod service;
 mod term;
 #[cfg(test)]
 mod tests;
@@ -21,8 +23,8 @@ use crate::model::{Truth, written};
 /// - it is granted for the time that was asked for, or the shortest there is;
 /// - it does not end before its time is over since the last grant or renewal that was answered, unless
 ///   it was revoked: neither are its keys removed, nor is anybody told that it is gone;
-/// - it ends: once its time is over, no write that is asked for later comes before the end of its keys,
-///   and nobody renews or revokes it; when all is over, neither it nor a key of it is there;
+/// - it ends: once its time is over and the leader could end it, no write that is asked for later comes
+///   before the end of its keys, and nobody renews it; when all is over, neither it nor a key of it is there;
 /// - the seconds that are told to be left lie between what it was promised and what it may have;
 /// - once it is gone, its keys are gone, no key is tied to it, and nobody who asks is told that it lives.
 ///

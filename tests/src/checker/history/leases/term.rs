@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use super::life::{Lease, keeps, seconds_told};
+use super::service::Service;
 use crate::checker::history::Bounds;
 use crate::history::{Effect, History, Leadership, Operation, Outcome, Reply};
 use crate::model::wrote;
@@ -15,7 +16,7 @@ use crate::model::wrote;
 const ROUND: Duration = Duration::from_millis(500);
 /// What it takes a leader to propose their end then, and everything else that is not waited for.
 const MOMENT: Duration = Duration::from_millis(300);
-/// How long a leader that took no commands waits until it proposes the end of a lease again.
+/// How long a leader that could not end a lease waits until it tries again.
 const RETRY: Duration = Duration::from_secs(3);
 /// How long after the first write of its term a leader may not have begun to look after leases.
 const TAKES_OVER: Duration = Duration::from_millis(1500);
@@ -32,6 +33,7 @@ pub(super) struct World<'a> {
     bounds: &'a Bounds,
     /// Every write that was answered.
     pub(super) writes: Vec<Write<'a>>,
+    service: Service,
     /// Every leadership, and when at the latest it looked after leases.
     reigns: Vec<(&'a Leadership, Option<Duration>)>,
 }
@@ -45,7 +47,8 @@ impl<'a> World<'a> {
             _ => None,
         });
         let writes: Vec<Write<'_>> = writes.collect();
-        let mut world = Self { history, bounds, writes, reigns: Vec::new() };
+        let service = Service::of(&writes, &history.disturbances);
+        let mut world = Self { history, bounds, writes, service, reigns: Vec::new() };
         let reigns = history.leaderships.iter().map(|leadership| {
             // Whoever commits has a quorum, which is what a new leader waits for.
             let commits = world.writes.iter().filter(|write| write.operation.began >= leadership.at);
@@ -192,9 +195,16 @@ impl<'a> Term<'a> {
         }
     }
 
-    /// When the leader has proposed its end, by what happened up to a time, at the latest.
+    /// When the leader has proposed its end, by what happened up to a time, at the latest; `None` where
+    /// there is no telling.
+    ///
+    /// It does so once its time is over. Where it cannot, because it has no quorum, it tries again and
+    /// again; so within the time between two tries in which it could, it did.
     pub(super) fn removed_by(&self, by: Duration) -> Option<Duration> {
-        Some(self.world.resumed(self.latest_end(by, None)? + ROUND + MOMENT))
+        let tried = self.latest_end(by, None)? + ROUND + MOMENT;
+        let grant = self.lease.granted()?;
+        let again = RETRY + ROUND + MOMENT + self.world.clock_error(grant.began, by, false);
+        self.world.service.after(tried, again)
     }
 }
 
