@@ -71,6 +71,12 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant("compaction-drops-visible-version", "A compaction removes the version that its own revision shows."),
     mutant("durable-ahead-of-flush", "What was written but not flushed counts as durable, so the log is purged too far."),
     mutant("index-misses-tombstone", "A restart forgets deletes that are newer than the stored index."),
+    // auth
+    mutant("permission-checked-before-apply-only", "Who asked before users or roles changed is not judged by what they are now."),
+    mutant("revoked-role-keeps-permission", "Who has a role keeps what was taken from it."),
     // api
+    mutant("lock-without-waiting", "A lock is given to whoever asks, held or not."),
+    mutant("turn-comes-after-one-ahead", "Who waits for a lock or an election gets it when the one just before it is gone."),
+    mutant("observer-misses-a-proclamation", "Who observes an election misses what is said right after the leader was found."),
     mutant("range-stream-moves-on", "The chunks of a streamed range are of different revisions."),
 ];

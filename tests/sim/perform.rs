@@ -11,6 +11,8 @@ use mainstay_proto::etcdserverpb::{
 use mainstay_proto::mvccpb;
 use mainstay_tests::history::{Call, Compare, Comparison, KeyValue, Outcome, Reply, Span, Step, StepReply, Txn};
 
+use crate::{perform_auth, perform_held};
+
 /// How many of the ranges are asked for as a stream.
 const STREAMED: f64 = 0.25;
 
@@ -37,6 +39,8 @@ pub(crate) async fn perform(client: &Client, call: &Call) -> Outcome {
         Call::LeaseTimeToLive { id } => {
             client.lease_time_to_live(*id).await.map(|response| Reply::Lease { ttl: response.ttl })
         }
+        Call::Auth(call) => perform_auth::perform(client, call).await.map(Reply::Auth),
+        Call::Held(call) => return perform_held::perform(client, call).await,
     };
     match answer {
         Ok(reply) => Outcome::Done(reply),

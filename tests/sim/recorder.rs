@@ -4,7 +4,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mainstay_client::Client;
-use mainstay_tests::history::{Call, Disturbance, Effect, History, Leadership, Operation, Outcome, Received, Watch};
+use mainstay_tests::history::{
+    Call, Disturbance, Effect, HeldCall, History, Leadership, Led, Observation, Operation, Outcome, Received, Txn,
+    UNTOLD, Watch,
+};
 use tokio::time::Instant;
 
 use crate::{perform, trace};
@@ -62,6 +65,53 @@ impl Recorder {
             history.operations[place].outcome = outcome.clone();
         });
         outcome
+    }
+
+    /// Makes a call about a lock or an election, and writes down what came of it, and what the server does
+    /// with keys for it.
+    pub(crate) async fn held(&self, id: usize, member: Option<usize>, client: &Client, call: HeldCall) -> Outcome {
+        let effects: Vec<usize> = call.effects().into_iter().map(|txn| self.untold(id, txn)).collect();
+        let withdrawal = call.withdrawal().map(|txn| self.untold(id, txn));
+        let outcome = self.call_at(id, member, client, Call::Held(call)).await;
+        self.with(|history| {
+            let mut never = |place: usize| history.operations[place].outcome = Outcome::Refused(String::new());
+            match &outcome {
+                Outcome::Refused(_) => effects.into_iter().chain(withdrawal).for_each(never),
+                Outcome::Done(_) => withdrawal.into_iter().for_each(&mut never),
+                Outcome::Unknown(_) => {}
+            }
+        });
+        outcome
+    }
+
+    /// Enters something that the server does by itself.
+    fn untold(&self, id: usize, txn: Txn) -> usize {
+        let (began, ended) = (self.now(), Duration::MAX);
+        let outcome = Outcome::Unknown(UNTOLD.to_owned());
+        self.with(|history| {
+            let call = Call::Txn(txn);
+            history.operations.push(Operation { client: id, member: None, call, began, ended, outcome });
+            history.operations.len() - 1
+        })
+    }
+
+    /// Enters that somebody begins to observe an election, and returns its place.
+    pub(crate) fn observation(&self, client: usize, name: &str) -> usize {
+        self.with(|history| {
+            history.observations.push(Observation { client, name: name.to_owned(), told: Vec::new() });
+            history.observations.len() - 1
+        })
+    }
+
+    /// Adds what somebody was told who observes an election.
+    pub(crate) fn observed(&self, place: usize, led: Led) {
+        trace::note(format_args!("o{place} {led:?}"));
+        self.with(|history| history.observations[place].told.push(led));
+    }
+
+    /// Notes as which user a client calls.
+    pub(crate) fn user(&self, client: usize, user: &str) {
+        self.with(|history| history.users.insert(client, user.to_owned()));
     }
 
     /// Enters a watch and returns its place.

@@ -1,3 +1,5 @@
+use super::{AuthCall, HeldCall};
+
 /// What a client asked for.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Call {
@@ -30,6 +32,10 @@ pub enum Call {
         /// Which.
         id: i64,
     },
+    /// Something about users and roles.
+    Auth(AuthCall),
+    /// Something about a lock or an election that the server holds.
+    Held(HeldCall),
 }
 
 /// A transaction. A put, delete or range alone is one without conditions and with one step.

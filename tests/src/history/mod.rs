@@ -4,15 +4,20 @@
 //! Times are durations since the run's beginning, on the world's clock: a client's clock does not
 //! drift. Keys and values are text, because workloads write text and a violation is read by people.
 
+mod auth;
 mod call;
 mod disturbance;
+mod held;
 mod reply;
 mod watched;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+pub use auth::{AuthCall, AuthEnd, AuthReply, Rights};
 pub use call::{Call, Compare, Comparison, Span, Step, Txn};
 pub use disturbance::{Disturbance, Effect};
+pub use held::{Candidate, HeldCall, HeldReply, Led, Observation, UNTOLD, key_of};
 pub use reply::{KeyValue, Outcome, Reply, StepReply};
 pub use watched::{Change, Received, Watch};
 
@@ -24,6 +29,10 @@ pub struct History {
     /// Every watch, the observer's first: it watches all keys from the first revision on, with
     /// previous values, and is the record of what was committed.
     pub watches: Vec<Watch>,
+    /// What those were told who observed elections.
+    pub observations: Vec<Observation>,
+    /// The users that clients are, by the client; all others may do everything.
+    pub users: BTreeMap<usize, String>,
     /// Every fault that may move what an invariant promises about time.
     pub disturbances: Vec<Disturbance>,
     /// What each member said it was, whenever that changed.
@@ -73,4 +82,6 @@ pub struct End {
     pub leases: Vec<i64>,
     /// The highest revision that was compacted.
     pub compacted: i64,
+    /// Users and roles, where there were any.
+    pub auth: Option<AuthEnd>,
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::text::{seconds, told};
-use crate::history::{History, Outcome};
+use crate::history::{Call, History, Operation, Outcome, UNTOLD};
 
 /// Checks that whatever was asked later than this bound after the last disturbance was over got an
 /// answer, be it a refusal, and that something was asked then. Without a disturbance the bound
@@ -14,7 +14,13 @@ pub fn check(history: &History, bound: Duration) -> Result<(), String> {
     if asked.peek().is_none() {
         return Err(format!("nothing was asked after {}, when all was to be served", seconds(quiet)));
     }
-    match asked.find(|operation| matches!(operation.outcome, Outcome::Unknown(_))) {
+    let unanswered = |operation: &&Operation| match (&operation.call, &operation.outcome) {
+        // Who waits for others, or goes away, is not owed an answer.
+        (Call::Held(held), _) if held.waits() => false,
+        (_, Outcome::Unknown(why)) => why != UNTOLD,
+        _ => false,
+    };
+    match asked.find(unanswered) {
         Some(operation) => {
             Err(format!("all was quiet from {} on, and got no answer: {}", seconds(quiet), told(operation)))
         }
@@ -26,7 +32,7 @@ pub fn check(history: &History, bound: Duration) -> Result<(), String> {
 mod tests {
     use super::super::sample::{Sample, expect, get, millis, put};
     use super::*;
-    use crate::history::{Call, Disturbance};
+    use crate::history::Disturbance;
 
     fn disturbed(sample: &mut Sample) {
         let (from, until) = (sample.now, sample.now + millis(100));

@@ -14,6 +14,7 @@ pub mod linearizable;
 pub mod lists;
 pub mod liveness;
 pub mod locks;
+pub mod permissions;
 pub mod realtime;
 pub mod revisions;
 #[cfg(test)]
@@ -63,7 +64,7 @@ pub type Check = fn(&History, &Truth, &Bounds) -> Result<(), String>;
 
 /// Every checker by its file's name. What others follow from stands before them: a record that is
 /// wrong by itself makes every comparison with it wrong.
-pub const CHECKERS: [(&str, Check); 19] = [
+pub const CHECKERS: [(&str, Check); 20] = [
     ("elections", |history, _, _| elections::check(history)),
     ("watch_ordered", |history, _, _| watch_ordered::check(history)),
     ("watch_atomic", |history, _, _| watch_atomic::check(history)),
@@ -78,6 +79,7 @@ pub const CHECKERS: [(&str, Check); 19] = [
     ("watch_reliable", |history, truth, _| watch_reliable::check(history, truth)),
     ("leases", leases::check),
     ("locks", |history, truth, _| locks::check(history, truth)),
+    ("permissions", |history, truth, bounds| permissions::check(history, truth, bounds.recovery)),
     ("compaction", |history, _, _| compaction::check(history)),
     ("lists", |history, _, _| lists::check(history)),
     ("sets", |history, _, _| sets::check(history)),
