@@ -1,7 +1,7 @@
 //! Locks and elections that the server holds for its clients.
 //!
-//! These requests wait for others, and do several things on the way. So they are made once: one that
-//! failed, in whatever way, may have left a key behind, which goes with its lease.
+//! To lock and to campaign is to wait for others, and to do several things on the way. So these requests are
+//! made once: one that failed, in whatever way, may have left a key behind, which goes with its lease.
 
 use bytes::Bytes;
 use mainstay_proto::v3electionpb::election_client::ElectionClient;
@@ -37,8 +37,7 @@ impl Client {
     /// Gives a lock back, by the key that holding it was told.
     pub async fn unlock(&self, key: impl Into<Bytes>) -> Result<UnlockResponse, Error> {
         let request = UnlockRequest { key: key.into() };
-        self.call_once(Class::Write, request, |channel, request| async move { locks(channel).unlock(request).await })
-            .await
+        self.call(Class::Write, request, |channel, request| async move { locks(channel).unlock(request).await }).await
     }
 
     /// Waits until it leads an election, for as long as the lease lives, or until it resigns.
@@ -60,23 +59,13 @@ impl Client {
     /// Says something else as the leader.
     pub async fn proclaim(&self, leader: LeaderKey, value: impl Into<Bytes>) -> Result<ProclaimResponse, Error> {
         let request = ProclaimRequest { leader: Some(leader), value: value.into() };
-        self.call_once(
-            Class::Write,
-            request,
-            |channel, request| async move { elections(channel).proclaim(request).await },
-        )
-        .await
+        self.call(Class::Write, request, |channel, request| async move { elections(channel).proclaim(request).await }).await
     }
 
     /// Gives the leadership up.
     pub async fn resign(&self, leader: LeaderKey) -> Result<ResignResponse, Error> {
         let request = ResignRequest { leader: Some(leader) };
-        self.call_once(
-            Class::Write,
-            request,
-            |channel, request| async move { elections(channel).resign(request).await },
-        )
-        .await
+        self.call(Class::Write, request, |channel, request| async move { elections(channel).resign(request).await }).await
     }
 
     /// Who leads an election.

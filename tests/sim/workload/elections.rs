@@ -5,7 +5,6 @@ use std::time::Duration;
 use madsim::rand::prelude::*;
 use mainstay_client::revision;
 use mainstay_tests::history::{Call, Candidate, HeldCall, HeldReply, Led, Outcome, Reply, Span};
-use tokio::time::Instant;
 
 use super::Worker;
 use super::server_locks::patience;
@@ -59,7 +58,7 @@ async fn run_for(worker: &mut Worker, name: String) {
 
 /// Observes an election for a while, at one member.
 async fn observe(worker: &Worker, name: &str) {
-    let until = Instant::now() + Duration::from_millis(thread_rng().gen_range(500..5000));
+    let lasts = Duration::from_millis(thread_rng().gen_range(500..5000));
     let member = thread_rng().gen_range(0..worker.client.endpoints().len());
     let client = worker.client.only(member);
     let place = worker.recorder.observation(worker.id, name);
@@ -71,5 +70,5 @@ async fn observe(worker: &Worker, name: &str) {
             worker.recorder.observed(place, Led { at, revision, kv: key_value(kv) });
         }
     };
-    drop(tokio::time::timeout_at(until, watch).await);
+    drop(tokio::time::timeout(lasts, watch).await);
 }

@@ -5,6 +5,7 @@
 //! runs them in that order. Most need the [`Truth`], the record of what was committed; those that do
 //! not look at revisions (`linearizable.rs`, `lists.rs`, `sets.rs`) do not believe it either.
 
+pub mod campaigns;
 pub mod compaction;
 pub mod durable;
 pub mod elections;
@@ -64,7 +65,7 @@ pub type Check = fn(&History, &Truth, &Bounds) -> Result<(), String>;
 
 /// Every checker by its file's name. What others follow from stands before them: a record that is
 /// wrong by itself makes every comparison with it wrong.
-pub const CHECKERS: [(&str, Check); 20] = [
+pub const CHECKERS: [(&str, Check); 21] = [
     ("elections", |history, _, _| elections::check(history)),
     ("watch_ordered", |history, _, _| watch_ordered::check(history)),
     ("watch_atomic", |history, _, _| watch_atomic::check(history)),
@@ -79,6 +80,7 @@ pub const CHECKERS: [(&str, Check); 20] = [
     ("watch_reliable", |history, truth, _| watch_reliable::check(history, truth)),
     ("leases", leases::check),
     ("locks", |history, truth, _| locks::check(history, truth)),
+    ("campaigns", |history, truth, _| campaigns::check(history, truth)),
     ("permissions", |history, truth, bounds| permissions::check(history, truth, bounds.recovery)),
     ("compaction", |history, _, _| compaction::check(history)),
     ("lists", |history, _, _| lists::check(history)),
