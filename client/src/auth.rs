@@ -73,8 +73,8 @@ impl Client {
         let Some(user) = &self.user else { return Ok(()) };
         let request = AuthenticateRequest { name: user.name.clone(), password: user.password.clone() };
         // Doing so twice does no harm, but leaves a token that nobody uses.
-        let answer = self
-            .call_once(Class::Read, request, |channel, request| async move {
+        let answer =
+            self.call_once(Class::Read, request, |channel, request| async move {
                 service(channel).authenticate(request).await
             })
             .await;
@@ -95,18 +95,20 @@ impl Client {
     /// Makes users and roles count.
     pub async fn auth_enable(&self) -> Result<Option<ResponseHeader>, Error> {
         let request = AuthEnableRequest {};
-        let answer = self.call(Class::Write, request, |channel, request| async move {
-            service(channel).auth_enable(request).await
-        });
+        let answer = self
+            .call(Class::Write, request, |channel, request| async move { service(channel).auth_enable(request).await });
         Ok(answer.await?.header)
     }
 
     /// Lets everybody do everything.
     pub async fn auth_disable(&self) -> Result<Option<ResponseHeader>, Error> {
         let request = AuthDisableRequest {};
-        let answer = self.call(Class::Write, request, |channel, request| async move {
-            service(channel).auth_disable(request).await
-        });
+        let answer =
+            self.call(
+                Class::Write,
+                request,
+                |channel, request| async move { service(channel).auth_disable(request).await },
+            );
         Ok(answer.await?.header)
     }
 
@@ -131,9 +133,8 @@ impl Client {
     /// Takes a user away, and its tokens.
     pub async fn user_delete(&self, name: &str) -> Result<Option<ResponseHeader>, Error> {
         let request = AuthUserDeleteRequest { name: name.to_owned() };
-        let answer = self.call(Class::Write, request, |channel, request| async move {
-            service(channel).user_delete(request).await
-        });
+        let answer = self
+            .call(Class::Write, request, |channel, request| async move { service(channel).user_delete(request).await });
         Ok(answer.await?.header)
     }
 
@@ -192,9 +193,8 @@ impl Client {
     /// Takes a role away, from all users too.
     pub async fn role_delete(&self, name: &str) -> Result<Option<ResponseHeader>, Error> {
         let request = AuthRoleDeleteRequest { role: name.to_owned() };
-        let answer = self.call(Class::Write, request, |channel, request| async move {
-            service(channel).role_delete(request).await
-        });
+        let answer = self
+            .call(Class::Write, request, |channel, request| async move { service(channel).role_delete(request).await });
         Ok(answer.await?.header)
     }
 

@@ -59,13 +59,15 @@ impl Client {
     /// Says something else as the leader.
     pub async fn proclaim(&self, leader: LeaderKey, value: impl Into<Bytes>) -> Result<ProclaimResponse, Error> {
         let request = ProclaimRequest { leader: Some(leader), value: value.into() };
-        self.call(Class::Write, request, |channel, request| async move { elections(channel).proclaim(request).await }).await
+        self.call(Class::Write, request, |channel, request| async move { elections(channel).proclaim(request).await })
+            .await
     }
 
     /// Gives the leadership up.
     pub async fn resign(&self, leader: LeaderKey) -> Result<ResignResponse, Error> {
         let request = ResignRequest { leader: Some(leader) };
-        self.call(Class::Write, request, |channel, request| async move { elections(channel).resign(request).await }).await
+        self.call(Class::Write, request, |channel, request| async move { elections(channel).resign(request).await })
+            .await
     }
 
     /// Who leads an election.

@@ -124,9 +124,7 @@ impl FaultKind {
     pub(crate) fn effect(&self) -> Option<Effect> {
         match *self {
             Self::ClockRate { member, per_cent } => Some(Effect::ClockRate { member, per_cent }),
-            Self::ClockJump { member, millis } => {
-                Some(Effect::ClockJump { member, by: Duration::from_millis(millis) })
-            }
+            Self::ClockJump { member, millis } => Some(Effect::ClockJump { member, by: Duration::from_millis(millis) }),
             Self::Pause { member } => Some(Effect::Pause { member }),
             Self::TransferLeader { .. } => Some(Effect::Transfer),
             _ => None,

@@ -80,12 +80,12 @@ fn won(
     (key, created): (&str, i64),
 ) -> Result<(), String> {
     let prefix = format!("{name}/");
-    let is_turn =
-        |revision: &i64| leader(truth, name, *revision).is_none_or(|leader| leader.created >= created);
+    let is_turn = |revision: &i64| leader(truth, name, *revision).is_none_or(|leader| leader.created >= created);
     // It comes where another candidate goes.
-    let turns = truth.commits.range(created..).filter(|(_, commit)| {
-        commit.changes.iter().any(|change| change.kv.key.starts_with(&prefix))
-    });
+    let turns = truth
+        .commits
+        .range(created..)
+        .filter(|(_, commit)| commit.changes.iter().any(|change| change.kv.key.starts_with(&prefix)));
     let Some(first) = turns.map(|(revision, _)| *revision).find(is_turn) else {
         return if truth.knows_state(truth.last) {
             Err(format!("whose turn never came was told that it did: {}", told(operation)))

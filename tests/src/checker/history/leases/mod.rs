@@ -124,7 +124,11 @@ impl Run<'_> {
         });
         let expired = self.lease.expired.map(|revision| {
             let at = self.truth.commits[&revision].at;
-            End { at, revision: Some(revision), why: format!("its end at revision {revision}, seen at {}", seconds(at)) }
+            End {
+                at,
+                revision: Some(revision),
+                why: format!("its end at revision {revision}, seen at {}", seconds(at)),
+            }
         });
         // Whose grant is not known to be over may be granted yet.
         let granted = self.lease.granted().map(|grant| grant.ended);
@@ -181,7 +185,11 @@ impl Run<'_> {
             if let Some(end) = self.term.latest_end(answer.ended, Some(answer))
                 && answer.began > end
             {
-                return Err(format!("lease {id} ended by {} at the latest, and was renewed: {}", seconds(end), told(answer)));
+                return Err(format!(
+                    "lease {id} ended by {} at the latest, and was renewed: {}",
+                    seconds(end),
+                    told(answer)
+                ));
             }
         }
         Ok(())
@@ -202,7 +210,10 @@ impl Run<'_> {
                 let most = whole(end.saturating_sub(question.began));
                 if left > most {
                     let told = told(question);
-                    return Err(format!("lease {id} ended by {} at the latest, with {most} s left: {told}", seconds(end)));
+                    return Err(format!(
+                        "lease {id} ended by {} at the latest, with {most} s left: {told}",
+                        seconds(end)
+                    ));
                 }
             }
             if let Some((end, promise)) = self.term.earliest_end_promised(question)

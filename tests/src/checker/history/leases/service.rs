@@ -85,7 +85,8 @@ mod tests {
     #[test]
     fn who_stands_still_serves_nobody() {
         let effect = Some(Effect::Pause { member: 0 });
-        let paused = |from, until| Disturbance { from: millis(from), until: millis(until), what: "test".into(), effect };
+        let paused =
+            |from, until| Disturbance { from: millis(from), until: millis(until), what: "test".into(), effect };
         assert_eq!(service(&[paused(1450, 1700)]).0[0], (millis(1010), millis(1450)));
         assert_eq!(service(&[paused(1450, 1700)]).0[1], (millis(1810), millis(2300)));
     }

@@ -168,7 +168,9 @@ impl<'a> Term<'a> {
         let late = self.world.clock_error(grant.began, by, false);
         let mut end = grant.ended + whole + late + MOMENT;
         let renewals = self.lease.renewals.iter().filter(|renewal| {
-            renewal.began <= by && seconds_told(renewal) != Some(0) && except.is_none_or(|it| !std::ptr::eq(it, **renewal))
+            renewal.began <= by
+                && seconds_told(renewal) != Some(0)
+                && except.is_none_or(|it| !std::ptr::eq(it, **renewal))
         });
         let mut renewals = renewals.peekable();
         let mut reigns = self.world.reigns.iter().filter(|(leadership, _)| leadership.at <= by).peekable();

@@ -65,8 +65,15 @@ pub(super) struct Granted<'a> {
     /// Who has which role.
     holds: BTreeMap<(&'a str, &'a str), Register<bool>>,
     roles: BTreeMap<&'a str, Register<bool>>,
-    /// What a role allows with the keys that begin here, which end there.
-    allows: BTreeMap<(&'a str, &'a str), (Option<&'a str>, Register<Rights>)>,
+    /// What a role allows with the keys that begin here.
+    allows: BTreeMap<(&'a str, &'a str), Allowed<'a>>,
+}
+
+#[derive(Default)]
+struct Allowed<'a> {
+    /// Where the keys end; `None` for the one key alone.
+    to: Option<&'a str>,
+    rights: Register<Rights>,
 }
 
 impl<'a> Granted<'a> {
@@ -78,7 +85,7 @@ impl<'a> Granted<'a> {
                 Call::Auth(AuthCall::RoleGrant { user, role }) => drop(granted.holds.entry((user, role)).or_default()),
                 Call::Auth(AuthCall::Permit { role, span, .. }) => {
                     let of = granted.allows.entry((role, span.from.as_str())).or_default();
-                    of.0 = span.to.as_deref();
+                    of.to = span.to.as_deref();
                 }
                 _ => {}
             }
@@ -112,7 +119,7 @@ impl<'a> Granted<'a> {
                 let of_role = self.holds.iter_mut().filter(|((_, held), _)| held == role);
                 of_role.for_each(|(_, holds)| holds.set(began, ended, false));
                 let of_role = self.allows.iter_mut().filter(|((of, _), _)| of == role);
-                of_role.for_each(|(_, (_, allows))| allows.set(began, ended, Rights::default()));
+                of_role.for_each(|(_, allowed)| allowed.rights.set(began, ended, Rights::default()));
             }
             AuthCall::RoleGrant { user, role } => {
                 self.holds.entry((user, role)).or_default().set(began, ended, true);
@@ -121,12 +128,12 @@ impl<'a> Granted<'a> {
                 self.holds.entry((user, role)).or_default().set(began, ended, false);
             }
             AuthCall::Permit { role, span, rights } => {
-                let (_, allows) = self.allows.entry((role, span.from.as_str())).or_default();
-                allows.set(began, ended, *rights);
+                let allowed = self.allows.entry((role, span.from.as_str())).or_default();
+                allowed.rights.set(began, ended, *rights);
             }
             AuthCall::Forbid { role, span } => {
-                let (_, allows) = self.allows.entry((role, span.from.as_str())).or_default();
-                allows.set(began, ended, Rights::default());
+                let allowed = self.allows.entry((role, span.from.as_str())).or_default();
+                allowed.rights.set(began, ended, Rights::default());
             }
         }
     }
@@ -137,9 +144,11 @@ impl<'a> Granted<'a> {
             return true;
         }
         let any = |values: Vec<bool>| values.contains(&true);
-        let spans = self.spans(user, |holds| any(holds.values(from, until)), |allows| {
-            allows.values(from, until).iter().any(|rights| has(*rights, need.write))
-        });
+        let spans = self.spans(
+            user,
+            |holds| any(holds.values(from, until)),
+            |allows| allows.values(from, until).iter().any(|rights| has(*rights, need.write)),
+        );
         covers(spans, &need.span)
     }
 
@@ -149,9 +158,11 @@ impl<'a> Granted<'a> {
             return true;
         }
         let all = |values: Vec<bool>| !values.contains(&false);
-        let spans = self.spans(user, |holds| all(holds.values(from, until)), |allows| {
-            allows.values(from, until).iter().all(|rights| has(*rights, need.write))
-        });
+        let spans = self.spans(
+            user,
+            |holds| all(holds.values(from, until)),
+            |allows| allows.values(from, until).iter().all(|rights| has(*rights, need.write)),
+        );
         covers(spans, &need.span)
     }
 
@@ -163,8 +174,8 @@ impl<'a> Granted<'a> {
     ) -> Vec<(String, String)> {
         let held = self.holds.iter().filter(|((holder, _), register)| *holder == user && holds(register));
         let held: Vec<&str> = held.map(|((_, role), _)| *role).collect();
-        let spans = self.allows.iter().filter(|((role, _), (_, register))| held.contains(role) && allows(register));
-        spans.map(|((_, from), (to, _))| bounds(from, *to)).collect()
+        let spans = self.allows.iter().filter(|((role, _), allowed)| held.contains(role) && allows(&allowed.rights));
+        spans.map(|((_, from), allowed)| bounds(from, allowed.to)).collect()
     }
 
     /// Checks that users and roles end as they may.
@@ -189,11 +200,11 @@ impl<'a> Granted<'a> {
                 return wrong(format!("user {user} has role {role}: {held}"));
             }
         }
-        for ((role, from), (_, allows)) in &self.allows {
+        for ((role, from), allowed) in &self.allows {
             let of_role = end.roles.get(*role).map_or(&[][..], Vec::as_slice);
             let rights = of_role.iter().find(|(span, _)| span.from == *from).map(|(_, rights)| *rights);
             let rights = rights.unwrap_or_default();
-            if !allows.values(at, at).contains(&rights) {
+            if !allowed.rights.values(at, at).contains(&rights) {
                 return wrong(format!("role {role} has {rights:?} from {from} on"));
             }
         }
