@@ -78,6 +78,10 @@ test-processes: setup $(if $(given),,test-binary) ## real processes: kill -9, lo
 test-compat: setup $(if $(given),,test-binary) ## etcd's own Go client and etcdctl against one member
 	@tests/compat/run.sh "$(under_test)"
 
+.PHONY: test-clients
+test-clients: setup $(if $(given),,test-binary) ## etcd clients of other languages against one member: [LANGUAGES="rust python"]
+	@tests/clients/run.sh "$(under_test)" $(LANGUAGES)
+
 # Scripts that once showed a difference are played each time; SCRIPT= plays one alone, MAINSTAY_BIN=…/etcd
 # holds etcd against itself.
 .PHONY: differential

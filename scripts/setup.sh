@@ -4,6 +4,7 @@
 # usage: scripts/setup.sh build   C++ compiler, libclang (RocksDB's bindings), the Rust toolchain
 #        scripts/setup.sh go      Go, for etcd's own clients and the Kubernetes control plane
 #        scripts/setup.sh tools   curl and openssl, for the Kubernetes run
+#        scripts/setup.sh clients Python and Node.js, for the clients of other languages
 #
 # Only apt-get as root and rustup are used; anything else is left to the reader. Costs well under
 # a second when nothing is missing.
@@ -67,6 +68,12 @@ for need in "${@:-build}"; do
       wanted=()
       have curl || wanted+=(curl)
       have openssl || wanted+=(openssl)
+      [ ${#wanted[@]} = 0 ] || package "${wanted[@]}"
+      ;;
+    clients)
+      wanted=()
+      python3 -c 'import ensurepip, venv' 2>/dev/null || wanted+=(python3 python3-venv)
+      have npm || wanted+=(nodejs npm)
       [ ${#wanted[@]} = 0 ] || package "${wanted[@]}"
       ;;
     *)

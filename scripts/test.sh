@@ -35,6 +35,7 @@ run_differential() {
 }
 run_fuzz() { make fuzz MAINSTAY_BIN="$binary" SEED="$((16#$(git rev-parse --verify --quiet HEAD 2>/dev/null | cut -c1-8 || echo 1)))"; }
 run_compat() { make test-compat MAINSTAY_BIN="$binary"; }
+run_clients() { make test-clients MAINSTAY_BIN="$binary"; }
 run_kubernetes() { make kubernetes MAINSTAY_BIN="$binary"; }
 
 describe() {
@@ -46,13 +47,14 @@ describe() {
     differential) echo "random steps to etcd and mainstay, every answer compared" ;;
     fuzz) echo "malformed requests, broken frames and connections" ;;
     compat) echo "etcd's Go client and etcdctl" ;;
+    clients) echo "etcd clients of Rust, Python and JavaScript" ;;
     kubernetes) echo "a control plane and a Deployment of 20 on three members" ;;
   esac
 }
 
 report=()
 status=0
-[ $# -gt 0 ] || set -- unit simulation binary processes differential fuzz compat kubernetes
+[ $# -gt 0 ] || set -- unit simulation binary processes differential fuzz compat clients kubernetes
 for stage; do
   if [ $status != 0 ]; then
     report+=("not run|$stage|")

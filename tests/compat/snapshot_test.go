@@ -10,9 +10,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -53,6 +55,132 @@ func TestSnapshotIsEtcds(t *testing.T) {
 			must(t, err)
 		})
 	}
+}
+
+// TestSnapshotOfMany: with many keys, each with history, users and leases too, the file is complete, and the
+// member needs little memory to make it. KEYS=1000000 asks for more than the small
+// default (with -timeout=40m).
+func TestSnapshotOfMany(t *testing.T) {
+	keys := 20_000
+	if asked := os.Getenv("KEYS"); asked != "" {
+		var err error
+		keys, err = strconv.Atoi(asked)
+		must(t, err)
+	}
+	const batch = 100
+	source := ownMember(t)
+	ctx, cancel := context.WithTimeout(t.Context(), deadline+time.Duration(keys)*2*time.Millisecond)
+	defer cancel()
+	source.ctx = ctx
+	client := source.client
+	kept := kept{granted: time.Now()}
+	for id := range 200 {
+		grant, err := client.Grant(ctx, 3000+int64(id))
+		must(t, err)
+		kept.leases = append(kept.leases, grant.ID)
+	}
+	var putting sync.WaitGroup
+	batches := make(chan int)
+	for range 16 {
+		putting.Go(func() {
+			for from := range batches {
+				// The second round writes every third key again, the third removes every tenth.
+				for round := range 3 {
+					var operations []clientv3.Op
+					for key := from; key < from+batch; key++ {
+						name := fmt.Sprintf("many/%09d", key)
+						switch {
+						case round == 0 && key%50 == 0:
+							operations = append(operations, clientv3.OpPut(name, strings.Repeat("x", 256), clientv3.WithLease(kept.leases[key/50%200])))
+						case round == 0 || round == 1 && key%3 == 0:
+							operations = append(operations, clientv3.OpPut(name, strings.Repeat("x", 256)))
+						case round == 2 && key%10 == 7:
+							operations = append(operations, clientv3.OpDelete(name))
+						}
+					}
+					if _, err := client.Txn(ctx).Then(operations...).Commit(); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+		})
+	}
+	for from := 0; from < keys; from += batch {
+		batches <- from
+	}
+	close(batches)
+	putting.Wait()
+	for id := range 50 {
+		role, user := fmt.Sprintf("role-%d", id), fmt.Sprintf("user-%d", id)
+		_, err := client.RoleAdd(ctx, role)
+		must(t, err)
+		_, err = client.RoleGrantPermission(ctx, role, role, user, clientv3.PermissionType(clientv3.PermReadWrite))
+		must(t, err)
+		_, err = client.UserAddWithOptions(ctx, user, "", &clientv3.UserAddOptions{NoPassword: true})
+		must(t, err)
+		_, err = client.UserGrantRole(ctx, user, role)
+		must(t, err)
+	}
+
+	before, peak := source.resident(t), 0
+	sampled, stop := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(sampled)
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(10 * time.Millisecond):
+				peak = max(peak, source.resident(t))
+			}
+		}
+	}()
+	started := time.Now()
+	restored := restore(t, source)
+	close(stop)
+	<-sampled
+	t.Logf("%d keys, revision %d: saved and restored in %s; the member had %d MiB before and %d MiB at most",
+		keys, revision(t, source), time.Since(started).Round(time.Millisecond), before>>20, peak>>20)
+	if peak-before > 256<<20 {
+		t.Fatalf("memory grew from %d to %d bytes for a snapshot", before, peak)
+	}
+
+	at := revision(t, source)
+	equal(t, "revision", revision(t, restored), at)
+	for _, at := range []int64{0, at, at / 2, at / 3} {
+		equal(t, fmt.Sprintf("hash at %d", at), hashKV(t, restored, at), hashKV(t, source, at))
+	}
+	compareLeases(t, source, restored, kept)
+	describe := func(of own) string {
+		users, err := of.client.UserList(ctx)
+		must(t, err)
+		roles, err := of.client.RoleList(ctx)
+		must(t, err)
+		text := fmt.Sprint(users.Users, roles.Roles)
+		for _, name := range users.Users {
+			user, err := of.client.UserGet(ctx, name)
+			must(t, err)
+			role, err := of.client.RoleGet(ctx, user.Roles[0])
+			must(t, err)
+			text += fmt.Sprint(user.Roles, role.Perm)
+		}
+		return text
+	}
+	equal(t, "users and roles", describe(restored), describe(source))
+}
+
+// resident is the memory of a member's process that is not its files', in bytes.
+func (of own) resident(t *testing.T) int {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", of.process))
+	must(t, err)
+	var kib int
+	for line := range strings.Lines(string(text)) {
+		if _, err := fmt.Sscanf(line, "RssAnon: %d kB", &kib); err == nil {
+			return kib << 10
+		}
+	}
+	t.Fatal("the kernel does not tell what memory a process has")
+	return 0
 }
 
 // TestSnapshotOfEmptyMember: there are buckets also where nothing was ever written.
@@ -145,6 +273,7 @@ type own struct {
 	ctx      context.Context
 	client   *clientv3.Client
 	endpoint string
+	process  int
 }
 
 // ownMember starts a member for this test alone.
@@ -165,11 +294,12 @@ func start(t *testing.T, binary, home string) own {
 	client, err := clientv3.New(clientv3.Config{Endpoints: []string{endpoint}, DialTimeout: deadline})
 	must(t, err)
 	t.Cleanup(func() { _ = client.Close() })
-	return own{ctx, client, endpoint}
+	return own{ctx, client, endpoint, member.Process.Pid}
 }
 
 type kept struct {
 	leases            []clientv3.LeaseID
+	granted           time.Time
 	middle, tombstone int64
 }
 
@@ -269,6 +399,11 @@ func compareMembers(t *testing.T, a, b own, kept kept) {
 		_, err := b.client.Get(b.ctx, "x", clientv3.WithRev(compacted-1))
 		equal(t, "read below the compaction", fmt.Sprint(err), "etcdserver: mvcc: required revision has been compacted")
 	}
+	compareLeases(t, a, b, kept)
+}
+
+// compareLeases compares all ids, and the time and the keys of some leases.
+func compareLeases(t *testing.T, a, b own, kept kept) {
 	list := func(of own) string {
 		leases, err := of.client.Leases(of.ctx)
 		must(t, err)
@@ -284,7 +419,11 @@ func compareMembers(t *testing.T, a, b own, kept kept) {
 		describe := func(of own) string {
 			told, err := of.client.TimeToLive(of.ctx, lease, clientv3.WithAttachedKeys())
 			must(t, err)
-			if told.TTL > told.GrantedTTL || told.TTL < told.GrantedTTL-100 {
+			lived := int64(100)
+			if !kept.granted.IsZero() {
+				lived += int64(time.Since(kept.granted).Seconds())
+			}
+			if told.TTL > told.GrantedTTL || told.TTL < told.GrantedTTL-lived {
 				t.Fatalf("lease %d has %d of %d left", lease, told.TTL, told.GrantedTTL)
 			}
 			slices.SortFunc(told.Keys, bytes.Compare) // etcd has no order for them

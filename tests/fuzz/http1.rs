@@ -33,8 +33,17 @@ pub(crate) async fn request(address: SocketAddr, dice: &mut Dice) -> Answer {
     });
     match reacted.await {
         Ok(answer) => status(&answer).map_or(Answer::Closed, Answer::Http),
+        Err(_) if may_last(&sent) => Answer::Lasts,
         Err(_) => Answer::None(format!("{what}: {:?}", String::from_utf8_lossy(&sent[..sent.len().min(120)]))),
     }
+}
+
+/// Whether this may be a watch. One whose request is not followed by the end of the connection, but by
+/// more bytes, goes on until its client is gone, as with etcd: it is empty, and what is empty is owed
+/// nothing.
+fn may_last(sent: &[u8]) -> bool {
+    let path = b"/v3/watch";
+    sent.windows(path.len()).any(|part| part == path)
 }
 
 fn status(answer: &[u8]) -> Option<u16> {
