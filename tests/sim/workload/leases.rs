@@ -21,8 +21,39 @@ pub(super) async fn run(mut worker: Worker) {
     }
 }
 
+/// Which members are asked for one lease: just any, or one that renews it and one that says what is left,
+/// whoever leads by then.
+#[derive(Clone, Copy)]
+struct Habit(Option<(usize, usize)>);
+
+impl Habit {
+    fn draw(worker: &Worker) -> Self {
+        let members = worker.client.endpoints().len();
+        let member = || thread_rng().gen_range(0..members);
+        let (renews, tells) = (member(), member());
+        Self(thread_rng().gen_bool(0.5).then_some((renews, tells)))
+    }
+
+    async fn renew(self, worker: &Worker, id: i64) -> Outcome {
+        let call = Call::LeaseKeepAlive { id };
+        match self.0 {
+            Some((renews, _)) => worker.ask_one(renews, call).await,
+            None => worker.ask(call).await,
+        }
+    }
+
+    async fn question(self, worker: &Worker, id: i64) {
+        let call = Call::LeaseTimeToLive { id };
+        match self.0 {
+            Some((_, tells)) => worker.ask_one(tells, call).await,
+            None => worker.ask(call).await,
+        };
+    }
+}
+
 /// One lease from grant to end.
 async fn life(worker: &mut Worker) {
+    let habit = Habit::draw(worker);
     let id = lease_id(worker.id, worker.written);
     worker.written += 1;
     let ttl = thread_rng().gen_range(TTL);
@@ -33,16 +64,16 @@ async fn life(worker: &mut Worker) {
     for number in 0..thread_rng().gen_range(1..4u32) {
         put(worker, id, number).await;
     }
-    for _ in 0..thread_rng().gen_range(0..5u32) {
+    for _ in 0..thread_rng().gen_range(0..8u32) {
         tokio::time::sleep(Duration::from_millis(thread_rng().gen_range(100..ttl * 400))).await;
         if !worker.goes_on().await {
             return;
         }
         match thread_rng().gen_range(0..6u32) {
-            0 | 1 => drop(worker.ask(Call::LeaseTimeToLive { id }).await),
+            0 | 1 => habit.question(worker, id).await,
             2 => put(worker, id, 0).await,
-            _ => match worker.ask(Call::LeaseKeepAlive { id }).await {
-                Outcome::Done(Reply::Lease { ttl: 0 }) => return after(worker, id).await,
+            _ => match habit.renew(worker, id).await {
+                Outcome::Done(Reply::Lease { ttl: 0 }) => return after(worker, id, habit).await,
                 _ => {}
             },
         }
@@ -53,7 +84,7 @@ async fn life(worker: &mut Worker) {
             // Until about its end.
             let wait = ttl * 1000 + thread_rng().gen_range(0..1200);
             tokio::time::sleep(Duration::from_millis(wait)).await;
-            after(worker, id).await;
+            after(worker, id, habit).await;
         }
         _ => {}
     }
@@ -61,12 +92,12 @@ async fn life(worker: &mut Worker) {
 }
 
 /// Asks for a lease that may be over, as if it were not.
-async fn after(worker: &mut Worker, id: i64) {
+async fn after(worker: &mut Worker, id: i64, habit: Habit) {
     for _ in 0..thread_rng().gen_range(1..4u32) {
         match thread_rng().gen_range(0..4u32) {
-            0 => drop(worker.ask(Call::LeaseKeepAlive { id }).await),
+            0 => drop(habit.renew(worker, id).await),
             1 => put(worker, id, 0).await,
-            _ => drop(worker.ask(Call::LeaseTimeToLive { id }).await),
+            _ => habit.question(worker, id).await,
         }
         if !worker.goes_on().await {
             return;
