@@ -77,7 +77,8 @@ impl Client {
             .await
     }
 
-    /// Whoever leads an election, and what it proclaims, from now on.
+    /// Whoever leads an election, and what it proclaims, from now on. Where nobody leads, an answer comes with
+    /// the first leader.
     pub async fn observe(&self, name: impl Into<Bytes>) -> Result<Streaming<LeaderResponse>, Error> {
         let request = LeaderRequest { name: name.into() };
         self.call(Class::Read, request, |channel, request| async move { elections(channel).observe(request).await })
