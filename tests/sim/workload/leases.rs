@@ -31,7 +31,7 @@ impl Habit {
         let members = worker.client.endpoints().len();
         let member = || thread_rng().gen_range(0..members);
         let (renews, tells) = (member(), member());
-        Self(thread_rng().gen_bool(0.5).then_some((renews, tells)))
+        Self(thread_rng().gen_bool(0.6).then_some((renews, tells)))
     }
 
     async fn renew(self, worker: &Worker, id: i64) -> Outcome {
@@ -63,6 +63,10 @@ async fn life(worker: &mut Worker) {
     let ttl = ttl.max(TTL_MIN) as u64;
     for number in 0..thread_rng().gen_range(1..4u32) {
         put(worker, id, number).await;
+    }
+    // A leader that was deposed meanwhile does not know of it.
+    for _ in 0..thread_rng().gen_range(0..3u32) {
+        habit.question(worker, id).await;
     }
     for _ in 0..thread_rng().gen_range(0..8u32) {
         tokio::time::sleep(Duration::from_millis(thread_rng().gen_range(100..ttl * 400))).await;
@@ -127,6 +131,11 @@ pub(crate) async fn storm(id: usize, client: mainstay_client::Client, recorder: 
         let value = format!("{id}.{number}.{lease}");
         let step = Step::Put { key, value, lease: id_of_lease, prev_kv: false };
         recorder.call(id, &client, Call::Txn(Txn::of(step))).await;
+        if thread_rng().gen_bool(0.3) {
+            let member = thread_rng().gen_range(0..client.endpoints().len());
+            let one = client.only(member).with_timeout(Duration::from_millis(500));
+            recorder.call_at(id, Some(member), &one, Call::LeaseTimeToLive { id: id_of_lease }).await;
+        }
     }
 }
 
