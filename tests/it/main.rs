@@ -11,3 +11,4 @@ mod logins;
 mod restart;
 mod single_member;
 mod startup;
+mod users;

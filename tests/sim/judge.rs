@@ -7,10 +7,11 @@ use madsim::runtime::Handle;
 use mainstay_client::{Client, Range};
 use mainstay_tests::checker::applied::LeaseEntry;
 use mainstay_tests::checker::check_all;
-use mainstay_tests::history::{Call, End, Received, Step, Txn};
+use mainstay_tests::history::{AuthEnd, Call, End, Received, Step, Txn};
 use tokio::time::Instant;
 
 use crate::perform::key_value;
+use crate::perform_auth;
 use crate::report::Violation;
 use crate::run::RECOVERY;
 use crate::trace;
@@ -162,10 +163,33 @@ async fn look(id: usize, world: &World) -> Result<End, Violation> {
         let text = format!("{name} has leases {other:?}\nand {first} has {table:?}");
         return Err(violation("equal_members", text));
     }
+    let auth = equal_users(world).await?;
     let leases = all.leases().await.map_err(|error| away("all", error))?;
     let compacted = hashes[0].2;
     let keys = response.kvs.into_iter().map(key_value).collect();
-    Ok(End { at: world.recorder.now(), revision, keys, leases, compacted })
+    Ok(End { at: world.recorder.now(), revision, keys, leases, compacted, auth })
+}
+
+/// Users and roles, which all members have alike.
+async fn equal_users(world: &World) -> Result<Option<AuthEnd>, Violation> {
+    if !world.plan.has_users {
+        return Ok(None);
+    }
+    let mut first = None;
+    for index in world.survivors() {
+        let name = world.members[index].name();
+        let auth = perform_auth::all(&only(world, index)).await;
+        let auth = auth.map_err(|error| violation("recovery", format!("{name}: {error}")))?;
+        match &first {
+            None => first = Some((name, auth)),
+            Some((_, same)) if *same == auth => {}
+            Some((one, other)) => {
+                let text = format!("users and roles differ: {one} has {other:?}\n{name} has {auth:?}");
+                return Err(violation("equal_members", text));
+            }
+        }
+    }
+    Ok(first.map(|(_, auth)| auth))
 }
 
 /// The leases of each member, with their times and keys, as they are at this moment.

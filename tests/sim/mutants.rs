@@ -61,7 +61,12 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant("renewal-by-a-deposed-leader", "A leader that was deposed, and does not know it yet, answers renewals."),
     mutant("lease-expires-early", "A lease ends after half of its time."),
     mutant("failed-revocation-forgotten", "A lease whose revocation failed is not looked at again."),
+    mutant("renewal-adds-up", "A renewal adds a lease's time to what is left of it."),
+    mutant("renewal-after-the-end", "A lease that has run out is renewed as long as it was not revoked."),
+    mutant("remaining-by-a-deposed-leader", "A leader that was deposed, and does not know it yet, says what is left of a lease."),
+    mutant("lease-lives-twice-as-long", "A lease that runs out is revoked only when its time has gone by twice."),
     // apply
+    mutant("put-with-a-dead-lease", "A put may tie its key to a lease that is gone."),
     mutant("txn-compare-ignored", "A compare with the last revision of a key that does not exist always holds."),
     mutant("txn-compares-published-state", "Compares do not see what earlier commands of the same run wrote."),
     mutant("refused-txn-writes", "A transaction that is refused carries out its writes."),
@@ -83,9 +88,15 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant("durable-ahead-of-flush", "What was written but not flushed counts as durable, so the log is purged too far."),
     mutant("flush-covers-what-came-during-it", "What was written while a flush went on counts as durable, so the log is purged too far."),
     mutant("index-misses-tombstone", "A restart forgets deletes that are newer than the stored index."),
+    // auth
+    mutant("permission-checked-before-apply-only", "Who asked before users or roles changed is not judged by what they are now."),
+    mutant("revoked-role-keeps-permission", "Who has a role keeps what was taken from it."),
     // api
     mutant("branches-share-no-keys", "A nested transaction whose two branches put one key is refused as a duplicate."),
     mutant("lease-keys-without-read-index", "The keys of a lease are those that the member knows, applied or not."),
     mutant("header-names-the-leader", "A follower's answers name the leader as the member that answers."),
+    mutant("lock-without-waiting", "A lock is given to whoever asks, held or not."),
+    mutant("turn-comes-after-one-ahead", "Who waits for a lock or an election gets it when the one just before it is gone."),
+    mutant("observer-misses-a-proclamation", "Who observes an election misses what is said right after the leader was found."),
     mutant("range-stream-moves-on", "The chunks of a streamed range are of different revisions."),
 ];

@@ -16,6 +16,8 @@ use mainstay_tests::history::{
     Within,
 };
 
+use crate::{perform_auth, perform_held};
+
 /// How many of the ranges are asked for as a stream.
 const STREAMED: f64 = 0.25;
 
@@ -60,6 +62,8 @@ pub(crate) async fn perform(client: &Client, call: &Call, header: &mut Option<Re
             let keys = response.keys.iter().map(|key| text(key)).collect();
             Reply::LeaseKeys { revision: revision(response.header), ttl: response.ttl, keys }
         }),
+        Call::Auth(call) => perform_auth::perform(client, call).await.map(Reply::Auth),
+        Call::Held(call) => return perform_held::perform(client, call).await,
     };
     match answer {
         Ok(reply) => Outcome::Done(reply),

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use mainstay_client::Client;
 use mainstay_tests::history::{
-    Call, Disturbance, Header, History, Leadership, Operation, Outcome, Received, Said, Watch, WatchStream,
+    Call, Disturbance, Effect, Header, HeldCall, History, Leadership, Led, Observation, Operation, Outcome, Received,
+    Said, Txn, UNTOLD, Watch, WatchStream,
 };
 use tokio::time::Instant;
 
@@ -73,6 +74,53 @@ impl Recorder {
         outcome
     }
 
+    /// Makes a call about a lock or an election, and writes down what came of it, and what the server does
+    /// with keys for it.
+    pub(crate) async fn held(&self, id: usize, member: Option<usize>, client: &Client, call: HeldCall) -> Outcome {
+        let effects: Vec<usize> = call.effects().into_iter().map(|txn| self.untold(id, txn)).collect();
+        let withdrawal = call.withdrawal().map(|txn| self.untold(id, txn));
+        let outcome = self.call_at(id, member, client, Call::Held(call)).await;
+        self.with(|history| {
+            let mut never = |place: usize| history.operations[place].outcome = Outcome::Refused(String::new());
+            match &outcome {
+                Outcome::Refused(_) => effects.into_iter().chain(withdrawal).for_each(never),
+                Outcome::Done(_) => withdrawal.into_iter().for_each(&mut never),
+                Outcome::Unknown(_) => {}
+            }
+        });
+        outcome
+    }
+
+    /// Enters something that the server does by itself.
+    fn untold(&self, id: usize, txn: Txn) -> usize {
+        let (began, ended) = (self.now(), Duration::MAX);
+        let outcome = Outcome::Unknown(UNTOLD.to_owned());
+        self.with(|history| {
+            let call = Call::Txn(txn);
+            history.operations.push(Operation { client: id, member: None, call, began, ended, outcome });
+            history.operations.len() - 1
+        })
+    }
+
+    /// Enters that somebody begins to observe an election, and returns its place.
+    pub(crate) fn observation(&self, client: usize, name: &str) -> usize {
+        self.with(|history| {
+            history.observations.push(Observation { client, name: name.to_owned(), told: Vec::new() });
+            history.observations.len() - 1
+        })
+    }
+
+    /// Adds what somebody was told who observes an election.
+    pub(crate) fn observed(&self, place: usize, led: Led) {
+        trace::note(format_args!("o{place} {led:?}"));
+        self.with(|history| history.observations[place].told.push(led));
+    }
+
+    /// Notes as which user a client calls.
+    pub(crate) fn user(&self, client: usize, user: &str) {
+        self.with(|history| history.users.insert(client, user.to_owned()));
+    }
+
     /// Enters a watch and returns its place.
     pub(crate) fn watch(&self, watch: Watch) -> usize {
         self.with(|history| {
@@ -103,14 +151,14 @@ impl Recorder {
     }
 
     /// Adds a disturbance that is over.
-    pub(crate) fn disturbance(&self, from: Duration, what: &str, clock: bool) {
-        self.disturbed(from, self.now(), what, clock);
+    pub(crate) fn disturbance(&self, from: Duration, what: &str, effect: Option<Effect>) {
+        self.disturbed(from, self.now(), what, effect);
     }
 
     /// Adds a disturbance whose end is known.
-    pub(crate) fn disturbed(&self, from: Duration, until: Duration, what: &str, clock: bool) {
+    pub(crate) fn disturbed(&self, from: Duration, until: Duration, what: &str, effect: Option<Effect>) {
         self.with(|history| {
-            history.disturbances.push(Disturbance { from, until, what: what.to_owned(), clock });
+            history.disturbances.push(Disturbance { from, until, what: what.to_owned(), effect });
         });
     }
 

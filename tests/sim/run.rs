@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use madsim::runtime::Runtime;
 use mainstay_raft_log::probe;
-use mainstay_tests::history::{Call, History, Outcome};
+use mainstay_tests::history::{Call, History, Outcome, UNTOLD};
 
 use crate::plan::Plan;
 use crate::report::{Report, Violation};
@@ -117,6 +117,9 @@ fn report(run: &Run, world: &World, schedule: Vec<String>, violation: Option<Vio
 fn operations(history: &History) -> BTreeMap<String, u64> {
     let mut counts = BTreeMap::new();
     for operation in &history.operations {
+        if matches!(&operation.outcome, Outcome::Unknown(why) if why == UNTOLD) {
+            continue; // no client's call
+        }
         let kind = match &operation.call {
             Call::Txn(txn) if txn.may_write() => "write",
             Call::Txn(_) => "read",
@@ -125,6 +128,8 @@ fn operations(history: &History) -> BTreeMap<String, u64> {
             Call::LeaseKeepAlive { .. } => "lease keep-alive",
             Call::LeaseRevoke { .. } => "lease revoke",
             Call::LeaseTimeToLive { .. } | Call::LeaseKeys { .. } => "lease time-to-live",
+            Call::Auth(_) => "users and roles",
+            Call::Held(_) => "lock or election",
         };
         let outcome = match &operation.outcome {
             Outcome::Done(_) => "answered",

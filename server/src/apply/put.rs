@@ -29,7 +29,9 @@ pub(super) fn needs_key(request: &PutRequest) -> bool {
 
 /// Why a put is refused; `exists` says whether there is the key that it needs.
 pub(super) fn refusal(request: &PutRequest, leases: &RwLock<Leases>, exists: bool) -> Option<Refusal> {
-    if request.lease != 0 && !leases.read().exists(request.lease) {
+    // Wrong where it is broken: a key is tied to a lease that is gone.
+    let checks_lease = request.lease != 0 && !probe::broken("put-with-a-dead-lease");
+    if checks_lease && !leases.read().exists(request.lease) {
         return Some(Refusal::LeaseNotFound);
     }
     // No key is empty; `api` has refused such a request with a text of its own.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use mainstay_tests::history::Effect;
 use serde::{Deserialize, Serialize};
 
 /// One thing that goes wrong, at a time and for a time.
@@ -123,9 +124,15 @@ impl FaultKind {
         }
     }
 
-    /// Whether a clock runs wrong.
-    pub(crate) fn moves_a_clock(&self) -> bool {
-        matches!(self, Self::ClockRate { .. } | Self::ClockJump { .. } | Self::Pause { .. } | Self::SlowLeader { .. })
+    /// What it does to the time that leases have.
+    pub(crate) fn effect(&self) -> Option<Effect> {
+        match *self {
+            Self::ClockRate { member, per_cent } => Some(Effect::ClockRate { member, per_cent }),
+            Self::ClockJump { member, millis } => Some(Effect::ClockJump { member, by: Duration::from_millis(millis) }),
+            Self::Pause { member } => Some(Effect::Pause { member }),
+            Self::TransferLeader { .. } => Some(Effect::Transfer),
+            _ => None,
+        }
     }
 
     /// Whether it is an order from an operator rather than a failure: the cluster goes on serving.

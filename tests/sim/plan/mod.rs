@@ -18,6 +18,8 @@ use crate::workload::Workload;
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) members: usize,
+    /// Whether there are users and roles, and at times they count.
+    pub(crate) has_users: bool,
     /// What each client does.
     pub(crate) clients: Vec<Workload>,
     /// How many clients watch, beside the observer.
@@ -135,7 +137,7 @@ impl Plan {
         let tiny_log = dice.gen_bool(0.4);
         let storm = Duration::from_secs(dice.gen_range(15..35));
         let clients = (0..dice.gen_range(3..7)).map(|_| Workload::draw(&mut dice)).collect();
-        Self {
+        let mut plan = Self {
             members,
             clients,
             watchers: dice.gen_range(1..4),
@@ -153,7 +155,13 @@ impl Plan {
             faults: faults(&mut dice, members, storm),
             window: *[1, 16].choose(&mut dice).expect("there are some"),
             flush_takes: *[0, 2, 10].choose(&mut dice).expect("there are some"),
+            has_users: dice.gen_bool(0.2),
+        };
+        if plan.has_users {
+            plan.clients.truncate(4);
+            plan.clients.extend([Workload::Administrator, Workload::Users, Workload::Users]);
         }
+        plan
     }
 }
 

@@ -1,4 +1,5 @@
-//! Leases with keys: kept alive for a while, then left to run out or revoked.
+//! Leases with keys: kept alive for a while, then left to run out or revoked, and asked for when they
+//! are over.
 
 use std::time::Duration;
 
@@ -8,9 +9,11 @@ use mainstay_tests::history::{Call, Outcome, Reply, Span, Step, Txn};
 use super::Worker;
 use crate::recorder::Recorder;
 
-/// The shortest and the longest time to live, in seconds. The longest bounds how long a run must
-/// wait for all to be over.
-const TTL: std::ops::RangeInclusive<i64> = 2..=5;
+/// The shortest and the longest time to live that is asked for, in seconds. The longest bounds how
+/// long a run must wait for all to be over.
+const TTL: std::ops::RangeInclusive<i64> = 1..=5;
+/// The shortest that is granted.
+const TTL_MIN: i64 = 2;
 
 pub(super) async fn run(mut worker: Worker) {
     while worker.goes_on().await {
@@ -18,8 +21,39 @@ pub(super) async fn run(mut worker: Worker) {
     }
 }
 
+/// Which members are asked for one lease: just any, or one that renews it and one that says what is left,
+/// whoever leads by then.
+#[derive(Clone, Copy)]
+struct Habit(Option<(usize, usize)>);
+
+impl Habit {
+    fn draw(worker: &Worker) -> Self {
+        let members = worker.client.endpoints().len();
+        let member = || thread_rng().gen_range(0..members);
+        let (renews, tells) = (member(), member());
+        Self(thread_rng().gen_bool(0.6).then_some((renews, tells)))
+    }
+
+    async fn renew(self, worker: &Worker, id: i64) -> Outcome {
+        let call = Call::LeaseKeepAlive { id };
+        match self.0 {
+            Some((renews, _)) => worker.ask_one(renews, call).await,
+            None => worker.ask(call).await,
+        }
+    }
+
+    async fn question(self, worker: &Worker, id: i64) {
+        let call = Call::LeaseTimeToLive { id };
+        match self.0 {
+            Some((_, tells)) => worker.ask_one(tells, call).await,
+            None => worker.ask(call).await,
+        };
+    }
+}
+
 /// One lease from grant to end.
 async fn life(worker: &mut Worker) {
+    let habit = Habit::draw(worker);
     let own = lease_id(worker.id, worker.written);
     worker.written += 1;
     let ttl = thread_rng().gen_range(TTL);
@@ -29,6 +63,7 @@ async fn life(worker: &mut Worker) {
         Outcome::Done(_) => own,
         _ => return,
     };
+    let ttl = ttl.max(TTL_MIN);
     for number in 0..thread_rng().gen_range(1..4u32) {
         put(worker, id, number).await;
     }
@@ -36,29 +71,53 @@ async fn life(worker: &mut Worker) {
     if thread_rng().gen_bool(0.3) {
         worker.ask(Call::LeaseKeys { id }).await;
     }
-    for _ in 0..thread_rng().gen_range(0..5u32) {
-        tokio::time::sleep(Duration::from_millis(thread_rng().gen_range(300..ttl as u64 * 400))).await;
+    // A leader that was deposed meanwhile does not know of it.
+    for _ in 0..thread_rng().gen_range(0..3u32) {
+        habit.question(worker, id).await;
+    }
+    for _ in 0..thread_rng().gen_range(0..8u32) {
+        tokio::time::sleep(Duration::from_millis(thread_rng().gen_range(100..ttl as u64 * 400))).await;
         if !worker.goes_on().await {
             return;
         }
-        match thread_rng().gen_range(0..16u32) {
-            0 => drop(worker.ask(Call::LeaseTimeToLive { id }).await),
-            1 | 2 => drop(worker.ask(Call::LeaseKeys { id }).await),
-            3 | 4 => put(worker, id, 0).await,
-            5..=7 => change(worker, id).await,
+        match thread_rng().gen_range(0..20u32) {
+            0..=3 => habit.question(worker, id).await,
+            4 | 5 => drop(worker.ask(Call::LeaseKeys { id }).await),
+            6 | 7 => put(worker, id, 0).await,
+            8..=10 => change(worker, id).await,
             // It is there, and this is refused, or it is over.
-            8 => drop(worker.ask(Call::LeaseGrant { id, ttl }).await),
-            _ => {
-                if let Outcome::Done(Reply::Lease { ttl: 0 }) = worker.ask(Call::LeaseKeepAlive { id }).await {
-                    return;
-                }
-            }
+            11 => drop(worker.ask(Call::LeaseGrant { id, ttl }).await),
+            _ => match habit.renew(worker, id).await {
+                Outcome::Done(Reply::Lease { ttl: 0 }) => return after(worker, id, habit).await,
+                _ => {}
+            },
         }
     }
-    if thread_rng().gen_bool(0.3) {
-        worker.ask(Call::LeaseRevoke { id }).await;
+    match thread_rng().gen_range(0..10u32) {
+        0..=2 => drop(worker.ask(Call::LeaseRevoke { id }).await),
+        3..=5 => {
+            // Until about its end.
+            let wait = ttl as u64 * 1000 + thread_rng().gen_range(0..1200);
+            tokio::time::sleep(Duration::from_millis(wait)).await;
+            after(worker, id, habit).await;
+        }
+        _ => {}
     }
     worker.read(Span::prefix(&format!("lease/{id}/"))).await;
+}
+
+/// Asks for a lease that may be over, as if it were not.
+async fn after(worker: &mut Worker, id: i64, habit: Habit) {
+    for _ in 0..thread_rng().gen_range(1..4u32) {
+        match thread_rng().gen_range(0..4u32) {
+            0 => drop(habit.renew(worker, id).await),
+            1 => put(worker, id, 0).await,
+            _ => habit.question(worker, id).await,
+        }
+        if !worker.goes_on().await {
+            return;
+        }
+    }
 }
 
 /// Ties a key to a lease; now and then one that another lease has, or frees one.
@@ -116,6 +175,11 @@ pub(crate) async fn storm(id: usize, client: mainstay_client::Client, recorder: 
         let value = format!("{id}.{number}.{lease}");
         let step = Step::Put { key, value, lease: id_of_lease, prev_kv: false };
         recorder.call(id, &client, Call::Txn(Txn::of(step))).await;
+        if thread_rng().gen_bool(0.3) {
+            let member = thread_rng().gen_range(0..client.endpoints().len());
+            let one = client.only(member).with_timeout(Duration::from_millis(500));
+            recorder.call_at(id, Some(member), &one, Call::LeaseTimeToLive { id: id_of_lease }).await;
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use mainstay_raft_log::disk::sim::Fault as DiskFault;
 use mainstay_server::engine::mem::Fault as StoreFault;
 use mainstay_server::env::clock;
 use mainstay_server::env::transport::LinkConditions;
-use mainstay_tests::history::Call;
+use mainstay_tests::history::{Call, Effect};
 
 use super::links::between;
 use super::{Ending, World};
@@ -37,7 +37,7 @@ impl World {
         self.happen(place, &fault).await;
         trace::note(format_args!("fault {place} ends"));
         if !fault.kind.is_an_order() {
-            self.recorder.disturbance(began, fault.kind.name(), fault.kind.moves_a_clock());
+            self.recorder.disturbance(began, fault.kind.name(), fault.kind.effect());
         }
     }
 
@@ -205,10 +205,14 @@ impl World {
                     |index: &usize| self.members[*index].life().is_some_and(|life| life.leadership.view().leads);
                 let Some(leader) = (0..self.members.len()).find(leads) else { return };
                 let node = self.nodes[leader].id();
+                let began = self.recorder.now();
                 clock::set_rate(node, f64::from(*per_cent) / 100.0);
                 let (ones, others) = self.sides(&[leader]);
                 self.cut(&between(&ones, &others), fault.lasts).await;
                 clock::set_rate(node, 1.0);
+                // Whose clock it is shows only now.
+                let slow = Effect::ClockRate { member: leader, per_cent: *per_cent };
+                self.recorder.disturbance(began, "slow clock", Some(slow));
             }
             FaultKind::TransferLeader { to } => self.transfer_leader(*to).await,
             FaultKind::Compact { keep } => {

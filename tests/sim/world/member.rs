@@ -118,6 +118,8 @@ impl Member {
             // A request fits into a record of a log with segments so small.
             format!("--max-request-bytes={}", self.plan.segment_bytes / 2),
             "--watch-progress-notify-interval=3s".to_owned(),
+            // The least that there is.
+            "--bcrypt-cost=4".to_owned(),
         ];
         let given = Given {
             arguments: arguments.to_vec(),

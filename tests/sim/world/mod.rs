@@ -26,6 +26,7 @@ use tokio::sync::mpsc;
 
 use self::ledger::Ledger;
 use self::links::Links;
+use crate::perform_auth::{ROOT, user};
 use crate::plan::Plan;
 use crate::recorder::Recorder;
 use crate::trace::{self, Complaint};
@@ -126,8 +127,10 @@ impl World {
     pub(crate) fn client(&self, id: usize) -> Client {
         let mut endpoints: Vec<String> = self.members.iter().map(Member::endpoint).collect();
         endpoints.rotate_left(id % self.members.len()); // so that every member serves somebody
-        Client::with_connector(&SimConnector, endpoints, ClientOptions::default())
-            .expect("the endpoints of simulated members are well-formed")
+        let client = Client::with_connector(&SimConnector, endpoints, ClientOptions::default())
+            .expect("the endpoints of simulated members are well-formed");
+        // Where names count, whoever has no other is allowed everything.
+        if self.plan.has_users { client.with_user(user(ROOT)) } else { client }
     }
 
     /// The members that are not lost for good.
@@ -244,7 +247,7 @@ impl World {
             // Written down at once: who would have stopped by now goes on until all is quiet again. What is a
             // surprise fails the run, and may come again and again.
             if announced {
-                self.recorder.disturbed(began, began + pause, "a process ended by itself", false);
+                self.recorder.disturbed(began, began + pause, "a process ended by itself", None);
             }
             drop(tokio::task::spawn(async move {
                 tokio::time::sleep(pause).await;

@@ -1,3 +1,5 @@
+use super::{AuthCall, HeldCall};
+
 /// What a client asked for.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Call {
@@ -37,6 +39,10 @@ pub enum Call {
         /// Which.
         id: i64,
     },
+    /// Something about users and roles.
+    Auth(AuthCall),
+    /// Something about a lock or an election that the server holds.
+    Held(HeldCall),
 }
 
 /// A transaction. A put, delete or range alone is one without conditions and with one step.
@@ -88,6 +94,11 @@ impl Compare {
     /// What of a key must be equal to what.
     pub fn equal(key: impl Into<String>, to: Comparison) -> Self {
         Self { key: key.into(), until: None, is: Relation::Equal, to }
+    }
+
+    /// The keys that it looks at.
+    pub fn span(&self) -> Span {
+        Span { from: self.key.clone(), to: self.until.clone() }
     }
 }
 

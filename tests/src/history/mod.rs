@@ -4,13 +4,20 @@
 //! Times are durations since the run's beginning, on the world's clock: a client's clock does not
 //! drift. Keys and values are text, because workloads write text and a violation is read by people.
 
+mod auth;
 mod call;
+mod disturbance;
+mod held;
 mod reply;
 mod watched;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+pub use auth::{AuthCall, AuthEnd, AuthReply, Rights};
 pub use call::{Call, Compare, Comparison, Order, Relation, Sort, SortBy, Span, Step, Txn, Within};
+pub use disturbance::{Disturbance, Effect};
+pub use held::{Candidate, HeldCall, HeldReply, Led, Observation, UNTOLD, key_of};
 pub use reply::{KeyValue, Outcome, Reply, StepReply};
 pub use watched::{Change, Received, Said, Watch, WatchStream};
 
@@ -24,6 +31,10 @@ pub struct History {
     pub watches: Vec<Watch>,
     /// Every stream of watches.
     pub streams: Vec<WatchStream>,
+    /// What those were told who observed elections.
+    pub observations: Vec<Observation>,
+    /// The users that clients are, by the client; all others may do everything.
+    pub users: BTreeMap<usize, String>,
     /// Every fault that may move what an invariant promises about time.
     pub disturbances: Vec<Disturbance>,
     /// Who answered, and in which term, for the answers that say so.
@@ -32,6 +43,13 @@ pub struct History {
     pub leaderships: Vec<Leadership>,
     /// What the store held in the end, once all was quiet and everything that lapses had time to.
     pub end: End,
+}
+
+impl History {
+    /// Whether somebody decides what clients may do.
+    pub fn has_users(&self) -> bool {
+        self.operations.iter().any(|operation| matches!(operation.call, Call::Auth(_)))
+    }
 }
 
 /// One call of one client.
@@ -77,19 +95,6 @@ pub struct Header {
     pub term: u64,
 }
 
-/// A time in which the cluster was not left alone.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Disturbance {
-    /// When it began.
-    pub from: Duration,
-    /// When it was over.
-    pub until: Duration,
-    /// What it was.
-    pub what: String,
-    /// Whether a member's clock ran wrong meanwhile, so that its leases may end early.
-    pub clock: bool,
-}
-
 /// A member that took itself for the leader.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Leadership {
@@ -114,4 +119,6 @@ pub struct End {
     pub leases: Vec<i64>,
     /// The highest revision that was compacted.
     pub compacted: i64,
+    /// Users and roles, where there were any.
+    pub auth: Option<AuthEnd>,
 }

@@ -1,3 +1,5 @@
+use super::{AuthReply, HeldReply};
+
 /// What a call came to.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
@@ -53,6 +55,10 @@ pub enum Reply {
         /// The store's revision, from the header.
         revision: i64,
     },
+    /// To something about users and roles.
+    Auth(AuthReply),
+    /// To something about a lock or an election.
+    Held(HeldReply),
 }
 
 /// An answer to one step.

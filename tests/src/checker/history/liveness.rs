@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::refusals::{asked_the_lost, is_unavailability};
 use super::text::{seconds, told};
-use crate::history::{History, Operation, Outcome};
+use crate::history::{Call, History, Operation, Outcome, UNTOLD};
 
 /// Checks that whatever was asked later than this bound after the last disturbance was over got an
 /// answer, or was refused for what it asks, and that something was asked then. Without a disturbance the bound
@@ -15,10 +15,12 @@ pub fn check(history: &History, bound: Duration) -> Result<(), String> {
     if asked.peek().is_none() {
         return Err(format!("nothing was asked after {}, when all was to be served", seconds(quiet)));
     }
-    let is_open = |operation: &&Operation| match &operation.outcome {
-        Outcome::Done(_) => false,
-        Outcome::Refused(why) => is_unavailability(why) && !asked_the_lost(history, operation),
-        Outcome::Unknown(_) => true,
+    let is_open = |operation: &&Operation| match (&operation.call, &operation.outcome) {
+        // Who waits for others, or goes away, is not owed an answer.
+        (Call::Held(held), _) if held.waits() => false,
+        (_, Outcome::Done(_)) => false,
+        (_, Outcome::Refused(why)) => is_unavailability(why) && !asked_the_lost(history, operation),
+        (_, Outcome::Unknown(why)) => why != UNTOLD,
     };
     match asked.find(is_open) {
         Some(operation) => {
@@ -32,11 +34,11 @@ pub fn check(history: &History, bound: Duration) -> Result<(), String> {
 mod tests {
     use super::super::sample::{Sample, expect, get, millis, put};
     use super::*;
-    use crate::history::{Call, Disturbance};
+    use crate::history::Disturbance;
 
     fn disturbed(sample: &mut Sample) {
         let (from, until) = (sample.now, sample.now + millis(100));
-        sample.history.disturbances.push(Disturbance { from, until, what: "test".into(), clock: false });
+        sample.history.disturbances.push(Disturbance { from, until, what: "test".into(), effect: None });
     }
 
     #[test]

@@ -126,6 +126,7 @@ fn revision_of(outcome: &Outcome) -> Option<i64> {
         Outcome::Done(Reply::Txn { revision, .. } | Reply::Compacted { revision } | Reply::Revoked { revision }) => {
             Some(*revision)
         }
+        Outcome::Done(Reply::Held(held)) => Some(held.revision()),
         _ => None,
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Bounds;
 use super::text::told;
 use super::window::Window;
-use crate::history::{Call, Disturbance, History, Operation, Outcome, Step, Txn};
+use crate::history::{Call, Disturbance, Effect, History, Operation, Outcome, Step, Txn};
 use crate::model::{DUPLICATE_KEY, LEASE_PROVIDED, Truth, VALUE_PROVIDED, always_refused, evaluate};
 
 const KEY_NOT_FOUND: &str = "etcdserver: key not found";
@@ -19,6 +19,21 @@ const FUTURE_REVISION: &str = "etcdserver: mvcc: required revision is a future r
 const UNAVAILABLE: [&str; 4] =
     ["etcdserver: too many requests", "etcdserver: not capable", "etcdserver: not leader", NO_CONNECTION];
 const NO_CONNECTION: &str = "no connection: ";
+/// What is told to users who may not do what they ask for, or are not who they say.
+const OF_USERS: [&str; 5] = [
+    "etcdserver: permission denied",
+    "etcdserver: authentication failed, invalid user ID or password",
+    NAMELESS[0],
+    NAMELESS[1],
+    NAMELESS[2],
+];
+/// What is told to who has to log in first, or again.
+const NAMELESS: [&str; 3] =
+    ["etcdserver: user name is empty", "etcdserver: invalid auth token", "etcdserver: revision of auth store is old"];
+/// What is told about locks and elections that others hold, or nobody.
+const OF_HOLDERS: [&str; 2] = ["election: not leader", "election: no leader"];
+/// So much of its time a lease certainly lives; how much exactly `leases` judges.
+const TOLERANCE: f64 = 0.9;
 /// What a member may be lost by, so that it never serves again.
 const LOST_BY: [&str; 2] = ["rot", "wipe"];
 
@@ -33,6 +48,8 @@ pub fn check(history: &History, truth: &Truth, bounds: &Bounds) -> Result<(), St
     let run = Run { history, truth, bounds, window: Window::of(history, truth) };
     for operation in &history.operations {
         match &operation.outcome {
+            // What a server would have done by itself, and did not: nobody was told.
+            Outcome::Refused(text) if text.is_empty() && operation.ended == Duration::MAX => {}
             Outcome::Refused(text) => run.refused(operation, text)?,
             Outcome::Done(_) => run.granted(operation)?,
             Outcome::Unknown(_) => {}
@@ -44,6 +61,11 @@ pub fn check(history: &History, truth: &Truth, bounds: &Bounds) -> Result<(), St
 /// Whether a refusal says that the member was not able to serve, whatever was asked.
 pub fn is_unavailability(text: &str) -> bool {
     UNAVAILABLE.iter().any(|known| text.starts_with(known))
+}
+
+/// Whether a text tells a client to log in, in a world where that may be asked of it.
+pub fn asks_for_a_name(history: &History, text: &str) -> bool {
+    NAMELESS.iter().any(|known| text.ends_with(known)) && history.has_users()
 }
 
 /// Whether a call found nobody at the one member that it asked, where that may be lost for good.
@@ -62,6 +84,12 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn refused(&self, operation: &Operation, text: &str) -> Result<(), String> {
+        // Where there are users, `permissions.rs` judges what those are told who may not.
+        if matches!(operation.call, Call::Auth(_))
+            || (self.history.has_users() && OF_USERS.iter().any(|known| text.ends_with(known)))
+        {
+            return Ok(());
+        }
         let why = match (text, &operation.call) {
             (DUPLICATE_KEY | VALUE_PROVIDED | LEASE_PROVIDED, Call::Txn(txn)) => {
                 (always_refused(txn) != Some(text)).then(|| "there is nothing of that kind in it".to_owned())
@@ -70,6 +98,9 @@ impl Run<'_> {
             (LEASE_EXISTS, Call::LeaseGrant { .. }) => self.does_not_exist(operation),
             (LEASE_NOT_FOUND, Call::LeaseRevoke { id }) => self.no_lease_is_gone(operation, &[*id]),
             (LEASE_NOT_FOUND, Call::Txn(txn)) => self.no_lease_is_gone(operation, &named(txn)),
+            // A lock and an election need a lease that lives; the rest is about who holds them (`campaigns.rs`).
+            (text, Call::Held(_)) if text.ends_with(LEASE_NOT_FOUND) => None,
+            (text, Call::Held(_)) if OF_HOLDERS.iter().any(|known| text.ends_with(known)) => None,
             (COMPACTED, Call::Txn(_) | Call::Compact { .. }) => None,
             (FUTURE_REVISION, call) => self.is_past(operation, call),
             (text, _) if is_unavailability(text) => {
@@ -161,13 +192,14 @@ impl Run<'_> {
         };
         let grant = operations.iter().filter(is_before).max_by_key(|it| it.began)?;
         let Call::LeaseGrant { ttl, .. } = grant.call else { return None };
-        let least = Duration::from_secs(u64::try_from(ttl).unwrap_or(0)).mul_f64(self.bounds.lease_tolerance);
+        let least = Duration::from_secs(u64::try_from(ttl).unwrap_or(0)).mul_f64(TOLERANCE);
         let may_be_revoked = operations.iter().any(|it| {
             let revokes = matches!(it.call, Call::LeaseRevoke { id: revoked } if revoked == id);
             // Not by the call itself, which was refused.
             revokes && it.began <= operation.ended && !matches!(it.outcome, Outcome::Refused(_))
         });
-        let clocks = |it: &Disturbance| it.clock && it.from <= operation.ended && it.until >= grant.began;
+        let moves = |it: &Disturbance| it.effect.is_some_and(|effect| effect != Effect::Transfer);
+        let clocks = |it: &Disturbance| moves(it) && it.from <= operation.ended && it.until >= grant.began;
         let clock_was_wrong = self.history.disturbances.iter().any(clocks);
         let is_in_time = operation.ended < grant.began + least;
         (is_in_time && !may_be_revoked && !clock_was_wrong).then_some(grant)

@@ -84,7 +84,7 @@ fn random(seed: u64, calls: u64) -> Sample {
     });
     sample.history.watches.push(watch);
     let (from, until) = (Duration::ZERO, sample.now);
-    sample.history.disturbances.push(Disturbance { from, until, what: "test".into(), clock: false });
+    sample.history.disturbances.push(Disturbance { from, until, what: "test".into(), effect: None });
     sample.now += millis(60_000);
     sample.txn(1, get("k/1"));
     sample

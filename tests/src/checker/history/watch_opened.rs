@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::refusals::asks_for_a_name;
 use super::text::{named, seconds};
 use crate::history::{History, Received, Watch};
 
@@ -15,6 +16,7 @@ const LAWFUL: &[&str] = &[
     // The connection's.
     "connection",
     "unreachable",
+    "no answer in time",
     "timed out",
     // The watcher's own.
     "the stream ended",
@@ -26,12 +28,13 @@ const LAWFUL: &[&str] = &[
 pub fn check(history: &History, bound: Duration) -> Result<(), String> {
     let quiet = history.disturbances.iter().map(|disturbance| disturbance.until).max().unwrap_or_default() + bound;
     for (place, watch) in history.watches.iter().enumerate() {
-        opened(watch, quiet, bound, history.end.at).map_err(|why| format!("{}: {why}", named(place, watch)))?;
+        opened(history, watch, quiet, bound, history.end.at)
+            .map_err(|why| format!("{}: {why}", named(place, watch)))?;
     }
     Ok(())
 }
 
-fn opened(watch: &Watch, quiet: Duration, bound: Duration, end: Duration) -> Result<(), String> {
+fn opened(history: &History, watch: &Watch, quiet: Duration, bound: Duration, end: Duration) -> Result<(), String> {
     let quiet = quiet.max(watch.slow_until);
     // Since when it has not been open, and why.
     let mut closed = Some(watch.since);
@@ -47,7 +50,7 @@ fn opened(watch: &Watch, quiet: Duration, bound: Duration, end: Duration) -> Res
                 without(closed.take(), *at, last)?;
             }
             Received::Broken { at, why } => {
-                if !LAWFUL.iter().any(|lawful| why.contains(lawful)) {
+                if !LAWFUL.iter().any(|lawful| why.contains(lawful)) && !asks_for_a_name(history, why) {
                     return Err(format!("at {} its stream broke: {why}", seconds(*at)));
                 }
                 closed = closed.or(Some(*at));

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use super::refusals::asks_for_a_name;
 use super::text::seconds;
 use crate::history::{History, Said, WatchStream};
 
@@ -23,10 +24,9 @@ pub fn check(history: &History, bound: Duration) -> Result<(), String> {
     let quiet = history.disturbances.iter().map(|disturbance| disturbance.until).max().unwrap_or_default() + bound;
     for (place, stream) in history.streams.iter().enumerate() {
         let mut state = State::default();
-        let spoken = stream
-            .said
-            .iter()
-            .try_for_each(|(at, said)| state.hear(*at, said).map_err(|why| format!("at {}: {why}", seconds(*at))));
+        let spoken = stream.said.iter().try_for_each(|(at, said)| {
+            state.hear(history, *at, said).map_err(|why| format!("at {}: {why}", seconds(*at)))
+        });
         spoken
             .and_then(|()| state.answered(quiet, history.end.at))
             .map_err(|why| format!("stream {place} (client {}): {why}", named(stream)))?;
@@ -54,7 +54,7 @@ struct State {
 }
 
 impl State {
-    fn hear(&mut self, at: Duration, said: &Said) -> Result<(), String> {
+    fn hear(&mut self, history: &History, at: Duration, said: &Said) -> Result<(), String> {
         if self.is_over {
             return Err(format!("the stream was over, and this came: {said:?}"));
         }
@@ -73,6 +73,9 @@ impl State {
             }
             Said::Refused { id, why } => {
                 let asked = self.next_asked(said)?;
+                if asks_for_a_name(history, why) {
+                    return Ok(());
+                }
                 if why != DUPLICATE || !self.ids.contains_key(&asked) {
                     let ids = self.ids.keys();
                     return Err(format!("a watch with id {asked} was refused, ids in use are {ids:?}: {why}"));
