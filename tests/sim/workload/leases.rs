@@ -21,33 +21,49 @@ pub(super) async fn run(mut worker: Worker) {
     }
 }
 
-/// Which members are asked for one lease: just any, or one that renews it and one that says what is left,
-/// whoever leads by then.
+/// Which members are asked for one lease.
 #[derive(Clone, Copy)]
-struct Habit(Option<(usize, usize)>);
+enum Habit {
+    /// Just any.
+    Any,
+    /// One that renews it and one that says what is left, whoever leads by then.
+    Two { renews: usize, tells: usize },
+    /// Every member says what is left: one of them may have been deposed.
+    All,
+}
 
 impl Habit {
     fn draw(worker: &Worker) -> Self {
         let members = worker.client.endpoints().len();
-        let member = || thread_rng().gen_range(0..members);
-        let (renews, tells) = (member(), member());
-        Self(thread_rng().gen_bool(0.6).then_some((renews, tells)))
+        match thread_rng().gen_range(0..10u32) {
+            0..=3 => Self::Any,
+            4..=6 => {
+                let (renews, tells) = (thread_rng().gen_range(0..members), thread_rng().gen_range(0..members));
+                Self::Two { renews, tells }
+            }
+            _ => Self::All,
+        }
     }
 
     async fn renew(self, worker: &Worker, id: i64) -> Outcome {
         let call = Call::LeaseKeepAlive { id };
-        match self.0 {
-            Some((renews, _)) => worker.ask_one(renews, call).await,
-            None => worker.ask(call).await,
+        match self {
+            Self::Two { renews, .. } => worker.ask_one(renews, call).await,
+            Self::Any | Self::All => worker.ask(call).await,
         }
     }
 
     async fn question(self, worker: &Worker, id: i64) {
         let call = Call::LeaseTimeToLive { id };
-        match self.0 {
-            Some((_, tells)) => worker.ask_one(tells, call).await,
-            None => worker.ask(call).await,
-        };
+        match self {
+            Self::Any => drop(worker.ask(call).await),
+            Self::Two { tells, .. } => drop(worker.ask_one(tells, call).await),
+            Self::All => {
+                for member in 0..worker.client.endpoints().len() {
+                    worker.ask_one(member, call.clone()).await;
+                }
+            }
+        }
     }
 }
 
