@@ -106,7 +106,7 @@ mod tests {
     fn a_member_that_lost_its_disks_may_have_forgotten() {
         let mut history = sample(&[(0, 7, 2), (0, 7, 1)]);
         let (from, until) = (history.operations[1].began, history.operations[1].began + millis(1));
-        let disturbance = Disturbance { from, until, what: "kill".into(), clock: false };
+        let disturbance = Disturbance { from, until, what: "kill".into(), effect: None };
         history.disturbances.push(disturbance.clone());
         expect(check(&history), "went back");
         history.disturbances.push(Disturbance { what: "wipe".into(), ..disturbance });

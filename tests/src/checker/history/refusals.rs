@@ -332,7 +332,7 @@ mod tests {
             let mut disturbed = quiet.clone();
             expect(found(quiet), "all was quiet");
             let (from, until) = (millis(500), millis(1500));
-            disturbed.history.disturbances.push(Disturbance { from, until, what: "kill".into(), clock: false });
+            disturbed.history.disturbances.push(Disturbance { from, until, what: "kill".into(), effect: None });
             assert_eq!(found(disturbed.clone()), Ok(()));
             disturbed.now += millis(1000);
             disturbed.refused(1, Call::Txn(put("a", "1")), text).member = Some(0);

@@ -90,7 +90,7 @@ mod tests {
     /// Disturbed up to second 20, quiet from 30 on, over at 60.
     fn found(since: u64, received: Vec<Received>) -> Result<(), String> {
         let watch = Watch { since: second(since), received, ..watch(all_keys(), 1) };
-        let disturbance = Disturbance { from: second(5), until: second(20), what: "test".into(), clock: false };
+        let disturbance = Disturbance { from: second(5), until: second(20), what: "test".into(), effect: None };
         let mut history = History { watches: vec![watch], disturbances: vec![disturbance], ..History::default() };
         history.end.at = second(60);
         check(&history, BOUND)
