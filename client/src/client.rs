@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status};
 
+use crate::auth::{User, asks_for_login};
 use crate::channel::{Channel, Connector, erase};
 use crate::error::Error;
 use crate::failover::{Class, Failure, Route, next_endpoint};
@@ -40,6 +41,7 @@ impl Default for ClientOptions {
 pub struct Client {
     endpoints: Arc<Endpoints>,
     options: ClientOptions,
+    pub(crate) user: Option<User>,
 }
 
 struct Endpoints {
@@ -84,7 +86,7 @@ impl Client {
         if list.is_empty() {
             return Err(Error::NoEndpoints);
         }
-        Ok(Self { endpoints: Arc::new(Endpoints { list, current: AtomicUsize::new(0) }), options })
+        Ok(Self { endpoints: Arc::new(Endpoints { list, current: AtomicUsize::new(0) }), options, user: None })
     }
 
     /// The endpoints, as given.
@@ -102,12 +104,12 @@ impl Client {
     /// Status, hashes and defragmentation concern one member: ask them through this.
     pub fn only(&self, endpoint: usize) -> Self {
         let list = vec![self.endpoints.list[endpoint].clone()];
-        Self { endpoints: Arc::new(Endpoints { list, current: AtomicUsize::new(0) }), options: self.options.clone() }
+        Self { endpoints: Arc::new(Endpoints { list, current: AtomicUsize::new(0) }), ..self.clone() }
     }
 
     /// The same client with other options.
     pub fn with_options(&self, options: ClientOptions) -> Self {
-        Self { endpoints: self.endpoints.clone(), options }
+        Self { options, ..self.clone() }
     }
 
     /// The same client with another time limit for each request.
@@ -146,10 +148,14 @@ impl Client {
         if self.options.require_leader {
             request.metadata_mut().insert("hasleader", MetadataValue::from_static("true"));
         }
+        if let Some(token) = self.user.as_ref().and_then(User::token) {
+            request.metadata_mut().insert("token", token);
+        }
         request
     }
 
-    /// Sends one unary request, at as many endpoints as its class and the time allow.
+    /// Sends one unary request, at as many endpoints as its class and the time allow, and again with a new
+    /// token where the server asks for one.
     pub(crate) async fn call<Q, R, F, A>(&self, class: Class, message: Q, send: F) -> Result<R, Error>
     where
         Q: Clone,
@@ -157,6 +163,32 @@ impl Client {
         A: Future<Output = Result<Response<R>, Status>>,
     {
         let deadline = Instant::now() + self.options.request_timeout;
+        loop {
+            match self.attempt(class, deadline, message.clone(), &send).await {
+                Err(error) if self.user.is_some() && asks_for_login(&error) && Instant::now() < deadline => {
+                    timeout(deadline - Instant::now(), self.log_in()).await.unwrap_or(Err(Error::TimedOut))?;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// The same, with the token that there is.
+    pub(crate) async fn call_once<Q, R, F, A>(&self, class: Class, message: Q, send: F) -> Result<R, Error>
+    where
+        Q: Clone,
+        F: Fn(Channel, Request<Q>) -> A,
+        A: Future<Output = Result<Response<R>, Status>>,
+    {
+        self.attempt(class, Instant::now() + self.options.request_timeout, message, &send).await
+    }
+
+    async fn attempt<Q, R, F, A>(&self, class: Class, deadline: Instant, message: Q, send: &F) -> Result<R, Error>
+    where
+        Q: Clone,
+        F: Fn(Channel, Request<Q>) -> A,
+        A: Future<Output = Result<Response<R>, Status>>,
+    {
         let mut route = self.route();
         loop {
             let endpoint = route.endpoint();

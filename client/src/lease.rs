@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
+use crate::auth::asks_for_login;
 use crate::channel::Channel;
 use crate::client::Client;
 use crate::error::Error;
@@ -120,6 +121,13 @@ impl KeepAlive {
                         return Err(Error::LeaseGone { id: self.id });
                     }
                     return Ok(response.ttl);
+                }
+                Ok(Err((_, error))) if self.client.user.is_some() && asks_for_login(&error) => {
+                    if Instant::now() >= deadline {
+                        return Err(error);
+                    }
+                    self.client.log_in().await?;
+                    continue;
                 }
                 Ok(Err(failed)) => failed,
                 Err(_elapsed) => (Failure::TimedOut, Error::TimedOut),

@@ -54,9 +54,11 @@
 //! Requests of unusual form need no wrapper: every method takes the generated message as well as
 //! the builder, and answers with the generated response.
 
+mod auth;
 mod channel;
 mod client;
 mod cluster;
+mod concurrency;
 mod error;
 pub mod failover;
 mod kv;
@@ -65,6 +67,7 @@ mod maintenance;
 mod txn;
 mod watch;
 
+pub use auth::User;
 pub use channel::Connector;
 #[cfg(feature = "transport")]
 pub use channel::Sockets;

@@ -18,11 +18,11 @@ use mainstay_raft_log::{Disk, LogTask, Observer, Options as LogOptions, RaftLog}
 use prost::Message;
 use tokio::task::JoinHandle;
 
-use crate::api::{self, Access, ApiLimits, LeaderLoss, Quota, RpcObserver, Services, Withdrawals};
-use crate::apply::{Counts, State, StateOptions};
+use crate::api::{self, Access, ApiLimits, LeaderLoss, Quota, RpcObserver, Services, Stopping, Withdrawals};
+use crate::apply::{State, StateOptions};
 use crate::auth::{Passwords, SimpleTokens, TokenError, TokenProvider};
-use crate::command::cluster_itself;
 use crate::command::command::Kind;
+use crate::command::{self, cluster_itself};
 use crate::config::{AutoCompaction, ClusterState, Config, Refusal, Url, identity};
 use crate::engine::layout::meta;
 use crate::engine::{Batch, Engine, EngineError, EngineHome, Family};
@@ -30,6 +30,7 @@ use crate::env::clock;
 use crate::leader::{auto_compaction, lease_expirer};
 use crate::lease::Lessor;
 use crate::limits;
+use crate::metrics::Metrics;
 use crate::raft::{
     self, AppliedObserver, Consensus, ConsensusOptions, Gateway, Leadership, Listeners, MemberRules, PeerNode,
 };
@@ -70,6 +71,8 @@ pub struct Surroundings {
     pub resolve: Resolve,
     /// Is told what the log's disk does.
     pub log_observer: Option<Arc<dyn Observer>>,
+    /// Counts what the rooms do.
+    pub metrics: Arc<Metrics>,
     /// Is told of every request.
     pub rpc_observer: Arc<dyn RpcObserver>,
     /// Is shown what goes into the state.
@@ -223,13 +226,19 @@ impl Node {
         };
         let (hub, hub_task) = Hub::spawn(store.clone(), hub_options, surroundings.watch_bounds);
         let (lessor, lessor_inbox) = Lessor::channel();
-        let listeners =
-            Listeners { hub: hub.clone(), lessor: lessor.clone(), tokens, observer: surroundings.applied_observer };
+        let metrics = surroundings.metrics;
+        let listeners = Listeners {
+            hub: hub.clone(),
+            lessor: lessor.clone(),
+            tokens,
+            metrics: metrics.clone(),
+            observer: surroundings.applied_observer,
+        };
         let consensus =
             Consensus::open(consensus_options(config, &founded), log.clone(), state, home, listeners).await?;
         let gateway = consensus.gateway();
         let mut tasks = vec![hub_task];
-        tasks.push(spawn_expirer(config, &gateway, lessor_inbox, leases.clone()));
+        tasks.push(spawn_expirer(config, &gateway, lessor_inbox, leases.clone(), &metrics));
         if let Some(mode) = &config.auto_compaction {
             tasks.push(auto_compaction::spawn(compaction_mode(mode), gateway.clone(), store.clone()));
         }
@@ -239,6 +248,7 @@ impl Node {
         tasks.push(withdrawals_task);
         let services = Services {
             leader_loss,
+            stopping: Stopping::default(),
             withdrawals,
             access: Access::new(auth, provider, gateway.clone(), config.client_tls.client_cert_auth),
             passwords: Passwords::new(config.bcrypt_cost),
@@ -256,7 +266,9 @@ impl Node {
                 lease_ttl_min_seconds: ApiLimits::lease_ttl_min_seconds(config.election_timeout),
             },
             quota: Quota::new(config.quota_backend_bytes),
-            metrics: surroundings.rpc_observer,
+            observer: surroundings.rpc_observer,
+            metrics,
+            slow_apply: config.warning_apply_duration,
         };
         let attributes = MemberAttributes {
             id: founded.member_id,
@@ -280,11 +292,6 @@ impl Node {
     /// The parts that health checks and metrics look at.
     pub fn services(&self) -> Arc<Services> {
         self.services.clone()
-    }
-
-    /// What commands did since this process started.
-    pub fn counts(&self) -> Arc<Counts> {
-        self.consensus.counts()
     }
 
     /// Who leads, as this member sees it, and handing that over. Usable beside the node.
@@ -417,6 +424,7 @@ fn consensus_options(config: &Config, identity: &Identity) -> ConsensusOptions {
         snapshot_count: config.snapshot_count,
         snapshot_catchup_entries: if config.keep_raft_log { u64::MAX } else { config.snapshot_catchup_entries },
         request_bytes_max: config.max_request_bytes,
+        slow_apply: config.warning_apply_duration,
     }
 }
 
@@ -425,11 +433,19 @@ fn spawn_expirer(
     gateway: &Gateway,
     inbox: tokio::sync::mpsc::Receiver<crate::lease::LessorMessage>,
     leases: crate::lease::LeaseView,
+    metrics: &Arc<Metrics>,
 ) -> JoinHandle<()> {
-    let gateway = gateway.clone();
+    let (gateway, metrics) = (gateway.clone(), metrics.clone());
     let propose: lease_expirer::ProposeAsLeader = Arc::new(move |term, command| {
-        let gateway = gateway.clone();
-        Box::pin(async move { gateway.propose_as_leader(term, command).await })
+        let (gateway, metrics) = (gateway.clone(), metrics.clone());
+        Box::pin(async move {
+            let revokes = matches!(command, Kind::LeaseRevoke(_));
+            let outcome = gateway.propose_as_leader(term, command).await?;
+            if revokes && outcome.refusal() == command::Refusal::None {
+                metrics.lease.expired_total.inc();
+            }
+            Ok(outcome)
+        })
     });
     lease_expirer::spawn(inbox, leases, propose, lease_expirer::ExpirerOptions::new(config.election_timeout))
 }

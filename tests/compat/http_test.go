@@ -133,3 +133,29 @@ func TestDebugVars(t *testing.T) {
 	var variables map[string]any
 	must(t, json.Unmarshal([]byte(body), &variables))
 }
+
+// TestUncleanPaths: who asks for another form of a path is sent to the clean one, whatever is there.
+func TestUncleanPaths(t *testing.T) {
+	client := http.Client{Timeout: deadline, CheckRedirect: func(*http.Request, []*http.Request) error {
+		return http.ErrUseLastResponse
+	}}
+	for _, c := range []struct{ method, path, location, body string }{
+		{http.MethodGet, "//health?x=1", "/health?x=1", "<a href=\"/health?x=1\">Temporary Redirect</a>.\n\n"},
+		{http.MethodGet, "/a/../version", "/version", "<a href=\"/version\">Temporary Redirect</a>.\n\n"},
+		{http.MethodPost, "/v3//kv/range", "/v3/kv/range", ""},
+		{http.MethodPost, "/v3beta//kv/put", "/v3/kv/put", ""},
+	} {
+		t.Run(c.path, func(t *testing.T) {
+			request, err := http.NewRequest(c.method, "http://"+endpoints[0]+c.path, strings.NewReader("{}"))
+			must(t, err)
+			response, err := client.Do(request)
+			must(t, err)
+			defer response.Body.Close()
+			body, err := io.ReadAll(response.Body)
+			must(t, err)
+			equal(t, "status", response.StatusCode, http.StatusTemporaryRedirect)
+			equal(t, "location", response.Header.Get("Location"), c.location)
+			equal(t, "body", string(body), c.body)
+		})
+	}
+}

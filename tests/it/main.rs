@@ -12,3 +12,4 @@ mod logins;
 mod restart;
 mod single_member;
 mod startup;
+mod users;

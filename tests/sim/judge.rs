@@ -5,18 +5,22 @@ use std::time::Duration;
 
 use madsim::runtime::Handle;
 use mainstay_client::{Client, Range};
+use mainstay_tests::checker::applied::LeaseEntry;
 use mainstay_tests::checker::check_all;
-use mainstay_tests::history::{Call, End, Outcome, Step, Txn};
+use mainstay_tests::history::{AuthEnd, Call, End, Received, Step, Txn};
 use tokio::time::Instant;
 
 use crate::perform::key_value;
+use crate::perform_auth;
 use crate::report::Violation;
 use crate::run::RECOVERY;
 use crate::trace;
-use crate::world::World;
+use crate::world::{World, lease_entries};
 
 /// What the longest lease of the workloads takes to be over, with an election and a round on top.
 const LEASES_OVER: Duration = Duration::from_secs(12);
+/// How often the store is looked at until it stays as it is.
+const LOOKS: u32 = 5;
 /// More tasks than a quiet member with these few clients can have use for.
 const TASKS_MAX: usize = 400;
 /// More than can wait anywhere in a quiet member.
@@ -45,8 +49,7 @@ pub(crate) async fn judge(id: usize, world: World) -> Result<(), Violation> {
     }
     tokio::time::sleep(LEASES_OVER).await;
     churn(id, &world).await;
-    settle(id, &world).await?;
-    observe_the_end(&world).await.map_err(|reason| violation("recovery", reason))?;
+    see_the_end(id, &world).await?;
     if let Some(surprise) = world.surprises().into_iter().next() {
         return Err(violation("surprise", surprise));
     }
@@ -93,15 +96,40 @@ fn looks_at_entries(world: &World) -> bool {
     world.plan.churn && world.plan.snapshot_count <= 100 && world.plan.flush_bytes <= 5_000
 }
 
-/// Waits until every member serves and all have one state, and writes that down.
-async fn settle(id: usize, world: &World) -> Result<(), Violation> {
+/// Waits until nothing happens any more, and writes down what is there then: what is told later than the
+/// store was looked at would not fit what is written down.
+async fn see_the_end(id: usize, world: &World) -> Result<(), Violation> {
+    for _ in 0..LOOKS {
+        let before = settle(id, world).await?;
+        observe_the_end(world, before.revision).await.map_err(|reason| violation("recovery", reason))?;
+        let end = settle(id, world).await?;
+        let is_still = (before.revision, &before.leases) == (end.revision, &end.leases);
+        if is_still && last_told(world) <= end.revision {
+            world.recorder.with(|history| history.end = end);
+            return Ok(());
+        }
+    }
+    Err(violation("recovery", format!("the store goes on to change, {LOOKS} times in a row, and nobody writes")))
+}
+
+/// The last revision of which any watch was told an event.
+fn last_told(world: &World) -> i64 {
+    world.recorder.with(|history| {
+        let received = history.watches.iter().flat_map(|watch| &watch.received);
+        let events = received.filter_map(|received| match received {
+            Received::Events { changes, .. } => changes.last(),
+            _ => None,
+        });
+        events.map(|change| change.kv.modified).max().unwrap_or(0)
+    })
+}
+
+/// Waits until every member serves and all have one state, and returns that.
+async fn settle(id: usize, world: &World) -> Result<End, Violation> {
     let deadline = Instant::now() + RECOVERY;
     loop {
         match look(id, world).await {
-            Ok(end) => {
-                world.recorder.with(|history| history.end = end);
-                return Ok(());
-            }
+            Ok(end) => return Ok(end),
             Err(reason) if Instant::now() >= deadline => {
                 let text = format!("within {RECOVERY:?} the cluster did not heal: {}", reason.text);
                 return Err(violation(&reason.checker, text));
@@ -129,17 +157,45 @@ async fn look(id: usize, world: &World) -> Result<End, Violation> {
         let text = format!("the members differ at revision {revision}: {hashes:08x?}");
         return Err(violation("equal_members", text));
     }
+    let tables = tables(world);
+    if let Some((name, other)) = tables.iter().find(|(_, table)| *table != tables[0].1) {
+        let (first, table) = &tables[0];
+        let text = format!("{name} has leases {other:?}\nand {first} has {table:?}");
+        return Err(violation("equal_members", text));
+    }
+    let auth = equal_users(world).await?;
     let leases = all.leases().await.map_err(|error| away("all", error))?;
-    let compacted = world.recorder.with(|history| {
-        let compactions = history.operations.iter().filter(|operation| matches!(operation.outcome, Outcome::Done(_)));
-        let revisions = compactions.filter_map(|operation| match operation.call {
-            Call::Compact { revision } => Some(revision),
-            _ => None,
-        });
-        revisions.max().unwrap_or(0)
-    });
+    let compacted = hashes[0].2;
     let keys = response.kvs.into_iter().map(key_value).collect();
-    Ok(End { at: world.recorder.now(), revision, keys, leases, compacted })
+    Ok(End { at: world.recorder.now(), revision, keys, leases, compacted, auth })
+}
+
+/// Users and roles, which all members have alike.
+async fn equal_users(world: &World) -> Result<Option<AuthEnd>, Violation> {
+    if !world.plan.has_users {
+        return Ok(None);
+    }
+    let mut first = None;
+    for index in world.survivors() {
+        let name = world.members[index].name();
+        let auth = perform_auth::all(&only(world, index)).await;
+        let auth = auth.map_err(|error| violation("recovery", format!("{name}: {error}")))?;
+        match &first {
+            None => first = Some((name, auth)),
+            Some((_, same)) if *same == auth => {}
+            Some((one, other)) => {
+                let text = format!("users and roles differ: {one} has {other:?}\n{name} has {auth:?}");
+                return Err(violation("equal_members", text));
+            }
+        }
+    }
+    Ok(first.map(|(_, auth)| auth))
+}
+
+/// The leases of each member, with their times and keys, as they are at this moment.
+fn tables(world: &World) -> Vec<(String, Vec<LeaseEntry>)> {
+    let lives = world.survivors().into_iter().filter_map(|index| Some((index, world.members[index].life()?)));
+    lives.map(|(index, life)| (world.members[index].name(), lease_entries(&life.leases))).collect()
 }
 
 fn only(world: &World, index: usize) -> Client {
@@ -147,8 +203,7 @@ fn only(world: &World, index: usize) -> Client {
 }
 
 /// The watchers may be a moment behind the store.
-async fn observe_the_end(world: &World) -> Result<(), String> {
-    let end = world.recorder.with(|history| history.end.revision);
+async fn observe_the_end(world: &World, end: i64) -> Result<(), String> {
     let deadline = Instant::now() + RECOVERY;
     while world.observed.revision() < end {
         if Instant::now() >= deadline {

@@ -13,6 +13,10 @@ mod mutants;
 #[cfg(madsim)]
 mod perform;
 #[cfg(madsim)]
+mod perform_auth;
+#[cfg(madsim)]
+mod perform_held;
+#[cfg(madsim)]
 mod places;
 #[cfg(madsim)]
 mod plan;

@@ -2,6 +2,8 @@
 
 use madsim::rand::{Rng, thread_rng};
 use mainstay_client::{Client, Compare as ClientCompare, Delete, Error, KeyRange, Put, Range, Txn as ClientTxn};
+use mainstay_proto::etcdserverpb::compare::CompareResult;
+use mainstay_proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use mainstay_proto::etcdserverpb::request_op::Request as Op;
 use mainstay_proto::etcdserverpb::response_op::Response as OpResponse;
 use mainstay_proto::etcdserverpb::{
@@ -9,34 +11,59 @@ use mainstay_proto::etcdserverpb::{
     ResponseHeader, TxnResponse,
 };
 use mainstay_proto::mvccpb;
-use mainstay_tests::history::{Call, Compare, Comparison, KeyValue, Outcome, Reply, Span, Step, StepReply, Txn};
+use mainstay_tests::history::{
+    Call, Compare, Comparison, KeyValue, Order, Outcome, Relation, Reply, Sort, SortBy, Span, Step, StepReply, Txn,
+    Within,
+};
+
+use crate::{perform_auth, perform_held};
 
 /// How many of the ranges are asked for as a stream.
 const STREAMED: f64 = 0.25;
 
-/// Asks a server, and says what came of it.
-pub(crate) async fn perform(client: &Client, call: &Call) -> Outcome {
+/// Asks a server, and says what came of it. The answer's header is given back beside it.
+pub(crate) async fn perform(client: &Client, call: &Call, header: &mut Option<ResponseHeader>) -> Outcome {
+    let mut revision = |told: Option<ResponseHeader>| {
+        let revision = mainstay_client::revision(&told);
+        *header = told;
+        revision
+    };
     let answer = match call {
-        Call::Txn(txn) => txn_or_step(client, txn).await,
-        Call::Compact { revision } => client
-            .compact(*revision)
-            .await
-            .map(|response| Reply::Compacted { revision: mainstay_client::revision(&response.header) }),
-        Call::LeaseGrant { id, ttl } => client
-            .lease_grant_with(LeaseGrantRequest { id: *id, ttl: *ttl })
-            .await
-            .map(|response| Reply::Lease { ttl: response.ttl }),
+        Call::Txn(txn) => txn_or_step(client, txn).await.map(|(told, succeeded, steps)| {
+            let revision = revision(told);
+            Reply::Txn { revision, succeeded, steps }
+        }),
+        Call::Compact { revision: asked, physical } => {
+            let answer = if *physical { client.compact_physically(*asked).await } else { client.compact(*asked).await };
+            answer.map(|response| Reply::Compacted { revision: revision(response.header) })
+        }
+        Call::LeaseGrant { id, ttl } => {
+            let answer = client.lease_grant_with(LeaseGrantRequest { id: *id, ttl: *ttl }).await;
+            answer.map(|response| {
+                revision(response.header);
+                match response.id {
+                    granted if granted == *id => Reply::Lease { ttl: response.ttl },
+                    id => Reply::Granted { id, ttl: response.ttl },
+                }
+            })
+        }
         Call::LeaseKeepAlive { id } => match client.keep_alive(*id).renew().await {
             Err(Error::LeaseGone { .. }) => Ok(Reply::Lease { ttl: 0 }),
             answer => answer.map(|ttl| Reply::Lease { ttl }),
         },
-        Call::LeaseRevoke { id } => client
-            .lease_revoke(*id)
-            .await
-            .map(|response| Reply::Revoked { revision: mainstay_client::revision(&response.header) }),
-        Call::LeaseTimeToLive { id } => {
-            client.lease_time_to_live(*id).await.map(|response| Reply::Lease { ttl: response.ttl })
+        Call::LeaseRevoke { id } => {
+            client.lease_revoke(*id).await.map(|response| Reply::Revoked { revision: revision(response.header) })
         }
+        Call::LeaseTimeToLive { id } => client.lease_time_to_live(*id).await.map(|response| {
+            revision(response.header);
+            Reply::Lease { ttl: response.ttl }
+        }),
+        Call::LeaseKeys { id } => client.lease_keys(*id).await.map(|response| {
+            let keys = response.keys.iter().map(|key| text(key)).collect();
+            Reply::LeaseKeys { revision: revision(response.header), ttl: response.ttl, keys }
+        }),
+        Call::Auth(call) => perform_auth::perform(client, call).await.map(Reply::Auth),
+        Call::Held(call) => return perform_held::perform(client, call).await,
     };
     match answer {
         Ok(reply) => Outcome::Done(reply),
@@ -45,40 +72,40 @@ pub(crate) async fn perform(client: &Client, call: &Call) -> Outcome {
     }
 }
 
+/// The header of an answer to a transaction, whether its conditions held, and its steps.
+type TxnAnswer = (Option<ResponseHeader>, bool, Vec<StepReply>);
+
 /// A transaction of one step without conditions goes out as the put, delete or range that it is.
-async fn txn_or_step(client: &Client, txn: &Txn) -> Result<Reply, Error> {
-    let alone = |header: &Option<ResponseHeader>, step| Reply::Txn {
-        revision: mainstay_client::revision(header),
-        succeeded: true,
-        steps: vec![step],
-    };
+async fn txn_or_step(client: &Client, txn: &Txn) -> Result<TxnAnswer, Error> {
+    let alone = |header: Option<ResponseHeader>, step| (header, true, vec![step]);
     if let ([], [step], []) = (&txn.compares[..], &txn.then[..], &txn.otherwise[..]) {
         match step {
-            Step::Put { .. } => {
+            Step::Put { .. } | Step::Amend { .. } => {
                 let response = client.put_with(put(step)).await?;
-                return Ok(alone(&response.header.clone(), put_reply(response)));
+                return Ok(alone(response.header, put_reply(response)));
             }
             Step::Delete { span, prev_kv } => {
                 let response = client.delete_with(delete(span, *prev_kv)).await?;
-                return Ok(alone(&response.header.clone(), delete_reply(response)));
+                return Ok(alone(response.header, delete_reply(response)));
             }
-            Step::Range { .. } => {
+            Step::Range { sort, within, .. } => {
                 let request = range(step, txn.serializable);
-                // The same answer, in chunks.
-                let response = if thread_rng().gen_bool(STREAMED) {
+                // The same answer, in chunks; neither sorted nor filtered.
+                let can_be_streamed = *sort == Sort::default() && *within == Within::ALL;
+                let response = if can_be_streamed && thread_rng().gen_bool(STREAMED) {
                     client.range_stream_collected(request).await?
                 } else {
                     client.range(request).await?
                 };
-                return Ok(alone(&response.header.clone(), range_reply(response)));
+                return Ok(alone(response.header, range_reply(response)));
             }
             Step::Txn(_) => {}
         }
     }
     let response = client.txn(message(txn, txn.serializable)).await?;
-    let revision = mainstay_client::revision(&response.header);
+    let header = response.header;
     let (succeeded, steps) = txn_reply(response)?;
-    Ok(Reply::Txn { revision, succeeded, steps })
+    Ok((header, succeeded, steps))
 }
 
 fn message(txn: &Txn, serializable: bool) -> ClientTxn {
@@ -97,18 +124,26 @@ fn message(txn: &Txn, serializable: bool) -> ClientTxn {
 
 fn compare_message(compare: &Compare) -> CompareMessage {
     let key = compare.key.clone();
-    match &compare.to {
+    let mut message = match &compare.to {
         Comparison::Version(number) => ClientCompare::version(key).equals(*number),
         Comparison::Created(number) => ClientCompare::create_revision(key).equals(*number),
         Comparison::Modified(number) => ClientCompare::mod_revision(key).equals(*number),
         Comparison::Lease(number) => ClientCompare::lease(key).equals(*number),
         Comparison::Value(value) => ClientCompare::value(key).equals(value.clone()),
-    }
+    };
+    message.set_result(match compare.is {
+        Relation::Equal => CompareResult::Equal,
+        Relation::NotEqual => CompareResult::NotEqual,
+        Relation::Greater => CompareResult::Greater,
+        Relation::Less => CompareResult::Less,
+    });
+    message.range_end = compare.until.clone().unwrap_or_default().into();
+    message
 }
 
 fn step_message(step: &Step, serializable: bool) -> RequestOp {
     match step {
-        Step::Put { .. } => put(step).into(),
+        Step::Put { .. } | Step::Amend { .. } => put(step).into(),
         Step::Delete { span, prev_kv } => delete(span, *prev_kv).into(),
         Step::Range { .. } => range(step, serializable).into(),
         Step::Txn(txn) => RequestOp { request: Some(Op::RequestTxn(message(txn, serializable).into())) },
@@ -116,8 +151,21 @@ fn step_message(step: &Step, serializable: bool) -> RequestOp {
 }
 
 fn put(step: &Step) -> Put {
-    let Step::Put { key, value, lease, prev_kv } = step else { unreachable!("asked for a put alone") };
-    let put = Put::new(key.clone(), value.clone()).lease(*lease);
+    let (key, value, lease, prev_kv) = match step {
+        Step::Put { key, value, lease, prev_kv } | Step::Amend { key, value, lease, prev_kv, .. } => {
+            (key, value, lease, prev_kv)
+        }
+        Step::Delete { .. } | Step::Range { .. } | Step::Txn(_) => unreachable!("asked for a put alone"),
+    };
+    let mut put = Put::new(key.clone(), value.clone()).lease(*lease);
+    if let Step::Amend { ignore_value, ignore_lease, .. } = step {
+        if *ignore_value {
+            put = put.ignore_value();
+        }
+        if *ignore_lease {
+            put = put.ignore_lease();
+        }
+    }
     if *prev_kv { put.prev_kv() } else { put }
 }
 
@@ -127,10 +175,13 @@ fn delete(span: &Span, prev_kv: bool) -> Delete {
 }
 
 fn range(step: &Step, serializable: bool) -> Range {
-    let Step::Range { span, limit, revision, count_only, keys_only } = step else {
+    let Step::Range { span, limit, revision, count_only, keys_only, sort, within } = step else {
         unreachable!("asked for a range alone")
     };
     let mut range = Range::of(&key_range(span)).limit(*limit).at_revision(*revision);
+    range = range.sort(sort_target(sort.by), sort_order(sort.order));
+    range = range.modified_within(within.modified.0, within.modified.1);
+    range = range.created_within(within.created.0, within.created.1);
     if *count_only {
         range = range.count_only();
     }
@@ -138,6 +189,24 @@ fn range(step: &Step, serializable: bool) -> Range {
         range = range.keys_only();
     }
     if serializable { range.serializable() } else { range }
+}
+
+fn sort_target(by: SortBy) -> SortTarget {
+    match by {
+        SortBy::Key => SortTarget::Key,
+        SortBy::Version => SortTarget::Version,
+        SortBy::Created => SortTarget::Create,
+        SortBy::Modified => SortTarget::Mod,
+        SortBy::Value => SortTarget::Value,
+    }
+}
+
+fn sort_order(order: Order) -> SortOrder {
+    match order {
+        Order::Unsaid => SortOrder::None,
+        Order::Rising => SortOrder::Ascend,
+        Order::Falling => SortOrder::Descend,
+    }
 }
 
 /// The keys of a span, as the protocol writes them.

@@ -34,6 +34,7 @@ pub(crate) const REACHABLE: &[&str] = &[
     "watch-history-read",
     "watch-mailbox-full",
     "watch-progress-told",
+    "watch-response-fragmented",
     // leader
     "lease-expired",
     "lease-renewed",
@@ -74,7 +75,6 @@ pub(crate) const BEYOND: &[&str] = &[
     "log-inbox-full",
     "proposal-refused-for-load",
     "proposal-refused-for-number",
-    "watch-response-fragmented",
     "lease-renewal-clears-checkpoint",
     "lease-checkpoint-proposed",
     "write-refused-for-space",

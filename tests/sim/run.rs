@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use madsim::runtime::Runtime;
 use mainstay_raft_log::probe;
-use mainstay_tests::history::{Call, History, Outcome};
+use mainstay_tests::history::{Call, History, Outcome, UNTOLD};
 
 use crate::plan::Plan;
 use crate::report::{Report, Violation};
@@ -78,8 +78,10 @@ async fn play(run: Run, plan: Arc<Plan>) -> Report {
             recorder: world.recorder.clone(),
             pace: plan.pace,
             padding: plan.padding,
+            observed: world.observed.clone(),
             calm_from: world.recorder.moment(storm),
             until,
+            calm: RECOVERY + CALM,
             written: 0,
         };
         work.push(world.client_node(id).spawn(workload.run(worker)));
@@ -115,6 +117,9 @@ fn report(run: &Run, world: &World, schedule: Vec<String>, violation: Option<Vio
 fn operations(history: &History) -> BTreeMap<String, u64> {
     let mut counts = BTreeMap::new();
     for operation in &history.operations {
+        if matches!(&operation.outcome, Outcome::Unknown(why) if why == UNTOLD) {
+            continue; // no client's call
+        }
         let kind = match &operation.call {
             Call::Txn(txn) if txn.may_write() => "write",
             Call::Txn(_) => "read",
@@ -122,7 +127,9 @@ fn operations(history: &History) -> BTreeMap<String, u64> {
             Call::LeaseGrant { .. } => "lease grant",
             Call::LeaseKeepAlive { .. } => "lease keep-alive",
             Call::LeaseRevoke { .. } => "lease revoke",
-            Call::LeaseTimeToLive { .. } => "lease time-to-live",
+            Call::LeaseTimeToLive { .. } | Call::LeaseKeys { .. } => "lease time-to-live",
+            Call::Auth(_) => "users and roles",
+            Call::Held(_) => "lock or election",
         };
         let outcome = match &operation.outcome {
             Outcome::Done(_) => "answered",

@@ -43,6 +43,8 @@ struct Trace {
     lines: u64,
     last: Duration,
     file: Option<BufWriter<File>>,
+    /// Why the file is not written any further.
+    lost: Option<io::Error>,
     errors: Vec<Complaint>,
     /// The nodes by the order in which they came; a span's id is a place here, from one on.
     nodes: Vec<String>,
@@ -53,6 +55,7 @@ static TRACE: Mutex<Trace> = Mutex::new(Trace {
     lines: 0,
     last: Duration::ZERO,
     file: None,
+    lost: None,
     errors: Vec::new(),
     nodes: Vec::new(),
 });
@@ -87,9 +90,12 @@ pub(crate) struct Summary {
     pub(crate) last: Duration,
 }
 
-/// Ends the trace: the file is complete when this returns.
+/// Ends the trace: the file is complete when this succeeds.
 pub(crate) fn finish() -> io::Result<Summary> {
     let mut trace = trace();
+    if let Some(error) = trace.lost.take() {
+        return Err(error);
+    }
     if let Some(file) = &mut trace.file {
         file.flush()?;
     }
@@ -126,7 +132,7 @@ fn add(level: Option<Level>, text: String) {
         && let Err(error) = file.write_all(line.as_bytes())
     {
         trace.file = None;
-        eprintln!("sim: the trace is not kept any further: {error}");
+        trace.lost = Some(error);
     }
 }
 

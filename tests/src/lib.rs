@@ -6,6 +6,7 @@
 //! - [`history`] is what clients and watchers of a simulation saw, as data.
 //! - [`model`] is what the store should do, and what it did, in the simplest form there is.
 //! - [`checker`] holds one property per file against such a record.
+//! - [`excuses`] says how long a fault accounts for what a member does.
 //! - [`shrink`] finds the shortest list of faults that still breaks something.
 //! - [`Server`] is one process of any program, [`wire`] speaks to it byte by byte, and [`schema`] knows
 //!   its methods and messages; [`dice`] are random choices that a seed decides, [`seeds`] rows of them.
@@ -17,6 +18,7 @@
 pub mod checker;
 mod cluster;
 pub mod dice;
+pub mod excuses;
 pub mod history;
 pub mod model;
 #[cfg(not(madsim))]

@@ -40,6 +40,10 @@ impl Client {
     pub(super) async fn open_watch(&self, endpoint: usize, first: WatchRequest) -> Result<RawWatch, (Failure, Error)> {
         let (requests, queue) = mpsc::channel(REQUESTS_QUEUED_MAX);
         requests.try_send(first).expect("a new queue has room for one");
+        if self.user.is_some() {
+            // Who asks is looked at when a watch is created, and a token may have ended since the last one.
+            self.log_in().await.map_err(|error| (Failure::TimedOut, error))?;
+        }
         let mut service = WatchClient::new(self.channel(endpoint)).max_decoding_message_size(usize::MAX);
         let limit = self.attempt_limit(Class::Read, Instant::now() + self.options().request_timeout);
         match timeout(limit, service.watch(self.request(ReceiverStream::new(queue)))).await {

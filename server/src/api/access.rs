@@ -37,9 +37,7 @@ impl Credentials {
         let token = token.map(|token| token.strip_prefix(BEARER).unwrap_or(&token).to_owned());
         let secured = extensions.get::<Secured>().filter(|_| !headers.contains_key(FROM_GATEWAY));
         let certificate = secured.and_then(|secured| secured.certificate.as_ref());
-        // A certificate without a name is nobody's.
-        let name = certificate.map(|certificate| &certificate.common_name).filter(|name| !name.is_empty());
-        Self { token, certificate: name.cloned() }
+        Self { token, certificate: certificate.map(|certificate| certificate.common_name.clone()) }
     }
 }
 
@@ -106,7 +104,8 @@ impl Access {
                 // Taken before the token is looked up: if users or roles change in between, it is old.
                 let auth_revision = self.auth.revision();
                 let index = token_index(token).ok_or(ApiError::InvalidAuthToken)?;
-                // It may have been given by a member that is ahead of this one.
+                // It may have been given by a member that is ahead of this one. Waited for as long as a request may
+                // take; etcd waits for as long as the client does.
                 self.gateway.wait_for(index).await.map_err(|_| ApiError::InvalidAuthToken)?;
                 tokens.user(token).map(|user| Caller { user, auth_revision })
             }
@@ -138,7 +137,7 @@ impl Access {
         }
         match rule {
             RpcAccess::Root => self.check(|auth| auth.check_admin(&caller.unwrap_or_default())),
-            _ => caller.map(drop).ok_or(ApiError::UserEmpty),
+            _ => somebody(caller).map(drop),
         }
     }
 
@@ -176,7 +175,7 @@ impl Access {
         }
         // Taken before the keys are looked up; the token's own does not matter here, as in etcd.
         let revision = Some(self.auth.revision());
-        let caller = self.caller(credentials).await?.ok_or(ApiError::UserEmpty)?;
+        let caller = somebody(self.caller(credentials).await?)?;
         self.check(|auth| {
             if auth.check_admin(&caller).is_ok() {
                 return Ok(());
@@ -190,6 +189,12 @@ impl Access {
     pub(super) fn check(&self, judge: impl FnOnce(&Auth) -> Result<(), Refusal>) -> Result<(), ApiError> {
         judge(&self.auth.load()).map_err(ApiError::from)
     }
+}
+
+/// A certificate without a name says that there is a user, and not which: it has no rights on any key (in etcd's
+/// words, permission is denied), and is nobody where it only matters that there is somebody.
+fn somebody(caller: Option<Caller>) -> Result<Caller, ApiError> {
+    caller.filter(|caller| !caller.user.is_empty()).ok_or(ApiError::UserEmpty)
 }
 
 #[cfg(test)]
@@ -237,5 +242,7 @@ mod tests {
         assert_eq!(read(&[("grpcgateway-accept", b"*/*")], Some("alice")).certificate, None);
         assert_eq!(read(&[("grpcgateway-accept", b"")], Some("alice")).certificate, None);
         assert_eq!(read(&[], None).certificate, None);
+        assert_eq!(read(&[], Some("")).certificate.as_deref(), Some(""));
+        assert_eq!(somebody(Some(Caller { user: String::new(), auth_revision: 7 })), Err(ApiError::UserEmpty));
     }
 }

@@ -4,6 +4,8 @@
 //! It stands directly around the generated services and adds neither a task nor a boxed body to
 //! a unary request.
 
+mod bodies;
+
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
@@ -12,21 +14,22 @@ use std::task::{Context, Poll, ready};
 
 use axum::body::Body as HttpBody;
 use http::{HeaderMap, Request, Response};
-use http_body::Frame;
 use tokio::time::Instant;
 use tonic::body::Body;
-use tonic::codegen::{BoxFuture, Bytes, StdError};
+use tonic::codegen::BoxFuture;
 use tonic::server::NamedService;
 use tonic::{Code, Status};
 use tower_service::Service;
 
+use self::bodies::ResponseBody;
 use super::access::Credentials;
-use super::frames::FrameScanner;
 use super::metadata::Metadata;
 use super::rpc::{self, Rpc, RpcObserver};
 use super::status::{self, ApiError};
-use super::{Access, RpcAccess, Services};
+use super::{Access, RpcAccess, Services, stopping};
 use crate::raft;
+
+pub(super) use self::bodies::RequestBody;
 
 const GRPC_STATUS: &str = "grpc-status";
 
@@ -55,7 +58,7 @@ where
         + Send
         + 'static,
 {
-    type Response = Response<Body>;
+    type Response = Response<ResponseBody>;
     type Error = Infallible;
     type Future = EdgeFuture;
 
@@ -68,8 +71,8 @@ where
         let Some(rpc) = self.methods.iter().find(|rpc| method == Some((rpc.service, rpc.method))) else {
             return EdgeFuture::refused(unknown(request.uri().path()));
         };
-        let call = Call::begin(&self.services.metrics, rpc);
-        let admitted = admit(rpc, request.headers(), &self.services.gateway.status(), &*self.services.metrics);
+        let call = Call::begin(&self.services.observer, rpc);
+        let admitted = admit(rpc, request.headers(), &self.services.gateway.status(), &*self.services.observer);
         let requires_leader = match admitted {
             Ok(requires_leader) => requires_leader,
             Err(error) => {
@@ -78,17 +81,15 @@ where
             }
         };
         let limit = self.services.limits.max_message_bytes();
-        let observer = Arc::clone(&self.services.metrics);
-        let request = request.map(|body| RequestBody { body, limit, rpc, observer, scanner: FrameScanner::default() });
-        let ends_without_leader = requires_leader && rpc.kind.is_stream();
-        let lost: Option<LeaderLost> =
-            if ends_without_leader { Some(Box::pin(self.services.leader_loss.lost())) } else { None };
+        let observer = Arc::clone(&self.services.observer);
+        let request = request.map(|body| RequestBody::new(body, limit, rpc, observer));
+        let ending = ending(&self.services, rpc, requires_leader);
         let response = if rpc.access == RpcAccess::ByRequest || !self.services.access.is_enabled() {
             self.service.call(request)
         } else {
             Box::pin(admitted_by(self.services.access.clone(), rpc.access, self.service.clone(), request))
         };
-        EdgeFuture(Progress::Serving { response, call: Some(call), lost })
+        EdgeFuture(Progress::Serving { response, call: Some(call), ending })
     }
 }
 
@@ -139,14 +140,39 @@ pub(super) fn unknown(path: &str) -> Status {
     }
 }
 
-type LeaderLost = Pin<Box<dyn Future<Output = ()> + Send>>;
+/// Why a request is to end before it would.
+type Ending = Pin<Box<dyn Future<Output = ApiError> + Send>>;
+
+/// What may end a request before its time; nothing for most.
+fn ending(services: &Services, rpc: &'static Rpc, requires_leader: bool) -> Option<Ending> {
+    let begun = stopping::is_endless(rpc).then(|| services.stopping.begun());
+    let lost = (requires_leader && rpc.kind.is_stream()).then(|| services.leader_loss.lost());
+    match (begun, lost) {
+        (None, None) => None,
+        (begun, lost) => Some(Box::pin(async move {
+            tokio::select! {
+                biased;
+                () = some(begun) => ApiError::Stopped,
+                () = some(lost) => ApiError::NoLeader,
+            }
+        })),
+    }
+}
+
+/// Waits for what there is; where there is nothing, for ever.
+async fn some(what: Option<impl Future<Output = ()>>) {
+    match what {
+        Some(what) => what.await,
+        None => std::future::pending().await,
+    }
+}
 
 /// The response of a method, under way.
 pub(super) struct EdgeFuture(Progress);
 
 enum Progress {
     Refused(Option<Box<Status>>),
-    Serving { response: BoxFuture<Response<Body>, Infallible>, call: Option<Call>, lost: Option<LeaderLost> },
+    Serving { response: BoxFuture<Response<Body>, Infallible>, call: Option<Call>, ending: Option<Ending> },
 }
 
 impl EdgeFuture {
@@ -156,7 +182,7 @@ impl EdgeFuture {
 }
 
 impl Future for EdgeFuture {
-    type Output = Result<Response<Body>, Infallible>;
+    type Output = Result<Response<ResponseBody>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut self.0 {
@@ -164,28 +190,35 @@ impl Future for EdgeFuture {
                 let status = status.take().expect("a future is not polled after it is ready");
                 Poll::Ready(Ok(status.into_http()))
             }
-            Progress::Serving { response, call, lost } => {
-                let Ok(response) = ready!(response.as_mut().poll(context));
-                let Some(call) = call.take() else { return Poll::Ready(Ok(response)) };
-                Poll::Ready(Ok(finish(response, call, lost.take())))
+            Progress::Serving { response, call, ending } => {
+                let Poll::Ready(Ok(response)) = response.as_mut().poll(context) else {
+                    // What waits in a queue has not begun to answer when it is to end.
+                    let Some(ending) = ending else { return Poll::Pending };
+                    let error = ready!(ending.as_mut().poll(context));
+                    if let Some(call) = call.take() {
+                        call.end(error.code());
+                    }
+                    return Poll::Ready(Ok(Status::from(error).into_http()));
+                };
+                let Some(call) = call.take() else { return Poll::Ready(Ok(response.map(ResponseBody::Uncounted))) };
+                Poll::Ready(Ok(finish(response, call, ending.take())))
             }
         }
     }
 }
 
 /// Ends the count of a unary request; that of a stream ends with its body.
-fn finish(response: Response<Body>, call: Call, lost: Option<LeaderLost>) -> Response<Body> {
+fn finish(response: Response<Body>, call: Call, ending: Option<Ending>) -> Response<ResponseBody> {
     if let Some(code) = response.headers().get(GRPC_STATUS) {
         call.end(Code::from_bytes(code.as_bytes()));
-        return response;
+        return response.map(ResponseBody::Uncounted);
     }
     if call.rpc.kind.is_stream() {
-        return response
-            .map(|body| Body::new(StreamBody { body, call: Some(call), lost, scanner: FrameScanner::default() }));
+        return response.map(|body| ResponseBody::stream(body, call, ending));
     }
-    call.observer.sent(call.rpc);
+    let (observer, rpc) = (Arc::clone(&call.observer), call.rpc);
     call.end(Code::Ok);
-    response
+    response.map(|body| ResponseBody::unary(body, rpc, observer))
 }
 
 /// A request that was begun; counted as cancelled where it is dropped before its end.
@@ -214,113 +247,6 @@ impl Drop for Call {
             self.observer.handled(self.rpc, Code::Cancelled, self.began.elapsed());
         }
     }
-}
-
-/// The body of a request: refuses messages that are too large before they are read.
-///
-/// tonic has a limit too, but words its refusal in its own way, so there it is switched off.
-pub(super) struct RequestBody {
-    body: HttpBody,
-    limit: usize,
-    rpc: &'static Rpc,
-    observer: Arc<dyn RpcObserver>,
-    scanner: FrameScanner,
-}
-
-impl http_body::Body for RequestBody {
-    type Data = Bytes;
-    // tonic looks for a Status in it.
-    type Error = StdError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, StdError>>> {
-        let this = &mut *self;
-        let frame = match ready!(Pin::new(&mut this.body).poll_frame(context)) {
-            None => return Poll::Ready(None),
-            Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
-            Some(Ok(frame)) => frame,
-        };
-        if let Some(data) = frame.data_ref() {
-            let (limit, rpc, observer) = (this.limit, this.rpc, &this.observer);
-            let scanned = this.scanner.scan(data, |len| {
-                if len > limit {
-                    return Err(status::message_too_large(len, limit));
-                }
-                observer.received(rpc);
-                Ok(())
-            });
-            if let Err(status) = scanned {
-                return Poll::Ready(Some(Err(status.into())));
-            }
-        }
-        Poll::Ready(Some(Ok(frame)))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        self.body.size_hint()
-    }
-}
-
-/// The body of a streamed response: counts its messages, and ends it where its leader is lost.
-struct StreamBody {
-    body: Body,
-    call: Option<Call>,
-    lost: Option<LeaderLost>,
-    scanner: FrameScanner,
-}
-
-impl http_body::Body for StreamBody {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let this = &mut *self;
-        let Some(call) = &this.call else { return Poll::Ready(None) };
-        if let Some(lost) = &mut this.lost
-            && lost.as_mut().poll(context).is_ready()
-        {
-            this.end(ApiError::NoLeader.code());
-            return Poll::Ready(Some(trailers(&ApiError::NoLeader.into()).map(Frame::trailers)));
-        }
-        let frame = ready!(Pin::new(&mut this.body).poll_frame(context));
-        match &frame {
-            Some(Ok(frame)) => {
-                if let Some(data) = frame.data_ref() {
-                    let counted: Result<(), Infallible> = this.scanner.scan(data, |_| {
-                        call.observer.sent(call.rpc);
-                        Ok(())
-                    });
-                    let Ok(()) = counted;
-                } else if let Some(trailers) = frame.trailers_ref() {
-                    let code = trailers.get(GRPC_STATUS).map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes()));
-                    this.end(code);
-                }
-            }
-            Some(Err(status)) => this.end(status.code()),
-            None => this.end(Code::Ok),
-        }
-        Poll::Ready(frame)
-    }
-}
-
-impl StreamBody {
-    /// Ends the count and lets go of the stream behind the body.
-    fn end(&mut self, code: Code) {
-        if let Some(call) = self.call.take() {
-            call.end(code);
-        }
-        self.lost = None;
-        self.body = Body::empty();
-    }
-}
-
-fn trailers(status: &Status) -> Result<HeaderMap, Status> {
-    let mut trailers = HeaderMap::new();
-    status.add_header(&mut trailers)?;
-    Ok(trailers)
 }
 
 #[cfg(test)]

@@ -3,12 +3,18 @@
 use mainstay_proto::etcdserverpb::ResponseHeader;
 
 use super::Services;
+use crate::env::probe;
 use crate::raft::Gateway;
 
 /// A header that tells this revision, for responses that outlive the call that began them.
 pub(super) fn header(gateway: &Gateway, revision: i64) -> ResponseHeader {
     let status = gateway.status();
-    ResponseHeader { cluster_id: status.cluster_id, member_id: status.member_id, revision, raft_term: status.term }
+    let mut member_id = status.member_id;
+    if probe::broken("header-names-the-leader") {
+        // Wrong: it is not the leader who answers.
+        member_id = status.leader.unwrap_or(member_id);
+    }
+    ResponseHeader { cluster_id: status.cluster_id, member_id, revision, raft_term: status.term }
 }
 
 impl Services {

@@ -23,6 +23,8 @@ use crate::auth::{Auth, Right};
 use crate::command::Caller;
 use crate::command::command::Kind;
 use crate::command::outcome::Reply;
+use crate::env::clock;
+use crate::metrics::Operation;
 
 #[tonic::async_trait]
 impl Kv for Services {
@@ -33,15 +35,7 @@ impl Kv for Services {
             return Err(ApiError::NotSupportedForLearner.into());
         }
         validate::range(&request)?;
-        if !request.serializable {
-            self.gateway.read_index().await?;
-        }
-        let permit = self.permit_range(&credentials, &request).await?;
-        let response = range_response(&request, |range, options| self.store.range(range, options));
-        self.access.confirm(&permit)?;
-        let mut response = response?;
-        response.header = Some(self.header(revision_of(response.header)));
-        Ok(Response::new(response))
+        self.measured(Operation::RANGE, self.read_range(&credentials, &request)).await.map(Response::new)
     }
 
     type RangeStreamStream = BoxStream<RangeStreamResponse>;
@@ -54,10 +48,12 @@ impl Kv for Services {
             self.gateway.read_index().await?;
         }
         let permit = self.permit_range(&credentials, &request).await?;
+        self.metrics.mvcc.range_total.inc();
         let mut chunks = RangeChunks::new(request, self.limits.max_request_bytes);
         let (store, gateway, access) = (self.store.clone(), self.gateway.clone(), self.access.clone());
         let mut ended = false;
-        // A chunk is read when the transport has room for it, so a slow client holds one at most.
+        // A chunk is read when the transport has room for it, so a slow client holds one at most. It holds no
+        // revision either: a compaction in between refuses the next chunk, as in etcd.
         let responses = iter::from_fn(move || {
             if ended {
                 return None;
@@ -115,14 +111,7 @@ impl Kv for Services {
         self.check_quota(quota::txn_cost(&request)).await?;
         validate::txn(&request, self.limits.max_txn_ops)?;
         let (mut response, revision) = if apply::is_read_only(&request) {
-            if !validate::is_serializable(&request) {
-                self.gateway.read_index().await?;
-            }
-            let judge = |auth: &Auth, caller: &Caller| apply::check_read_txn(auth, caller, &request);
-            let permit = self.access.permit(&credentials, judge).await?;
-            let read = apply::read_txn(&self.store, &request);
-            self.access.confirm(&permit)?;
-            read.map_err(read_txn_status)?
+            self.measured(Operation::READ_ONLY_TXN, self.read_txn(&credentials, &request)).await?
         } else {
             let Applied { revision, reply: Some(Reply::Txn(response)) } =
                 self.propose(&credentials, Kind::Txn(request)).await?
@@ -150,6 +139,52 @@ impl Kv for Services {
 }
 
 impl Services {
+    async fn read_range(&self, credentials: &Credentials, request: &RangeRequest) -> Result<RangeResponse, Status> {
+        if !request.serializable {
+            self.gateway.read_index().await?;
+        }
+        let permit = self.permit_range(credentials, request).await?;
+        let began = clock::now();
+        let response = range_response(request, |range, options| self.store.range(range, options));
+        self.metrics.mvcc.range_total.inc();
+        self.metrics.server.range_duration_seconds.observe(response.is_ok(), clock::elapsed(began));
+        self.access.confirm(&permit)?;
+        let mut response = response?;
+        response.header = Some(self.header(revision_of(response.header)));
+        Ok(response)
+    }
+
+    async fn read_txn(&self, credentials: &Credentials, request: &TxnRequest) -> Result<(TxnResponse, i64), Status> {
+        if !validate::is_serializable(request) {
+            self.gateway.read_index().await?;
+        }
+        let judge = |auth: &Auth, caller: &Caller| apply::check_read_txn(auth, caller, request);
+        let permit = self.access.permit(credentials, judge).await?;
+        let read = apply::read_txn(&self.store, request);
+        self.access.confirm(&permit)?;
+        let read = read.map_err(read_txn_status)?;
+        apply::count_txn(&self.metrics, &read.0);
+        Ok(read)
+    }
+
+    /// Counts how long a read takes, waiting for the leader included, and tells of one that takes long; as in etcd.
+    async fn measured<T>(
+        &self,
+        operation: Operation,
+        read: impl Future<Output = Result<T, Status>>,
+    ) -> Result<T, Status> {
+        let began = clock::now();
+        let result = read.await;
+        let (took, server) = (clock::elapsed(began), &self.metrics.server);
+        server.request_duration_seconds.observe(operation, result.is_ok(), took);
+        if took > self.slow_apply {
+            server.slow_apply_total.inc();
+            let expected = self.slow_apply;
+            tracing::warn!(?took, "expected-duration" = ?expected, request = operation.name(), "apply request took too long");
+        }
+        result
+    }
+
     async fn permit_range(&self, credentials: &Credentials, request: &RangeRequest) -> Result<Permit, ApiError> {
         let judge = |auth: &Auth, caller: &Caller| auth.check(caller, Right::Read, &request.key, &request.range_end);
         self.access.permit(credentials, judge).await

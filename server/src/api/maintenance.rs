@@ -17,7 +17,7 @@ use super::{RpcAccess, Services, snapshot, validate};
 use crate::command::command::Kind;
 use crate::command::outcome::Reply;
 use crate::engine::Size;
-use crate::env::{self, probe};
+use crate::env::{self, clock, probe};
 use crate::raft::{self, TransferError};
 
 /// The release of etcd that this server answers as.
@@ -55,11 +55,15 @@ impl Maintenance for Services {
 
     async fn defragment(&self, _: Request<DefragmentRequest>) -> Result<Response<DefragmentResponse>, Status> {
         tracing::info!("starting defragment");
-        let store = self.store.clone();
-        env::blocking(move || store.reclaim()).await.map_err(|error| {
+        let (store, disk, began) = (self.store.clone(), &self.metrics.disk, clock::now());
+        disk.defrag_inflight.inc();
+        let reclaimed = env::blocking(move || store.reclaim()).await;
+        disk.defrag_inflight.dec();
+        reclaimed.map_err(|error| {
             tracing::warn!(%error, "failed to defragment");
             status::engine(&error)
         })?;
+        disk.backend_defrag_duration_seconds.observe(clock::elapsed(began).as_secs_f64());
         probe::reached("defragmented");
         tracing::info!("finished defragment");
         Ok(Response::new(DefragmentResponse { header: None }))
@@ -67,14 +71,18 @@ impl Maintenance for Services {
 
     async fn hash(&self, _: Request<HashRequest>) -> Result<Response<HashResponse>, Status> {
         let store = self.store.clone();
+        let began = clock::now();
         let hash = env::blocking(move || store.hash()).await?;
+        self.metrics.mvcc.hash_duration_seconds.observe(clock::elapsed(began).as_secs_f64());
         Ok(Response::new(HashResponse { header: Some(self.header_now()), hash }))
     }
 
     async fn hash_kv(&self, request: Request<HashKvRequest>) -> Result<Response<HashKvResponse>, Status> {
         let revision = request.into_inner().revision;
         let store = self.store.clone();
+        let began = clock::now();
         let hashed = env::blocking(move || store.hash_kv(revision)).await?;
+        self.metrics.mvcc.hash_rev_duration_seconds.observe(clock::elapsed(began).as_secs_f64());
         Ok(Response::new(HashKvResponse {
             header: Some(self.header(hashed.revision)),
             hash: hashed.hash,
@@ -86,7 +94,7 @@ impl Maintenance for Services {
     type SnapshotStream = BoxStream<SnapshotResponse>;
 
     async fn snapshot(&self, _: Request<SnapshotRequest>) -> Result<Response<Self::SnapshotStream>, Status> {
-        Ok(Response::new(snapshot::responses(self.store.clone())))
+        Ok(Response::new(snapshot::responses(self.store.clone(), self.metrics.clone())))
     }
 
     async fn move_leader(&self, request: Request<MoveLeaderRequest>) -> Result<Response<MoveLeaderResponse>, Status> {

@@ -6,6 +6,8 @@
 //! counted. [`validate`] judges what can be judged of a request by itself; [`status`] alone knows
 //! etcd's error texts and codes.
 //!
+//! When the member stops, [`Stopping`] ends what would not end by itself.
+//!
 //! [`routes`] holds no transport: a process serves it over HTTP/2, a simulation over its own channels.
 //! No task is spawned for a request.
 //!
@@ -45,6 +47,7 @@ mod rpc;
 mod services;
 mod snapshot;
 pub mod status;
+mod stopping;
 pub mod validate;
 mod watch;
 
@@ -57,3 +60,4 @@ pub use quota::Quota;
 pub use routes::routes;
 pub use rpc::{RPCS, Rpc, RpcKind, RpcObserver};
 pub use services::Services;
+pub use stopping::Stopping;

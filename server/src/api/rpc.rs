@@ -56,10 +56,10 @@ pub struct Rpc {
 pub trait RpcObserver: Send + Sync + 'static {
     /// A request has begun.
     fn started(&self, rpc: &'static Rpc);
-    /// A message of a request has come in.
-    fn received(&self, rpc: &'static Rpc);
-    /// A message of a response goes out.
-    fn sent(&self, rpc: &'static Rpc);
+    /// A message of a request has come in, of so many bytes.
+    fn received(&self, rpc: &'static Rpc, bytes: usize);
+    /// A message of a response goes out, of so many bytes.
+    fn sent(&self, rpc: &'static Rpc, bytes: usize);
     /// A request has ended, `Cancelled` where the client went away. Slow ones are known here.
     fn handled(&self, rpc: &'static Rpc, code: Code, elapsed: Duration);
     /// A client told which API version it speaks; `unknown` where it did not.
@@ -69,8 +69,8 @@ pub trait RpcObserver: Send + Sync + 'static {
 /// Nobody who counts.
 impl RpcObserver for () {
     fn started(&self, _rpc: &'static Rpc) {}
-    fn received(&self, _rpc: &'static Rpc) {}
-    fn sent(&self, _rpc: &'static Rpc) {}
+    fn received(&self, _rpc: &'static Rpc, _bytes: usize) {}
+    fn sent(&self, _rpc: &'static Rpc, _bytes: usize) {}
     fn handled(&self, _rpc: &'static Rpc, _code: Code, _elapsed: Duration) {}
     fn client_request(&self, _kind: RpcKind, _version: &str) {}
 }

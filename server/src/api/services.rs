@@ -1,9 +1,11 @@
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::{Access, ApiLimits, LeaderLoss, Quota, RpcObserver, Withdrawals};
+use super::{Access, ApiLimits, LeaderLoss, Quota, RpcObserver, Stopping, Withdrawals};
 use crate::apply::{AlarmView, DowngradeView};
 use crate::auth::Passwords;
 use crate::lease::{LeaseView, Lessor};
+use crate::metrics::Metrics;
 use crate::mvcc::Store;
 use crate::raft::{Gateway, Leadership};
 use crate::watch::Hub;
@@ -36,8 +38,14 @@ pub struct Services {
     pub quota: Quota,
     /// Ends streams that require a leader when there is none.
     pub leader_loss: LeaderLoss,
+    /// Ends requests that would not end by themselves.
+    pub stopping: Stopping,
     /// Takes back what requests that wait leave behind.
     pub withdrawals: Withdrawals,
-    /// Counts requests.
-    pub metrics: Arc<dyn RpcObserver>,
+    /// Is told of every request.
+    pub observer: Arc<dyn RpcObserver>,
+    /// Counts what requests do.
+    pub metrics: Arc<Metrics>,
+    /// A read that takes longer is slow.
+    pub slow_apply: Duration,
 }

@@ -1,5 +1,7 @@
 //! The messages of `Maintenance.Snapshot`.
 
+use std::sync::Arc;
+
 use futures_util::stream;
 use mainstay_proto::etcdserverpb::SnapshotResponse;
 use tonic::Status;
@@ -7,17 +9,20 @@ use tonic::codegen::BoxStream;
 
 use crate::backup::{self, Blob, Receiver, SnapshotError};
 use crate::config::version::{CLUSTER_VERSION, STORAGE_VERSION};
-use crate::env::{self, Production};
+use crate::env::{self, Production, clock};
 use crate::limits;
+use crate::metrics::Metrics;
 use crate::mvcc::Store;
 
 /// Sends a database file of what the store holds now. Who takes no more messages ends it.
-pub(super) fn responses(store: Store) -> BoxStream<SnapshotResponse> {
+pub(super) fn responses(store: Store, metrics: Arc<Metrics>) -> BoxStream<SnapshotResponse> {
+    let began = clock::now();
     let production = env::produce(limits::DATABASE_BLOBS_AHEAD, move |outlet| {
         let receiver = Receiver { send: &|blob| outlet.put(Ok(blob)), is_waiting: &|| outlet.is_wanted() };
         if let Err(error) = backup::stream(&store, CLUSTER_VERSION, &receiver) {
             outlet.put(Err(error));
         }
+        metrics.disk.backend_snapshot_duration_seconds.observe(clock::elapsed(began).as_secs_f64());
     });
     Box::pin(stream::unfold(Some(production), |production| async { next(production?).await }))
 }

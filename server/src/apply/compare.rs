@@ -93,6 +93,8 @@ fn holds_for(compare: &Compare, target: Option<CompareTarget>, kv: &KeyValue) ->
     match CompareResult::try_from(compare.result) {
         Ok(CompareResult::Equal) => found.is_eq(),
         Ok(CompareResult::NotEqual) => found.is_ne(),
+        // Wrong: what is equal is not greater.
+        Ok(CompareResult::Greater) if probe::broken("greater-means-not-less") => found.is_ge(),
         Ok(CompareResult::Greater) => found.is_gt(),
         Ok(CompareResult::Less) => found.is_lt(),
         // Any outcome will do, says etcd.

@@ -3,28 +3,10 @@
 //! Counted from outcomes, which say what really happened. It is no part of the replicated state:
 //! every member counts what it applied since it started.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use mainstay_proto::etcdserverpb::{ResponseOp, TxnResponse, response_op};
 
 use crate::command::{Outcome, Refusal, outcome};
-
-/// Running totals; etcd's meanings.
-#[derive(Debug, Default)]
-pub struct Counts {
-    /// Reads inside transactions.
-    pub ranges: AtomicU64,
-    /// Puts, those inside transactions too.
-    pub puts: AtomicU64,
-    /// Delete requests, those inside transactions too; not deleted keys.
-    pub deletes: AtomicU64,
-    /// Transactions of more than one operation.
-    pub txns: AtomicU64,
-    /// Leases granted.
-    pub leases_granted: AtomicU64,
-    /// Leases revoked, by whomever.
-    pub leases_revoked: AtomicU64,
-}
+use crate::metrics::Metrics;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Operations {
@@ -33,36 +15,39 @@ struct Operations {
     deletes: u64,
 }
 
-impl Counts {
-    /// Counts what an outcome says.
-    pub fn add(&self, outcome: &Outcome) {
-        if outcome.refusal() != Refusal::None {
-            return;
-        }
-        let one = |counter: &AtomicU64| counter.fetch_add(1, Ordering::Relaxed);
-        match &outcome.reply {
-            Some(outcome::Reply::Put(_)) => _ = one(&self.puts),
-            Some(outcome::Reply::DeleteRange(_)) => _ = one(&self.deletes),
-            Some(outcome::Reply::LeaseGrant(_)) => _ = one(&self.leases_granted),
-            Some(outcome::Reply::LeaseRevoke(_)) => _ = one(&self.leases_revoked),
-            Some(outcome::Reply::Txn(txn)) => self.add_txn(operations(txn)),
-            Some(
-                outcome::Reply::Compaction(_)
-                | outcome::Reply::LeaseCheckpoint(_)
-                | outcome::Reply::Alarm(_)
-                | outcome::Reply::Authenticate(_),
-            )
-            | None => {}
-        }
+/// Counts what an outcome says, in etcd's meanings: operations inside transactions count like others, deletes
+/// are requests and not keys, and a transaction is one of more than one operation.
+pub fn count(metrics: &Metrics, outcome: &Outcome) {
+    if outcome.refusal() != Refusal::None {
+        return;
     }
-
-    fn add_txn(&self, operations: Operations) {
-        self.ranges.fetch_add(operations.ranges, Ordering::Relaxed);
-        self.puts.fetch_add(operations.puts, Ordering::Relaxed);
-        self.deletes.fetch_add(operations.deletes, Ordering::Relaxed);
-        if operations.ranges + operations.puts + operations.deletes > 1 {
-            self.txns.fetch_add(1, Ordering::Relaxed);
+    match &outcome.reply {
+        Some(outcome::Reply::Put(_)) => metrics.mvcc.put_total.inc(),
+        Some(outcome::Reply::DeleteRange(_)) => metrics.mvcc.delete_total.inc(),
+        Some(outcome::Reply::LeaseGrant(grant)) => {
+            metrics.lease.granted_total.inc();
+            metrics.lease.ttl_total.observe(grant.ttl as f64);
         }
+        Some(outcome::Reply::LeaseRevoke(_)) => metrics.lease.revoked_total.inc(),
+        Some(outcome::Reply::Txn(txn)) => count_txn(metrics, txn),
+        Some(
+            outcome::Reply::Compaction(_)
+            | outcome::Reply::LeaseCheckpoint(_)
+            | outcome::Reply::Alarm(_)
+            | outcome::Reply::Authenticate(_),
+        )
+        | None => {}
+    }
+}
+
+/// Counts what a transaction did.
+pub fn count_txn(metrics: &Metrics, txn: &TxnResponse) {
+    let operations = operations(txn);
+    metrics.mvcc.range_total.inc_by(operations.ranges);
+    metrics.mvcc.put_total.inc_by(operations.puts);
+    metrics.mvcc.delete_total.inc_by(operations.deletes);
+    if operations.ranges + operations.puts + operations.deletes > 1 {
+        metrics.mvcc.txn_total.inc();
     }
 }
 
@@ -102,11 +87,11 @@ mod tests {
             responses: vec![put, ResponseOp { response: Some(response_op::Response::ResponseTxn(nested)) }],
             ..TxnResponse::default()
         };
-        let counts = Counts::default();
-        counts.add(&Outcome { reply: Some(outcome::Reply::Txn(txn.clone())), ..Outcome::default() });
+        let metrics = Metrics::new();
+        count(&metrics, &Outcome { reply: Some(outcome::Reply::Txn(txn.clone())), ..Outcome::default() });
         let refusal = Refusal::Compacted.into();
-        counts.add(&Outcome { refusal, reply: Some(outcome::Reply::Txn(txn)), ..Outcome::default() });
-        assert_eq!(counts.puts.load(Ordering::Relaxed), 3);
-        assert_eq!(counts.txns.load(Ordering::Relaxed), 1);
+        count(&metrics, &Outcome { refusal, reply: Some(outcome::Reply::Txn(txn)), ..Outcome::default() });
+        assert_eq!(metrics.mvcc.put_total.get(), 3);
+        assert_eq!(metrics.mvcc.txn_total.get(), 1);
     }
 }

@@ -40,7 +40,7 @@ mod view;
 mod tests;
 
 pub use alarm::AlarmView;
-pub use counts::Counts;
+pub use counts::{count, count_txn};
 pub use dispatch::{Origin, apply};
 pub use downgrade::DowngradeView;
 pub use member::{MemberView, remove as remove_members};

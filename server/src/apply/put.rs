@@ -6,6 +6,7 @@ use super::State;
 use super::dispatch::{done, refused};
 use crate::command::{Outcome, Refusal, outcome};
 use crate::engine::EngineError;
+use crate::env::probe;
 use crate::lease::Leases;
 use crate::mvcc::WriteTxn;
 
@@ -28,7 +29,9 @@ pub(super) fn needs_key(request: &PutRequest) -> bool {
 
 /// Why a put is refused; `exists` says whether there is the key that it needs.
 pub(super) fn refusal(request: &PutRequest, leases: &RwLock<Leases>, exists: bool) -> Option<Refusal> {
-    if request.lease != 0 && !leases.read().exists(request.lease) {
+    // Wrong where it is broken: a key is tied to a lease that is gone.
+    let checks_lease = request.lease != 0 && !probe::broken("put-with-a-dead-lease");
+    if checks_lease && !leases.read().exists(request.lease) {
         return Some(Refusal::LeaseNotFound);
     }
     // No key is empty; `api` has refused such a request with a text of its own.
@@ -50,7 +53,8 @@ pub(super) fn execute(
         _ => request.value.clone(),
     };
     let lease = match &before {
-        Some(before) if request.ignore_lease => before.lease,
+        // Wrong where it is broken: the key is tied to no lease any more.
+        Some(before) if request.ignore_lease && !probe::broken("ignored-lease-is-lost") => before.lease,
         _ => request.lease,
     };
     let effect = txn.put(request.key.clone(), value, lease)?;
@@ -64,7 +68,8 @@ fn move_key(leases: &RwLock<Leases>, key: &Bytes, from: i64, to: i64) {
         return;
     }
     let mut leases = leases.write();
-    if from != 0 {
+    // Wrong where it is broken: the end of the old lease takes away what belongs to the new one.
+    if from != 0 && !(to != 0 && probe::broken("moved-key-keeps-old-lease")) {
         leases.detach(from, key);
     }
     if to != 0 {

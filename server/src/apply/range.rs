@@ -5,6 +5,7 @@ use mainstay_proto::KeyRange;
 use mainstay_proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use mainstay_proto::etcdserverpb::{RangeRequest, RangeResponse, ResponseHeader};
 
+use crate::env::probe;
 use crate::mvcc::{KeyValue, RangeOptions, RangeResult, ReadError};
 
 /// Answers a range request by one read, which it then filters, sorts and cuts as etcd does.
@@ -47,7 +48,9 @@ pub fn range_response(
 fn read_limit(request: &RangeRequest, sort: Sort) -> i64 {
     // etcd looks at the requested order alone. So without one, a sort by anything but the key sorts
     // only what a limited read in key order found.
-    let in_key_order = request.sort_order == i32::from(SortOrder::None) || sort.is_key_order();
+    let mut in_key_order = request.sort_order == i32::from(SortOrder::None) || sort.is_key_order();
+    // Wrong where it is broken: only the first keys are sorted.
+    in_key_order |= probe::broken("range-cut-before-it-is-sorted");
     if request.limit <= 0 || !in_key_order || has_revision_filters(request) {
         return 0;
     }

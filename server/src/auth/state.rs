@@ -13,6 +13,7 @@ use mainstay_proto::etcdserverpb::{
 
 use super::permissions::Permissions;
 use crate::command::Refusal;
+use crate::env::probe;
 
 /// The name of the first administrator, and of the role that makes one.
 pub const ROOT: &str = "root";
@@ -305,6 +306,11 @@ impl Auth {
         role.key_permission.retain(|held| held.key != request.key || held.range_end != request.range_end);
         if role.key_permission.len() == held {
             return Err(Refusal::PermissionNotGranted);
+        }
+        if probe::broken("revoked-role-keeps-permission") {
+            // Wrong: what the role's holders may do is not worked out again.
+            self.roles.insert(request.role.clone(), Arc::new(role.clone()));
+            return Ok(self.revised(vec![AuthChange::Role(role)]));
         }
         let changes = self.put_role(role);
         Ok(self.revised(changes))

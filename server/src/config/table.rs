@@ -186,6 +186,8 @@ const MEMBER: &[Flag] = &[
         "grpc-keepalive-min-time",
         Duration,
         "5s",
+        // HTTP/2's pings are answered below what a server here sees, and it could not say why it closes a connection:
+        // without that reason, clients would come back and ping as before.
         Nothing("clients are not cut off for their pings here"),
         "Shortest time between two pings of a client.",
     ),

@@ -41,6 +41,18 @@ struct Disk {
     faults: Vec<Fault>,
     /// Bytes that can still be written; no limit where there is none.
     room: Option<u64>,
+    /// How often a flush in the background is found under way before it has ended.
+    flush_takes: u32,
+    /// The flush that is under way.
+    flushing: Option<Flushing>,
+}
+
+/// A flush in the background.
+struct Flushing {
+    /// The oldest batches are in it.
+    batches: usize,
+    /// How often it will yet be found under way.
+    left: u32,
 }
 
 /// A kind of operation to fail.
@@ -95,6 +107,12 @@ impl MemHome {
         self.disk.lock().room = bytes;
     }
 
+    /// Lets a flush in the background be found under way so often before it has ended; at first it ends
+    /// as it begins.
+    pub fn set_flush_takes(&self, times: u32) {
+        self.disk.lock().flush_takes = times;
+    }
+
     /// Loses everything that was not flushed. Open engines are dead afterwards.
     pub fn crash(&self) {
         self.crash_keeping(0);
@@ -110,6 +128,7 @@ impl MemHome {
             apply(&mut disk.durable, &batch);
         }
         disk.live = Arc::new(disk.durable.clone());
+        disk.flushing = None;
         disk.life += 1;
         count
     }
@@ -191,6 +210,7 @@ impl Engine for MemEngine {
     fn flush(&self) -> Result<(), EngineError> {
         self.try_with_disk(|disk| {
             disk.fail_if_asked(Fault::Flush)?;
+            disk.flushing = None;
             for batch in std::mem::take(&mut disk.unflushed) {
                 apply(&mut disk.durable, &batch);
             }
@@ -198,6 +218,35 @@ impl Engine for MemEngine {
         })?;
         self.unflushed_bytes.store(0, Ordering::Relaxed);
         Ok(())
+    }
+
+    fn begin_flush(&self) -> Result<(), EngineError> {
+        let takes = self.with_disk(|disk| {
+            let takes = disk.flush_takes;
+            disk.flushing = (takes > 0).then_some(Flushing { batches: disk.unflushed.len(), left: takes });
+            takes
+        })?;
+        if takes == 0 {
+            return self.flush();
+        }
+        self.unflushed_bytes.store(0, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn is_flushing(&self) -> Result<bool, EngineError> {
+        self.try_with_disk(|disk| {
+            let Some(flushing) = &mut disk.flushing else { return Ok(false) };
+            if flushing.left > 0 {
+                flushing.left -= 1;
+                return Ok(true);
+            }
+            disk.fail_if_asked(Fault::Flush)?;
+            let batches = disk.flushing.take().map_or(0, |flushing| flushing.batches);
+            for batch in disk.unflushed.drain(..batches) {
+                apply(&mut disk.durable, &batch);
+            }
+            Ok(false)
+        })
     }
 
     fn unflushed_bytes(&self) -> u64 {
@@ -294,6 +343,7 @@ impl Staging for MemStaging {
         {
             let mut disk = self.home.disk.lock();
             disk.unflushed.clear();
+            disk.flushing = None;
             disk.durable.clone_from(&maps);
             disk.live = Arc::new(maps);
             disk.life += 1;
@@ -413,6 +463,27 @@ mod tests {
         assert_eq!(home.crash_keeping(2), 3);
         let engine = home.open().unwrap();
         assert!(get(&*engine, "b").is_some() && get(&*engine, "c").is_none());
+    }
+
+    #[test]
+    fn a_flush_in_the_background_covers_what_was_there_when_it_began() {
+        let home = MemHome::new();
+        home.set_flush_takes(1);
+        let engine = home.open().unwrap();
+        put(&*engine, "a", "1");
+        engine.begin_flush().unwrap();
+        assert_eq!(engine.unflushed_bytes(), 0);
+        put(&*engine, "b", "2");
+        assert!(engine.is_flushing().unwrap());
+        assert!(!engine.is_flushing().unwrap());
+        home.crash();
+        let engine = home.open().unwrap();
+        assert_eq!(get(&*engine, "a").unwrap(), "1");
+        assert_eq!(get(&*engine, "b"), None);
+        put(&*engine, "c", "3");
+        engine.begin_flush().unwrap();
+        home.crash();
+        assert_eq!(get(&*home.open().unwrap(), "c"), None, "it had not ended");
     }
 
     #[test]

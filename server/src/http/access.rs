@@ -11,14 +11,17 @@ use http::header::{
 };
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 
+use super::clean;
 use super::responses::failure;
 use crate::env::Secured;
 
-/// `--host-whitelist` and `--cors`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// `--host-whitelist` and `--cors`, and whose certificates the JSON gateway does not take.
+#[derive(Clone)]
 pub struct Access {
     hosts: Allowed,
     origins: Allowed,
+    /// Whether certificates name users, and authentication is on.
+    names_are_users: Arc<dyn Fn() -> bool + Send + Sync>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,7 +50,23 @@ impl Allowed {
 impl Access {
     /// From the lists of the flags.
     pub fn new(host_whitelist: &[String], cors: &[String]) -> Access {
-        Access { hosts: Allowed::new(host_whitelist), origins: Allowed::new(cors) }
+        Access { hosts: Allowed::new(host_whitelist), origins: Allowed::new(cors), names_are_users: Arc::new(|| false) }
+    }
+
+    /// Refuses, at the JSON gateway, certificates with a name while names are those of users: the gateway calls
+    /// for all of its clients, so that their names would not count, which nobody expects.
+    #[must_use]
+    pub fn refusing_names(self, names_are_users: impl Fn() -> bool + Send + Sync + 'static) -> Access {
+        Access { names_are_users: Arc::new(names_are_users), ..self }
+    }
+
+    /// Whether a request is for the gateway, by somebody whose certificate has a name that would not count.
+    fn refuses_name(&self, request: &Request<Body>) -> bool {
+        let certificate = request.extensions().get::<Secured>().and_then(|secured| secured.certificate.as_ref());
+        let path = request.uri().path();
+        certificate.is_some_and(|certificate| !certificate.common_name.is_empty())
+            && (path.starts_with("/v3/") || path.starts_with("/v3beta/"))
+            && (self.names_are_users)()
     }
 
     /// What to tell a browser of this origin.
@@ -62,6 +81,10 @@ impl Access {
     }
 }
 
+/// etcd's words.
+const NAME_IGNORED: &str =
+    "CommonName of client sending a request against gateway will be ignored and not used as expected";
+
 /// Stands before every page of the client port.
 pub(super) async fn control(State(access): State<Arc<Access>>, request: Request<Body>, next: Next) -> Response<Body> {
     let host = host_name(request.uri(), request.headers());
@@ -70,11 +93,17 @@ pub(super) async fn control(State(access): State<Arc<Access>>, request: Request<
         tracing::warn!(host, "rejecting HTTP request to prevent DNS rebinding attacks");
         return failure(StatusCode::MISDIRECTED_REQUEST, &rejection(host));
     }
+    if access.refuses_name(&request) {
+        return failure(StatusCode::BAD_REQUEST, NAME_IGNORED);
+    }
     let origin = access.origin_header(request.headers().get(ORIGIN));
     let mut response = match *request.method() {
         // A browser asks this way before it sends the request itself.
         Method::OPTIONS => Response::new(Body::empty()),
-        _ => next.run(request).await,
+        _ => match clean::redirect(request.method(), request.uri()) {
+            Some(elsewhere) => elsewhere,
+            None => next.run(request).await,
+        },
     };
     if let Some(origin) = origin {
         let headers = response.headers_mut();

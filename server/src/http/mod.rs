@@ -10,6 +10,7 @@
 
 mod access;
 mod checks;
+mod clean;
 mod health;
 mod json;
 mod pages;

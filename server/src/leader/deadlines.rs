@@ -98,12 +98,19 @@ impl Deadlines {
 
     /// Gives a lease its whole time again, unless it has run out.
     pub(super) fn renew(&mut self, now: Instant, id: i64) -> Renewal {
-        let Some(tracked) = self.leases.get(&id).filter(|tracked| tracked.deadline > now) else {
+        // Wrong where it is broken: what has run out is renewed as long as it was not revoked.
+        let lives = |tracked: &&Tracked| tracked.deadline > now || probe::broken("renewal-after-the-end");
+        let Some(tracked) = self.leases.get(&id).filter(lives) else {
             return Renewal::Ended;
         };
         let (ttl, checkpointed) = (tracked.granted_ttl, tracked.checkpointed);
+        let mut left = seconds(ttl);
+        if probe::broken("renewal-adds-up") {
+            // Wrong: a renewal adds to what is left.
+            left += tracked.deadline.saturating_duration_since(now);
+        }
         self.forget(id);
-        self.track(now, id, ttl, seconds(ttl), checkpointed);
+        self.track(now, id, ttl, left, checkpointed);
         if checkpointed { Renewal::Checkpointed { ttl } } else { Renewal::Renewed { ttl } }
     }
 
@@ -150,6 +157,8 @@ impl Deadlines {
     pub(super) fn not_revoked(&mut self, now: Instant, id: i64) {
         if let Some(tracked) = self.leases.get_mut(&id)
             && tracked.due.is_none()
+            // Wrong where it is broken: what could not be revoked is not looked at again.
+            && !probe::broken("failed-revocation-forgotten")
         {
             let at = now + REVOKE_RETRY;
             tracked.due = Some(at);
@@ -187,9 +196,11 @@ impl Deadlines {
         let left = left.min(FAR);
         let deadline = now + left;
         let checkpoint_at = next_checkpoint(now, left, self.checkpoint_interval);
-        self.due.insert((deadline, id));
+        // Wrong where it is broken: a lease is revoked only when its time has gone by twice.
+        let due = if probe::broken("lease-lives-twice-as-long") { deadline + left } else { deadline };
+        self.due.insert((due, id));
         self.checkpoints.extend(checkpoint_at.map(|at| (at, id)));
-        let tracked = Tracked { granted_ttl, deadline, due: Some(deadline), checkpoint_at, checkpointed };
+        let tracked = Tracked { granted_ttl, deadline, due: Some(due), checkpoint_at, checkpointed };
         self.leases.insert(id, tracked);
     }
 

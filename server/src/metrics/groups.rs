@@ -3,6 +3,8 @@
 
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
+use super::durations::{ByOperation, BySuccess};
+use super::peers::Known;
 use super::registry::Builder;
 
 /// Consensus, requests, health.
@@ -23,12 +25,9 @@ pub struct Server {
     pub learner_promote_successes: IntCounter,
     pub snapshot_apply_in_progress_total: IntGauge,
     pub quota_backend_bytes: IntGauge,
-    /// By version, operation and success.
-    pub apply_duration_seconds: HistogramVec,
-    /// By success.
-    pub range_duration_seconds: HistogramVec,
-    /// By type and success.
-    pub request_duration_seconds: HistogramVec,
+    pub apply_duration_seconds: ByOperation,
+    pub range_duration_seconds: BySuccess,
+    pub request_duration_seconds: ByOperation,
     /// By type and claimed version; moved by [`super::Metrics::client_request`].
     pub(super) client_requests_total: IntCounterVec,
     pub health_success: IntCounter,
@@ -68,9 +67,9 @@ impl Server {
             learner_promote_successes: b.counter("etcd_server_learner_promote_successes"),
             snapshot_apply_in_progress_total: b.gauge("etcd_server_snapshot_apply_in_progress_total"),
             quota_backend_bytes: b.gauge("etcd_server_quota_backend_bytes"),
-            apply_duration_seconds: b.histograms("etcd_server_apply_duration_seconds"),
-            range_duration_seconds: b.histograms("etcd_server_range_duration_seconds"),
-            request_duration_seconds: b.histograms("etcd_server_request_duration_seconds"),
+            apply_duration_seconds: ByOperation::new(&b.histograms("etcd_server_apply_duration_seconds"), &["v3"]),
+            range_duration_seconds: BySuccess::new(b.histograms("etcd_server_range_duration_seconds"), &[]),
+            request_duration_seconds: ByOperation::new(&b.histograms("etcd_server_request_duration_seconds"), &[]),
             client_requests_total: b.counters("etcd_server_client_requests_total"),
             health_success: b.counter("etcd_server_health_success"),
             health_failures: b.counter("etcd_server_health_failures"),
@@ -233,29 +232,30 @@ impl Disk {
     }
 }
 
-/// Peers and clients. Labels are member ids in hexadecimal.
+/// Peers and clients. Labels are member ids in hexadecimal; [`Network::peer`] has what is counted by peer.
 pub struct Network {
+    pub(super) peers: Known,
     /// By `Local` and `Remote`.
     pub active_peers: IntGaugeVec,
     /// By `Local` and `Remote`.
     pub known_peers: IntGaugeVec,
     /// By `Local` and `Remote`.
     pub disconnected_peers_total: IntCounterVec,
-    pub peer_received_bytes_total: IntCounterVec,
-    pub peer_received_failures_total: IntCounterVec,
-    pub peer_sent_bytes_total: IntCounterVec,
-    pub peer_sent_failures_total: IntCounterVec,
-    pub peer_round_trip_time_seconds: HistogramVec,
+    pub(super) peer_received_bytes_total: IntCounterVec,
+    pub(super) peer_received_failures_total: IntCounterVec,
+    pub(super) peer_sent_bytes_total: IntCounterVec,
+    pub(super) peer_sent_failures_total: IntCounterVec,
+    pub(super) peer_round_trip_time_seconds: HistogramVec,
     /// By `Type` and `API`.
     pub server_stream_failures_total: IntCounterVec,
-    pub snapshot_receive_failures: IntCounterVec,
-    pub snapshot_receive_inflights_total: IntGaugeVec,
-    pub snapshot_receive_success: IntCounterVec,
-    pub snapshot_receive_total_duration_seconds: HistogramVec,
-    pub snapshot_send_failures: IntCounterVec,
-    pub snapshot_send_inflights_total: IntGaugeVec,
-    pub snapshot_send_success: IntCounterVec,
-    pub snapshot_send_total_duration_seconds: HistogramVec,
+    pub(super) snapshot_receive_failures: IntCounterVec,
+    pub(super) snapshot_receive_inflights_total: IntGaugeVec,
+    pub(super) snapshot_receive_success: IntCounterVec,
+    pub(super) snapshot_receive_total_duration_seconds: HistogramVec,
+    pub(super) snapshot_send_failures: IntCounterVec,
+    pub(super) snapshot_send_inflights_total: IntGaugeVec,
+    pub(super) snapshot_send_success: IntCounterVec,
+    pub(super) snapshot_send_total_duration_seconds: HistogramVec,
     pub client_grpc_received_bytes_total: IntCounter,
     pub client_grpc_sent_bytes_total: IntCounter,
 }
@@ -263,6 +263,7 @@ pub struct Network {
 impl Network {
     pub(super) fn new(b: &mut Builder) -> Network {
         Network {
+            peers: Known::default(),
             active_peers: b.gauges("etcd_network_active_peers"),
             known_peers: b.gauges("etcd_network_known_peers"),
             disconnected_peers_total: b.counters("etcd_network_disconnected_peers_total"),

@@ -1,8 +1,8 @@
 //! The process's own metrics: Prometheus's names, and stand-ins for the few of Go's that dashboards show.
 
 use prometheus::core::{Collector, Desc};
-use prometheus::proto::MetricFamily;
-use prometheus::{Counter, Gauge, IntGauge, IntGaugeVec, Opts};
+use prometheus::proto::{Metric, MetricFamily, MetricType, Summary};
+use prometheus::{Counter, Gauge, IntCounter, IntGauge, IntGaugeVec, Opts};
 
 use crate::config::version;
 
@@ -45,6 +45,7 @@ pub(super) struct ProcessCollector {
     start_time: Gauge,
     virtual_max: Gauge,
     gauges: Vec<(IntGauge, Number)>,
+    absent_counters: Vec<IntCounter>,
     go_info: IntGaugeVec,
 }
 
@@ -63,7 +64,14 @@ impl ProcessCollector {
             sent: counter("process_network_transmit_bytes_total", "Bytes sent by the network of the process."),
             start_time: gauge("process_start_time_seconds", "Unix time at which the process started."),
             virtual_max: gauge("process_virtual_memory_max_bytes", "Address space that the process may use."),
-            gauges: GAUGES.iter().map(|(name, help, value)| (int_gauge(name, help), *value)).collect(),
+            absent_counters: ABSENT_COUNTERS
+                .map(|name| IntCounter::new(name, ABSENT).expect("the name is well-formed"))
+                .into(),
+            gauges: GAUGES
+                .iter()
+                .map(|(name, help, value)| (int_gauge(name, help), *value))
+                .chain(ABSENT_GAUGES.map(|name| (int_gauge(name, ABSENT), nothing as Number)))
+                .collect(),
             go_info,
         }
     }
@@ -71,7 +79,8 @@ impl ProcessCollector {
     fn collectors(&self) -> impl Iterator<Item = &dyn Collector> {
         let own: [&dyn Collector; 6] =
             [&self.cpu, &self.received, &self.sent, &self.start_time, &self.virtual_max, &self.go_info];
-        own.into_iter().chain(self.gauges.iter().map(|(gauge, _)| gauge as &dyn Collector))
+        let gauges = self.gauges.iter().map(|(gauge, _)| gauge as &dyn Collector);
+        own.into_iter().chain(gauges).chain(self.absent_counters.iter().map(|counter| counter as &dyn Collector))
     }
 }
 
@@ -92,7 +101,7 @@ impl Collector for ProcessCollector {
                 gauge.set(i64::try_from(value(&numbers)).unwrap_or(i64::MAX));
             }
         }
-        self.collectors().flat_map(Collector::collect).collect()
+        self.collectors().flat_map(Collector::collect).chain([garbage_collections()]).collect()
     }
 }
 
@@ -117,6 +126,48 @@ const GAUGES: &[GaugeRow] = &[
     ("go_memstats_heap_inuse_bytes", "Stand-in: memory of the process.", |n| n.resident_bytes),
     ("go_memstats_sys_bytes", "Stand-in: memory of the process.", |n| n.resident_bytes),
 ];
+
+/// What a program without Go's memory and garbage collector has nothing to say of.
+const ABSENT: &str = "Of Go's runtime; always 0 here.";
+
+const ABSENT_COUNTERS: [&str; 3] =
+    ["go_memstats_alloc_bytes_total", "go_memstats_frees_total", "go_memstats_mallocs_total"];
+
+const ABSENT_GAUGES: [&str; 17] = [
+    "go_gc_gogc_percent",
+    "go_gc_gomemlimit_bytes",
+    "go_memstats_buck_hash_sys_bytes",
+    "go_memstats_gc_sys_bytes",
+    "go_memstats_heap_idle_bytes",
+    "go_memstats_heap_objects",
+    "go_memstats_heap_released_bytes",
+    "go_memstats_heap_sys_bytes",
+    "go_memstats_last_gc_time_seconds",
+    "go_memstats_mcache_inuse_bytes",
+    "go_memstats_mcache_sys_bytes",
+    "go_memstats_mspan_inuse_bytes",
+    "go_memstats_mspan_sys_bytes",
+    "go_memstats_next_gc_bytes",
+    "go_memstats_other_sys_bytes",
+    "go_memstats_stack_inuse_bytes",
+    "go_memstats_stack_sys_bytes",
+];
+
+fn nothing(_: &ProcessNumbers) -> u64 {
+    0
+}
+
+/// The one summary among etcd's metrics; the library has no such type of its own.
+fn garbage_collections() -> MetricFamily {
+    let mut metric = Metric::default();
+    metric.set_summary(Summary::default());
+    let mut family = MetricFamily::default();
+    family.set_name("go_gc_duration_seconds".to_owned());
+    family.set_help(ABSENT.to_owned());
+    family.set_field_type(MetricType::SUMMARY);
+    family.set_metric(vec![metric]);
+    family
+}
 
 /// Moves a counter up to a total that the system counts.
 fn raise(counter: &Counter, total: f64) {

@@ -1,11 +1,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use mainstay_proto::etcdserverpb::PutRequest;
 use tonic::Code;
 
 use super::grpc::{CODES, SERVICES};
 use super::table::{Buckets, Kind, METRICS};
-use super::{CallKind, Metrics, Options, ProcessNumbers, RaftNumbers, StoreNumbers, WatchNumbers};
+use super::{CallKind, Metrics, Operation, Options, ProcessNumbers, RaftNumbers, StoreNumbers, WatchNumbers};
+use crate::command::command::Kind as Command;
 use crate::config::MetricsDetail;
 
 fn text(metrics: &Metrics) -> String {
@@ -93,6 +95,8 @@ fn what_every_member_shows_is_there_from_the_start() {
         "go_threads",
         "go_memstats_alloc_bytes",
         "go_sched_gomaxprocs_threads",
+        "go_memstats_mallocs_total",
+        "go_gc_duration_seconds",
     ] {
         assert!(exposed.contains_key(name), "{name}");
     }
@@ -104,13 +108,14 @@ fn labelled_metrics_exist_once_they_are_used() {
     metrics.set_member_id(0x8e9e_05c5_2164_694d);
     metrics.set_cluster_version("3.7.0");
     metrics.client_request(CallKind::Unary, None);
-    metrics.server.apply_duration_seconds.with_label_values(&["v3", "Put", "true"]).observe(0.1);
-    metrics.server.range_duration_seconds.with_label_values(&["true"]).observe(0.1);
-    metrics.server.request_duration_seconds.with_label_values(&["Put", "true"]).observe(0.1);
+    let (put, took) = (Operation::of(&Command::Put(PutRequest::default())), Duration::from_millis(100));
+    metrics.server.apply_duration_seconds.observe(put, true, took);
+    metrics.server.range_duration_seconds.observe(true, took);
+    metrics.server.request_duration_seconds.observe(put, false, took);
     metrics.network.active_peers.with_label_values(&["1", "2"]).set(1);
     metrics.network.known_peers.with_label_values(&["1", "2"]).set(1);
-    metrics.network.peer_received_bytes_total.with_label_values(&["2"]).inc();
-    metrics.network.peer_sent_bytes_total.with_label_values(&["2"]).inc();
+    metrics.network.peer(2).sent_bytes.inc();
+    metrics.network.peer(2).sent_bytes.inc();
     let exposed = exposed(&metrics);
     for [name, _, _, _, shown] in etcds() {
         assert!(shown == "-" || exposed.contains_key(name) || name == "grpc_server_handling_seconds", "{name}");
@@ -118,6 +123,8 @@ fn labelled_metrics_exist_once_they_are_used() {
     has_line(&metrics, r#"etcd_server_id{server_id="8e9e05c52164694d"} 1"#);
     has_line(&metrics, r#"etcd_cluster_version{cluster_version="3.7"} 1"#);
     has_line(&metrics, r#"etcd_server_apply_duration_seconds_count{op="Put",success="true",version="v3"} 1"#);
+    has_line(&metrics, r#"etcd_server_request_duration_seconds_count{success="false",type="Put"} 1"#);
+    has_line(&metrics, r#"etcd_network_peer_sent_bytes_total{To="2"} 2"#);
     metrics.set_cluster_version("3.8");
     has_line(&metrics, r#"etcd_cluster_version{cluster_version="3.8"} 1"#);
     assert!(!text(&metrics).contains(r#"cluster_version="3.7""#));

@@ -42,6 +42,8 @@ pub(super) struct Compaction {
     phase: Phase,
     /// Out of the index, but not of the engine.
     graves: VecDeque<Grave>,
+    /// Revisions that were removed from the engine since somebody asked.
+    buried: u64,
 }
 
 struct Round {
@@ -107,6 +109,7 @@ impl Compaction {
     /// Removes from the engine a slice of what is out of the index.
     pub(super) fn bury(&mut self, engine: &dyn Engine) -> Result<(), EngineError> {
         let mut batch = Batch::default();
+        self.buried += self.graves.len().min(SLICE_REVISIONS) as u64;
         for grave in self.graves.drain(..self.graves.len().min(SLICE_REVISIONS)) {
             let (Grave::Revision(revision) | Grave::Last(revision, _)) = grave;
             batch.delete(Family::Revisions, Bytes::copy_from_slice(&revision.to_bytes()));
@@ -179,6 +182,11 @@ impl Writer {
             Phase::Ending => self.end_round(&*engine, at)?,
         }
         Ok(!self.compaction.rounds.is_empty() || !self.compaction.is_buried())
+    }
+
+    /// How many revisions [`Self::compact_slice`] removed since this was last asked.
+    pub fn take_buried(&mut self) -> u64 {
+        std::mem::take(&mut self.compaction.buried)
     }
 
     fn end_round(&mut self, engine: &dyn Engine, at: i64) -> Result<(), EngineError> {

@@ -161,7 +161,9 @@ fn attempt(
         // Wrong: who asks for an earlier revision gets the present one.
         at = current;
     }
-    if at < compacted {
+    let is_boundary = options.revision > 0 && at == compacted && at < current;
+    // Wrong where it is broken: what was compacted up to can still be read.
+    if at < compacted || (is_boundary && probe::broken("compacted-revision-unreadable")) {
         probe::reached("read-of-the-compacted");
         return Err(Interrupted::Failed(ReadError::Compacted));
     }

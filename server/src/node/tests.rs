@@ -16,6 +16,7 @@ use crate::command::command::Kind;
 use crate::config::{Config, Given, Invocation};
 use crate::engine::mem::{Fault, MemHome};
 use crate::env::{clock, transport};
+use crate::metrics::Metrics;
 use crate::raft::{AppliedObserver, Leadership, TransferError, Unavailable};
 use crate::watch::Bounds;
 use futures_util::StreamExt;
@@ -117,6 +118,7 @@ impl Machine {
             run_log: Box::new(|task| drop(tokio::task::spawn(task.run()))),
             resolve: Box::new(|url| BTreeSet::from([url.as_str().to_owned()])),
             log_observer: None,
+            metrics: Metrics::new(),
             rpc_observer: Arc::new(()),
             applied_observer: Some(Arc::new(Record(self.applied.clone(), self.restored.clone()))),
             read_key: Box::new(|_| Err(std::io::ErrorKind::NotFound.into())),

@@ -6,6 +6,7 @@ mod requests;
 pub(crate) mod tcp_proxy;
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::net::ToSocketAddrs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,7 +15,6 @@ use std::time::Duration;
 use mainstay_proto::etcdserverpb::DowngradeInfo;
 use mainstay_raft_log::disk::real::RealDisk;
 use mainstay_server::api::Services;
-use mainstay_server::apply::Counts;
 use mainstay_server::config::{Config, Url, version};
 use mainstay_server::engine::{self, rocks::RocksHome};
 use mainstay_server::env::serve::{
@@ -25,10 +25,8 @@ use mainstay_server::http::{Access, JsonGateway, Probe, ReadFailure, Site, clien
 use mainstay_server::limits;
 use mainstay_server::metrics::{Metrics, Options as MetricsOptions, RaftNumbers, StoreNumbers, WatchNumbers};
 use mainstay_server::node::{LOG_SEGMENT_BYTES, Node, Storage, Surroundings};
-use mainstay_server::raft::REMOVED;
-use mainstay_server::raft::Status;
+use mainstay_server::raft::{REMOVED, Status, probe_peers};
 use mainstay_server::watch::Bounds;
-use prometheus::IntCounter;
 pub(crate) use requests::dump as dump_requests;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
@@ -51,6 +49,7 @@ pub(crate) struct Process {
     /// For peers; they are answered until the node has stopped.
     peers: Serving,
     follow_leader: JoinHandle<()>,
+    probe_peers: JoinHandle<Infallible>,
 }
 
 /// The sockets of a member, bound before anything is opened: an occupied port is found first.
@@ -81,8 +80,9 @@ impl Process {
             started = node.start() => started?,
             signal = signals.next() => anyhow::bail!("{signal} while waiting for peers"),
         }
-        let follow_leader = tokio::spawn(follow_leader(node.services(), metrics));
-        Ok(Self { node, signals, clients, peers, follow_leader })
+        let follow_leader = tokio::spawn(follow_leader(node.services(), metrics.clone()));
+        let probe_peers = tokio::spawn(probe_peers(node.services().gateway.clone(), metrics));
+        Ok(Self { node, signals, clients, peers, follow_leader, probe_peers })
     }
 
     /// Runs until a signal or a failure; the failure's reason is returned.
@@ -103,10 +103,13 @@ impl Process {
             never = ready => match never {},
         }
         let (clients, node, peers) = (self.clients, self.node, self.peers);
+        // Watchers go on elsewhere while other requests come to their end.
+        node.services().stopping.begin();
         let stop = async {
             clients.stop().await;
             node.stop().await;
             self.follow_leader.abort();
+            self.probe_peers.abort();
             peers.stop().await;
         };
         tokio::select! {
@@ -121,7 +124,7 @@ impl Process {
 }
 
 /// Waits until a leader is known, so that requests can be answered, and says so once.
-async fn announce_ready(services: Arc<Services>) -> std::convert::Infallible {
+async fn announce_ready(services: Arc<Services>) -> Infallible {
     while services.gateway.status().leader.is_none() {
         tokio::time::sleep(READY_PERIOD).await;
     }
@@ -202,6 +205,7 @@ fn surroundings(config: &Config, metrics: &Arc<Metrics>) -> Surroundings {
         run_log: Box::new(|task| drop(task.spawn_thread())),
         resolve: Box::new(resolve),
         log_observer: Some(Arc::new(observers::LogDisk(metrics.clone()))),
+        metrics: metrics.clone(),
         rpc_observer: Arc::new(observers::Requests::new(metrics.clone(), config.warning_unary_request_duration)),
         applied_observer: None,
         read_key: Box::new(|path| std::fs::read(path)),
@@ -221,7 +225,13 @@ fn resolve(url: &Url) -> BTreeSet<String> {
 fn serve_all(config: &Config, sockets: Sockets, node: &Node, metrics: &Arc<Metrics>) -> (Serving, Serving) {
     let grpc = node.client_routes().into_axum_router();
     let site = Arc::new(site(config, node, metrics, &grpc));
-    let pages = client_router(site.clone(), Access::new(&config.host_whitelist, &config.cors));
+    let names_are_users = {
+        let (certificates, services) = (config.client_tls.client_cert_auth, node.services());
+        move || certificates && services.access.auth().is_enabled()
+    };
+    let access = Access::new(&config.host_whitelist, &config.cors);
+    let access = if config.enable_grpc_gateway { access.refusing_names(names_are_users) } else { access };
+    let pages = client_router(site.clone(), access);
     let peer = Content::Grpc(node.peer_routes().prepare().into_axum_router());
     let client =
         if sockets.pages.is_empty() { Content::GrpcAndHttp { grpc, http: pages.clone() } } else { Content::Grpc(grpc) };
@@ -295,12 +305,12 @@ fn site(config: &Config, node: &Node, metrics: &Arc<Metrics>, grpc: &axum::Route
         failure_text,
         move || told.cluster_version(&gateway.status(), &downgrade.info()),
     );
-    let (measured, counts) = (metrics.clone(), node.counts());
+    let measured = metrics.clone();
     Site {
         probe,
         metrics: metrics.clone(),
         before_scrape: Box::new(move || {
-            measure(&measured, &services, &counts);
+            measure(&measured, &services);
             if let Some(version) = decided.cluster_version(&services.gateway.status(), &services.downgrade.info()) {
                 measured.set_cluster_version(&version);
             }
@@ -336,7 +346,7 @@ fn failure_text(failure: ReadFailure) -> String {
 }
 
 /// Brings the metrics that follow a state up to date.
-fn measure(metrics: &Metrics, services: &Services, counts: &Counts) {
+fn measure(metrics: &Metrics, services: &Services) {
     measure_raft(metrics, services);
     let size = services.store.size();
     metrics.set_store(&StoreNumbers {
@@ -356,13 +366,6 @@ fn measure(metrics: &Metrics, services: &Services, counts: &Counts) {
         pending_events: count(&watch.pending_events),
         events_total: count(&watch.events_total),
     });
-    let catch_up = |metric: &IntCounter, total: &AtomicU64| metric.inc_by(count(total).saturating_sub(metric.get()));
-    catch_up(&metrics.mvcc.range_total, &counts.ranges);
-    catch_up(&metrics.mvcc.put_total, &counts.puts);
-    catch_up(&metrics.mvcc.delete_total, &counts.deletes);
-    catch_up(&metrics.mvcc.txn_total, &counts.txns);
-    catch_up(&metrics.lease.granted_total, &counts.leases_granted);
-    catch_up(&metrics.lease.revoked_total, &counts.leases_revoked);
     let alarms = services.alarms.all();
     metrics.set_alarms(alarms.iter().map(|alarm| (alarm.member_id, alarm.alarm().as_str_name())));
 }

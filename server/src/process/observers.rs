@@ -35,13 +35,15 @@ impl RpcObserver for Requests {
         }
     }
 
-    fn received(&self, rpc: &'static Rpc) {
+    fn received(&self, rpc: &'static Rpc, bytes: usize) {
+        self.metrics.network.client_grpc_received_bytes_total.inc_by(bytes as u64);
         if let Some(method) = self.method(rpc) {
             method.received();
         }
     }
 
-    fn sent(&self, rpc: &'static Rpc) {
+    fn sent(&self, rpc: &'static Rpc, bytes: usize) {
+        self.metrics.network.client_grpc_sent_bytes_total.inc_by(bytes as u64);
         if let Some(method) = self.method(rpc) {
             method.sent();
         }

@@ -24,12 +24,13 @@ use super::reconfigure::Reconfigure;
 use super::removal::{REMOVED, Removal};
 use super::state_machine::{AppliedObserver, Audience, StateMachine};
 use super::type_config::{PeerNode, Raft};
-use crate::apply::{Counts, State};
+use crate::apply::State;
 use crate::auth::SimpleTokens;
 use crate::engine::EngineHome;
 use crate::env::clock;
 use crate::env::probe;
 use crate::lease::Lessor;
+use crate::metrics::Metrics;
 use crate::watch::Hub;
 
 /// Pause between two slices of background compaction, so that commands are not held up.
@@ -70,6 +71,8 @@ pub struct ConsensusOptions {
     pub snapshot_catchup_entries: u64,
     /// Largest command.
     pub request_bytes_max: usize,
+    /// A command that takes longer to apply is slow.
+    pub slow_apply: Duration,
 }
 
 /// Why consensus did not start.
@@ -94,6 +97,8 @@ pub struct Listeners {
     pub lessor: Lessor,
     /// Learn which tokens were given and which no longer count.
     pub tokens: SimpleTokens,
+    /// Counts what happens.
+    pub metrics: Arc<Metrics>,
     /// Is shown what goes into the state.
     pub observer: Option<Arc<dyn AppliedObserver>>,
 }
@@ -108,7 +113,7 @@ pub struct Consensus {
     removal: Removal,
     lessor: Lessor,
     compaction: Arc<Notify>,
-    counts: Arc<Counts>,
+    metrics: Arc<Metrics>,
     /// What the store failed with, where openraft does not hear of it.
     store_failure: watch::Receiver<Option<String>>,
     tasks: Vec<JoinHandle<()>>,
@@ -126,14 +131,13 @@ impl Consensus {
         home: Arc<dyn EngineHome>,
         listeners: Listeners,
     ) -> Result<Self, StartError> {
-        let Listeners { hub, lessor, tokens, observer } = listeners;
+        let Listeners { hub, lessor, tokens, metrics, observer } = listeners;
         let config = Arc::new(raft_config(&options).validate()?);
         let (applied, applied_rx) = watch::channel(0);
         let (failure, store_failure) = watch::channel(None);
         let compaction = Arc::new(Notify::new());
         let started = Arc::new(AtomicBool::new(false));
         let members = state.members();
-        let counts = Arc::new(Counts::default());
         let (addresses, removal) = (Addresses::default(), Removal::of(options.member_id));
         let audience = Audience {
             hub,
@@ -141,7 +145,8 @@ impl Consensus {
             tokens,
             applied,
             compaction: compaction.clone(),
-            counts: counts.clone(),
+            metrics: metrics.clone(),
+            slow_apply: options.slow_apply,
             failure,
             addresses: addresses.clone(),
             removal: removal.clone(),
@@ -154,6 +159,7 @@ impl Consensus {
             rpc_timeout: options.election_timeout,
             addresses,
             removal: removal.clone(),
+            metrics: metrics.clone(),
         };
         let log_at_start = log.last().map(|(index, _)| index);
         let raft = Raft::build(options.member_id, config, network, LogStore::new(log), machine)
@@ -169,8 +175,15 @@ impl Consensus {
         };
         let (rules, timeout) = (options.member_rules, options.election_timeout);
         let reconfigure = Arc::new(Reconfigure::new(raft.clone(), members.clone(), rules, timeout));
-        let (gateway, rounds) =
-            Gateway::new(gateway_options, raft.clone(), members, reconfigure.clone(), lessor.clone(), applied_rx);
+        let (gateway, rounds) = Gateway::new(
+            gateway_options,
+            raft.clone(),
+            members,
+            reconfigure.clone(),
+            lessor.clone(),
+            metrics.clone(),
+            applied_rx,
+        );
         Ok(Self {
             raft,
             gateway,
@@ -180,7 +193,7 @@ impl Consensus {
             removal,
             lessor,
             compaction,
-            counts,
+            metrics,
             store_failure,
             tasks: vec![rounds],
         })
@@ -191,11 +204,6 @@ impl Consensus {
         self.gateway.clone()
     }
 
-    /// What commands did since this process started.
-    pub fn counts(&self) -> Arc<Counts> {
-        self.counts.clone()
-    }
-
     /// Who leads, and handing that over.
     pub fn leadership(&self) -> Leadership {
         Leadership::new(self.raft.clone(), self.options.election_timeout)
@@ -203,7 +211,12 @@ impl Consensus {
 
     /// What peers call.
     pub fn routes(&self) -> tonic::service::Routes {
-        tonic::service::Routes::new(PeerService::server(self.raft.clone(), self.gateway(), self.home.clone()))
+        tonic::service::Routes::new(PeerService::server(
+            self.raft.clone(),
+            self.gateway(),
+            self.home.clone(),
+            self.metrics.clone(),
+        ))
     }
 
     /// Whether another first member knows of an earlier life of this one.
@@ -221,7 +234,7 @@ impl Consensus {
     pub async fn start(&mut self) -> Result<(), StartError> {
         self.raft.run();
         self.tasks.push(tokio::task::spawn(tell_lessor(self.raft.clone(), self.lessor.clone())));
-        self.tasks.push(tokio::task::spawn(compact(self.raft.clone(), self.compaction.clone())));
+        self.tasks.push(tokio::task::spawn(compact(self.raft.clone(), self.compaction.clone(), self.metrics.clone())));
         let (reconfigure, interval) = (self.reconfigure.clone(), self.options.heartbeat_interval);
         self.tasks.push(tokio::task::spawn(async move { reconfigure.chores(interval).await }));
         self.compaction.notify_one(); // takes up what an earlier run left
@@ -364,20 +377,42 @@ async fn tell_lessor(raft: Raft, lessor: Lessor) {
 }
 
 /// Removes compacted history between runs, slice by slice, whenever there is some.
-async fn compact(raft: Raft, wake: Arc<Notify>) {
+async fn compact(raft: Raft, wake: Arc<Notify>, metrics: Arc<Metrics>) {
     loop {
         wake.notified().await;
+        let began = clock::now();
+        let mut slices = 0;
         loop {
-            let slice = raft.with_state_machine(|machine| Box::pin(async move { machine.compact_slice() })).await;
+            let slice = raft
+                .with_state_machine(|machine| {
+                    Box::pin(async move {
+                        let began = clock::now();
+                        let more = machine.compact_slice()?;
+                        Ok::<_, std::io::Error>((more, clock::elapsed(began)))
+                    })
+                })
+                .await;
             match slice {
-                Ok(Ok(true)) => clock::sleep(COMPACTION_PAUSE).await,
-                Ok(Ok(false)) => break,
+                Ok(Ok((true, took))) => {
+                    slices += 1;
+                    // A slice keeps both the store and its index from others.
+                    let millis = took.as_secs_f64() * 1e3;
+                    metrics.mvcc.db_compaction_pause_duration_milliseconds.observe(millis);
+                    metrics.mvcc.index_compaction_pause_duration_milliseconds.observe(millis);
+                    clock::sleep(COMPACTION_PAUSE).await;
+                }
+                Ok(Ok((false, _))) => break,
                 Ok(Err(error)) => {
                     tracing::error!(%error, "compaction failed");
                     return; // the state machine has said so: this member ends
                 }
                 Err(_) => return, // consensus has ended
             }
+        }
+        if slices > 0 {
+            let total = &metrics.mvcc.db_compaction_total_duration_milliseconds;
+            total.observe(clock::elapsed(began).as_secs_f64() * 1e3);
+            metrics.mvcc.db_compaction_last.set(clock::since_epoch().as_secs().cast_signed());
         }
     }
 }

@@ -1,14 +1,14 @@
+mod proposals;
+
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use mainstay_proto::mainstay as wire;
 use mainstay_proto::mainstay::peer_client::PeerClient;
 use mainstay_proto::mainstay::{MemberRefusal, MembersResponse};
 use openraft::async_runtime::WatchReceiver;
-use openraft::error::{ClientWriteError, LinearizableReadError, RaftError};
-use openraft::impls::ProgressResponder;
+use openraft::error::{LinearizableReadError, RaftError};
 use openraft::{ReadPolicy, ServerState};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
@@ -18,14 +18,14 @@ use super::members::MemberChange;
 use super::peers::Peers;
 use super::read_index::ReadIndex;
 use super::reconfigure::Reconfigure;
-use super::type_config::{EncodedCommand, Raft, StoredMembership, TypeConfig, Vote};
+use super::type_config::{Raft, StoredMembership, Vote};
 use crate::apply::MemberView;
-use crate::command::{self, Caller, Command, Outcome, command as kind};
 use crate::env::clock::{self, Instant};
 use crate::env::probe;
 use crate::env::transport::{self, PeerChannel};
 use crate::lease::{Lessor, Remaining};
 use crate::limits;
+use crate::metrics::Metrics;
 
 /// How long a call waits before it looks again for a leader, or asks again.
 const RETRY_INTERVAL: Duration = Duration::from_millis(25);
@@ -126,6 +126,7 @@ struct Inner {
     raft: Raft,
     members: MemberView,
     lessor: Lessor,
+    metrics: Arc<Metrics>,
     peers: Peers,
     reconfigure: Arc<Reconfigure>,
     reads: ReadIndex,
@@ -143,6 +144,7 @@ impl Gateway {
         members: MemberView,
         reconfigure: Arc<Reconfigure>,
         lessor: Lessor,
+        metrics: Arc<Metrics>,
         applied: watch::Receiver<u64>,
     ) -> (Self, tokio::task::JoinHandle<()>) {
         let (rounds_tx, rounds_rx) = watch::channel(None::<std::sync::Weak<Inner>>);
@@ -162,6 +164,7 @@ impl Gateway {
             members,
             reconfigure,
             lessor,
+            metrics,
             reads,
             applied,
             proposals: Semaphore::new(limits::PROPOSALS_MAX),
@@ -169,34 +172,6 @@ impl Gateway {
         });
         rounds_tx.send_replace(Some(Arc::downgrade(&inner)));
         (Self { inner }, task)
-    }
-
-    /// Replicates a command of a caller and returns its outcome, from any member.
-    ///
-    /// When it returns, this member's own state includes the command. A timeout leaves open whether
-    /// the command takes effect.
-    pub async fn propose(&self, caller: Option<Caller>, command: kind::Kind) -> Result<Outcome, Unavailable> {
-        let bytes = command::encode(&Command { kind: Some(command), caller });
-        if bytes.len() > self.inner.options.request_bytes_max {
-            return Err(Unavailable::TooLarge);
-        }
-        let _permit = self.inner.proposals.try_acquire().map_err(|_| {
-            probe::reached("proposal-refused-for-number");
-            Unavailable::TooManyRequests
-        })?;
-        let status = self.status();
-        if status.committed > status.applied + limits::COMMIT_APPLY_GAP_MAX {
-            probe::reached("proposal-refused-for-load");
-            return Err(Unavailable::TooManyRequests);
-        }
-        self.within_timeout(self.propose_anywhere(bytes)).await
-    }
-
-    /// Replicates a command only if this member leads in `term`; for duties that a deposed leader must not carry out.
-    pub async fn propose_as_leader(&self, term: u64, command: kind::Kind) -> Result<Outcome, Unavailable> {
-        let bytes = command::encode(&Command { kind: Some(command), caller: Some(command::cluster_itself()) });
-        let (_, outcome) = self.within_timeout(self.propose_here(bytes, Some(term))).await?;
-        Ok(outcome)
     }
 
     /// Waits until this member's state covers everything that was acknowledged before the call.
@@ -377,25 +352,6 @@ impl Gateway {
         }
     }
 
-    /// Proposes on this member as the leader; the index and the outcome of the entry.
-    pub(crate) async fn propose_here(&self, command: Bytes, term: Option<u64>) -> Result<(u64, Outcome), Unavailable> {
-        let (responder, answer) = ProgressResponder::<TypeConfig, _>::complete_only();
-        let write = self.inner.raft.write(EncodedCommand(command)).responder(responder);
-        let sent = match term {
-            Some(term) => write.with_leader(codec::log_id(term, 0).leader_id).await,
-            None => write.await,
-        };
-        sent.map_err(|_| Unavailable::Stopped)?;
-        match answer.await {
-            Ok(Ok(response)) => Ok((response.log_id.index, response.data)),
-            // Never appended: the caller may ask another member.
-            Ok(Err(ClientWriteError::ForwardToLeader(_))) => Err(Unavailable::NotLeader),
-            // It may or may not have been committed elsewhere.
-            Ok(Err(_)) => Err(Unavailable::TimeoutLeaderFailure),
-            Err(_) => Err(Unavailable::Stopped),
-        }
-    }
-
     /// Joins a round of ReadIndex on this member as the leader.
     pub(crate) async fn read_index_here(&self) -> Result<u64, Unavailable> {
         self.inner.reads.wait().await
@@ -413,13 +369,19 @@ impl Gateway {
             return Ok(ttl);
         }
         self.still_leads_in(term).await?;
+        if ttl > 0 {
+            self.inner.metrics.lease.renewed_total.inc();
+        }
         Ok(ttl)
     }
 
     /// Says what is left of a lease, as its leader. One that was deposed may not know of the lease.
     pub(crate) async fn lease_remaining_here(&self, id: i64) -> Result<Option<Remaining>, Unavailable> {
-        let index = self.still_leads_in(self.leads_in()).await?;
-        self.wait_applied(index).await?;
+        // Wrong where it is broken: a leader that was deposed says what it remembers.
+        if !probe::broken("remaining-by-a-deposed-leader") {
+            let index = self.still_leads_in(self.leads_in()).await?;
+            self.wait_applied(index).await?;
+        }
         self.inner.lessor.remaining(id).await.map_err(|_| Unavailable::NotPrimaryLessor)
     }
 
@@ -440,44 +402,10 @@ impl Gateway {
         if term.is_none() || self.leads_in() != term { Err(Unavailable::NotLeader) } else { Ok(index) }
     }
 
-    /// Proposes here or at the leader, again where it was certainly not appended.
-    async fn propose_anywhere(&self, command: Bytes) -> Result<Outcome, Unavailable> {
-        loop {
-            let result = match self.reachable_leader() {
-                Some(leader) if leader == self.inner.options.member_id => {
-                    self.propose_here(command.clone(), None).await.map(|(_, outcome)| outcome)
-                }
-                Some(leader) => self.forward(leader, command.clone()).await,
-                None => Err(Unavailable::NotLeader),
-            };
-            match result {
-                Err(Unavailable::NotLeader) => clock::sleep(RETRY_INTERVAL).await,
-                Err(Unavailable::TimeoutConnectionLost | Unavailable::TimeoutLeaderFailure)
-                    if probe::broken("retry-unknown-write") =>
-                {
-                    // Wrong: the command may have been appended, and then takes effect twice.
-                    clock::sleep(RETRY_INTERVAL).await;
-                }
-                result => return result,
-            }
-        }
-    }
-
-    async fn forward(&self, leader: u64, command: Bytes) -> Result<Outcome, Unavailable> {
-        let request = wire::ForwardRequest { cluster_id: self.inner.options.cluster_id, command };
-        let client = self.client(leader)?;
-        probe::reached("proposal-forwarded");
-        let response = ask(client, |mut client| async move { client.forward(request).await }).await?;
-        // Whoever wrote through this member must find the write here. Wrong where it is broken: it may not.
-        if !probe::broken("reply-before-apply") {
-            self.wait_applied(response.index).await?;
-        }
-        response.outcome.ok_or(Unavailable::TimeoutConnectionLost)
-    }
-
     /// One round of ReadIndex: here when leading, else at the leader; until there is an answer.
     async fn round(&self) -> Result<u64, Unavailable> {
-        self.within_timeout(async {
+        let server = &self.inner.metrics.server;
+        let result = self.within_timeout(async {
             loop {
                 let result = match self.reachable_leader() {
                     Some(leader) if leader == self.inner.options.member_id => self.confirm_leadership().await,
@@ -488,11 +416,20 @@ impl Gateway {
                     Ok(index) => return Ok(index),
                     Err(Unavailable::Stopped) => return Err(Unavailable::Stopped),
                     // A round changes nothing: it can be tried again.
-                    Err(_) => clock::sleep(RETRY_INTERVAL).await,
+                    Err(error) => {
+                        if error == Unavailable::LeaderChanged {
+                            server.read_indexes_failed_total.inc();
+                        }
+                        clock::sleep(RETRY_INTERVAL).await;
+                    }
                 }
             }
-        })
-        .await
+        });
+        let result = result.await;
+        if matches!(result, Err(error) if error != Unavailable::Stopped) {
+            server.slow_read_indexes_total.inc();
+        }
+        result
     }
 
     async fn confirm_leadership(&self) -> Result<u64, Unavailable> {
@@ -500,7 +437,11 @@ impl Gateway {
             // Wrong: whoever takes itself for the leader says so, though another may lead in a later term.
             return Ok(self.status().committed);
         }
-        match self.inner.raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
+        // Wrong where it is broken: a leader that was heard lately takes itself for the only one, though its clock
+        // may be slow, or those of others fast.
+        let is_lazy = probe::broken("read-index-by-leader-lease");
+        let policy = if is_lazy { ReadPolicy::LeaseRead } else { ReadPolicy::ReadIndex };
+        match self.inner.raft.get_read_linearizer(policy).await {
             Ok(linearizer) => Ok(linearizer.read_log_id().index()),
             Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(_))) => Err(Unavailable::NotLeader),
             Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => Err(Unavailable::LeaderChanged),
@@ -575,7 +516,7 @@ impl Gateway {
         (here || self.heard_within(metrics.current_term, self.inner.options.election_timeout / 2)).then_some(leader)
     }
 
-    fn client(&self, id: u64) -> Result<Client, Unavailable> {
+    pub(super) fn client(&self, id: u64) -> Result<Client, Unavailable> {
         let metrics = self.inner.raft.metrics();
         let stored = metrics.borrow_watched().membership_config.clone();
         self.inner.peers.client(id, stored.membership())
@@ -592,7 +533,7 @@ impl Gateway {
     }
 }
 
-type Client = PeerClient<PeerChannel>;
+pub(super) type Client = PeerClient<PeerChannel>;
 
 /// Makes a call to another member; what it answers of its own is told apart from a lost connection.
 async fn ask<T, F>(client: Client, call: impl FnOnce(Client) -> F) -> Result<T, Unavailable>
@@ -644,6 +585,7 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
+    use crate::raft::codec;
     use crate::raft::peer::unavailable_to_status;
     use crate::raft::type_config::{Membership, PeerNode};
 

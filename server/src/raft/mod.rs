@@ -10,10 +10,11 @@
 //! | `state_machine`, `snapshot` | committed entries into `apply`, run by run; checkpoints |
 //! | `network`, `peers`, `peer` | to a peer for consensus, to a peer for a client, and what this member answers |
 //! | `read_index` | one quorum round for all reads that wait |
-//! | `gateway` | propose, forward, read, ask |
+//! | `gateway` | propose and forward (`proposals`), read, ask |
 //! | `leadership` | who leads, and handing that over |
 //! | `members`, `reconfigure` | which changes of the members are let through (pure), and carrying them out |
 //! | `addresses`, `removal` | where members are now; that this one was removed |
+//! | `probing` | whether the other members answer, for the metrics |
 //! | `requests` | what clients asked for, as etcd writes it in its log |
 //! | `bootstrap` | refuses a member that lost its data; asks a cluster who its members are |
 //! | `consensus` | opens and starts all of it |
@@ -33,6 +34,7 @@ mod members;
 mod network;
 mod peer;
 mod peers;
+mod probing;
 mod read_index;
 mod reconfigure;
 mod removal;
@@ -47,6 +49,7 @@ pub use gateway::{Gateway, Member, Status, Unavailable};
 pub use leadership::{Leadership, LeadershipView, TransferError};
 pub use mainstay_proto::mainstay::MemberRefusal;
 pub use members::{MemberChange, MemberRules};
+pub use probing::probe_peers;
 pub use removal::REMOVED;
 pub use requests::{RequestsError, write_requests};
 pub use snapshot::{SnapshotBuilder, SnapshotData};

@@ -16,6 +16,7 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError, StreamAppendResult,
     TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
+use prost::Message;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
@@ -29,6 +30,7 @@ use crate::env::clock::{self, Instant};
 use crate::env::probe;
 use crate::env::transport::{self, PeerChannel};
 use crate::limits;
+use crate::metrics::{Metrics, PeerMetrics};
 
 type RpcError = RPCError<TypeConfig>;
 
@@ -42,12 +44,14 @@ pub(crate) struct Network {
     pub(crate) addresses: Addresses,
     /// Is told where a peer says that this member was removed.
     pub(crate) removal: Removal,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 impl Network {
     fn connection(&self, target: u64, node: &PeerNode) -> Connection {
         let urls = node.peer_urls.clone().into();
-        Connection { network: self.clone(), target, urls, client: None, url: 0 }
+        let peer = self.metrics.network.peer(target);
+        Connection { network: self.clone(), target, urls, client: None, url: 0, peer }
     }
 }
 
@@ -69,6 +73,7 @@ pub(crate) struct Connection {
     client: Option<PeerClient<PeerChannel>>,
     /// Which of the peer's URLs is in use.
     url: usize,
+    peer: Arc<PeerMetrics>,
 }
 
 impl Connection {
@@ -98,6 +103,7 @@ impl Connection {
         if status.message() == REMOVED {
             self.network.removal.told_by_peer();
         }
+        self.peer.sent_failures.inc();
         if self.urls.len() > 1 {
             self.client = None;
             self.url += 1;
@@ -199,13 +205,17 @@ impl RaftNetworkV2<TypeConfig> for Connection {
             let limit = self.network.rpc_timeout;
             // The times at which requests were handed over and not answered yet, oldest first.
             let (sent_tx, sent_rx) = mpsc::unbounded_channel();
+            let peer = self.peer.clone();
             let requests = input.map(move |request| {
                 // Received for as long as the answers are read; after that nobody asks.
                 sent_tx.send(clock::now()).ok();
-                codec::append_to_wire(cluster_id, request)
+                let message = codec::append_to_wire(cluster_id, request);
+                peer.sent_bytes.inc_by(message.encoded_len() as u64);
+                message
             });
             let responses = self.call(|mut client| async move { client.append(requests).await }, limit).await?;
-            let state = Answers { responses, sent: sent_rx, waiting: VecDeque::new(), limit };
+            let peer = self.peer.clone();
+            let state = Answers { responses, sent: sent_rx, waiting: VecDeque::new(), limit, peer };
             Ok(futures_util::stream::unfold(Some(state), Answers::next).boxed())
         }
         .boxed()
@@ -217,6 +227,7 @@ impl RaftNetworkV2<TypeConfig> for Connection {
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RpcError> {
         let message = self.vote_message(&request);
+        self.peer.sent_bytes.inc_by(message.encoded_len() as u64);
         let call = self.call(|mut client| async move { client.vote(message).await }, option.soft_ttl());
         vote_response(call.await?, &request.vote)
     }
@@ -227,6 +238,7 @@ impl RaftNetworkV2<TypeConfig> for Connection {
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RpcError> {
         let message = self.vote_message(&request);
+        self.peer.sent_bytes.inc_by(message.encoded_len() as u64);
         let call = self.call(|mut client| async move { client.pre_vote(message).await }, option.soft_ttl());
         vote_response(call.await?, &request.vote)
     }
@@ -238,8 +250,10 @@ impl RaftNetworkV2<TypeConfig> for Connection {
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        let peer = self.peer.clone();
+        let (travel, began) = (peer.snapshots_sent.begin(), clock::now());
         let (parts_tx, parts_rx) = mpsc::channel(4);
-        let read = send_parts(self.network.cluster_id, vote, snapshot, parts_tx);
+        let read = send_parts(self.network.cluster_id, vote, snapshot, parts_tx, &peer);
         let mut client = self.client()?;
         let send = client.install_snapshot(ReceiverStream::new(parts_rx));
         let transfer = futures_util::future::join(send, read);
@@ -249,6 +263,12 @@ impl RaftNetworkV2<TypeConfig> for Connection {
                 read.map_err(unreachable)?;
                 let vote = response.vote.ok_or_else(|| unreachable("snapshot response without a vote"))?;
                 probe::reached("snapshot-sent");
+                travel.arrived(clock::elapsed(began));
+                self.network
+                    .metrics
+                    .disk
+                    .backend_snapshot_duration_seconds
+                    .observe(clock::elapsed(began).as_secs_f64());
                 Ok(SnapshotResponse::new(codec::vote_from_wire(&vote)))
             }
             futures_util::future::Either::Right((closed, _)) => Err(StreamingError::Closed(closed)),
@@ -277,6 +297,7 @@ struct Answers {
     sent: mpsc::UnboundedReceiver<Instant>,
     waiting: VecDeque<Instant>,
     limit: Duration,
+    peer: Arc<PeerMetrics>,
 }
 
 type Answer = Result<StreamAppendResult<TypeConfig>, RpcError>;
@@ -294,18 +315,23 @@ impl Answers {
             match clock::timeout(left, state.responses.next()).await {
                 Ok(Some(Ok(response))) => {
                     state.waiting.pop_front();
+                    state.peer.received_bytes.inc_by(response.encoded_len() as u64);
                     let answer = append_result(response);
                     // A conflict or a higher vote ends the stream: openraft starts another one.
                     let goes_on = matches!(answer, Ok(Ok(_)));
                     return Some((answer, goes_on.then_some(state)));
                 }
-                Ok(Some(Err(status))) => return Some((Err(unreachable(status)), None)),
+                Ok(Some(Err(status))) => {
+                    state.peer.sent_failures.inc();
+                    return Some((Err(unreachable(status)), None));
+                }
                 Ok(None) => return None,
                 Err(_) => {
                     while let Ok(sent) = state.sent.try_recv() {
                         state.waiting.push_back(sent);
                     }
                     if state.waiting.front().is_some_and(|sent| clock::elapsed(*sent) >= state.limit) {
+                        state.peer.sent_failures.inc();
                         return Some((Err(unreachable("the peer does not answer")), None));
                     }
                 }
@@ -320,6 +346,7 @@ async fn send_parts(
     vote: Vote,
     snapshot: Snapshot,
     parts: mpsc::Sender<wire::SnapshotPart>,
+    peer: &PeerMetrics,
 ) -> Result<(), String> {
     use wire::snapshot_part::{Chunk, Part};
 
@@ -349,6 +376,7 @@ async fn send_parts(
             }
             let chunk = Chunk { file, offset, crc32: crc32fast::hash(&data), data };
             offset += chunk.data.len() as u64;
+            peer.sent_bytes.inc_by(chunk.data.len() as u64);
             parts.send(wire::SnapshotPart { part: Some(Part::Chunk(chunk)) }).await.map_err(gone)?;
         }
     }

@@ -1,14 +1,16 @@
 //! What this member answers its peers: the `Peer` service.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use futures_util::{Stream, StreamExt};
 use mainstay_proto::mainstay as wire;
 use mainstay_proto::mainstay::peer_server::{Peer, PeerServer};
 use openraft::SnapshotMeta;
 use openraft::raft::{StreamAppendError, StreamAppendResult, TransferLeaderRequest, VoteRequest};
+use prometheus::IntCounter;
+use prost::Message;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::codec::{self, CodecError};
@@ -19,8 +21,9 @@ use super::snapshot::{Snapshot, SnapshotData};
 use super::type_config::{Raft, TypeConfig};
 use crate::command;
 use crate::engine::{EngineHome, Staging};
-use crate::env::probe;
+use crate::env::{clock, probe};
 use crate::limits;
+use crate::metrics::{Metrics, PeerMetrics};
 
 /// The service of one member.
 pub(crate) struct PeerService {
@@ -29,12 +32,21 @@ pub(crate) struct PeerService {
     home: Arc<dyn EngineHome>,
     /// Whether a snapshot is being received: one at a time.
     receiving: AtomicBool,
+    metrics: Arc<Metrics>,
+    /// Bytes of commands that members pass on; they do not say who they are.
+    forwarded_bytes: IntCounter,
 }
 
 impl PeerService {
     /// Wraps the service for a router.
-    pub(crate) fn server(raft: Raft, gateway: Gateway, home: Arc<dyn EngineHome>) -> PeerServer<Self> {
-        PeerServer::new(Self { raft, gateway, home, receiving: AtomicBool::new(false) })
+    pub(crate) fn server(
+        raft: Raft,
+        gateway: Gateway,
+        home: Arc<dyn EngineHome>,
+        metrics: Arc<Metrics>,
+    ) -> PeerServer<Self> {
+        let forwarded_bytes = metrics.network.received_from_unknown();
+        PeerServer::new(Self { raft, gateway, home, receiving: AtomicBool::new(false), metrics, forwarded_bytes })
             .max_decoding_message_size(limits::PEER_MESSAGE_BYTES)
             .max_encoding_message_size(limits::PEER_MESSAGE_BYTES)
     }
@@ -135,20 +147,38 @@ impl Peer for PeerService {
         let ours = gateway.status().cluster_id;
         // The stream ends at the first message that is not ours or not well-formed; the sender
         // learns it from the missing answer and starts anew.
+        let metrics = self.metrics.clone();
+        // Who sends is known from the first message on.
+        let sender = Arc::new(OnceLock::<Arc<PeerMetrics>>::new());
+        let answered = sender.clone();
         let requests = tokio_stream::StreamExt::map_while(request.into_inner(), move |message| {
-            let message = message.ok()?;
+            let Ok(message) = message else {
+                if let Some(sender) = sender.get() {
+                    sender.received_failures.inc();
+                }
+                return None;
+            };
             if message.cluster_id != ours {
                 tracing::warn!(remote_cluster_id = format!("{:x}", message.cluster_id), "request cluster ID mismatch");
                 return None;
             }
+            let bytes = message.encoded_len() as u64;
             let request = codec::append_from_wire(message)
                 .inspect_err(|error| tracing::warn!(%error, "malformed entries from a peer"))
                 .ok()?;
             gateway.heard_from(&request.vote);
+            let sender = sender.get_or_init(|| metrics.network.peer(request.vote.leader_id.voted_for));
+            sender.received_bytes.inc_by(bytes);
             Some(request)
         });
         let responses = self.raft.stream_append(Box::pin(requests));
-        let responses = responses.map(|result| result.map(append_response).map_err(stopped));
+        let responses = responses.map(move |result| {
+            let response = append_response(result.map_err(stopped)?);
+            if let Some(sender) = answered.get() {
+                sender.sent_bytes.inc_by(response.encoded_len() as u64);
+            }
+            Ok(response)
+        });
         Ok(Response::new(Box::pin(responses)))
     }
 
@@ -209,8 +239,13 @@ impl Peer for PeerService {
             last_membership: codec::stored_membership_from_wire(head.membership.unwrap_or_default())
                 .map_err(malformed)?,
         };
+        let sender = self.metrics.network.peer(vote.leader_id.voted_for);
+        let (travel, began) = (sender.snapshots_received.begin(), clock::now());
         let staging = self.home.stage().map_err(stopped)?;
-        let staging = receive(parts, &head.files, staging).await?;
+        let staging = receive(parts, &head.files, staging, &sender).await?;
+        let took = clock::elapsed(began);
+        travel.arrived(took);
+        self.metrics.disk.snap_db_save_total_duration_seconds.observe(took.as_secs_f64());
         let snapshot = Snapshot { meta, snapshot: SnapshotData::Received(staging) };
         let response = self.raft.install_full_snapshot(vote, snapshot).await.map_err(stopped)?;
         Ok(Response::new(wire::SnapshotResponse { vote: Some(codec::vote_to_wire(&response.vote)) }))
@@ -219,6 +254,7 @@ impl Peer for PeerService {
     async fn forward(&self, request: Request<wire::ForwardRequest>) -> Result<Response<wire::ForwardResponse>, Status> {
         let request = request.into_inner();
         self.same_cluster(request.cluster_id)?;
+        self.forwarded_bytes.inc_by(request.command.len() as u64);
         // Decoded before it is replicated: a command that cannot be applied must never be committed.
         command::decode(request.command.clone()).map_err(|error| Status::invalid_argument(error.to_string()))?;
         let (index, outcome) = self.gateway.propose_here(request.command, None).await.map_err(|error| {
@@ -301,6 +337,7 @@ async fn receive(
     mut parts: Streaming<wire::SnapshotPart>,
     files: &[wire::SnapshotFile],
     mut staging: Box<dyn Staging>,
+    sender: &PeerMetrics,
 ) -> Result<Box<dyn Staging>, Status> {
     let mut received = vec![0u64; files.len()];
     while let Some(part) = parts.message().await? {
@@ -319,6 +356,7 @@ async fn receive(
         }
         staging.write(&announced.name, *offset, &chunk.data).map_err(stopped)?;
         *offset += chunk.data.len() as u64;
+        sender.received_bytes.inc_by(chunk.data.len() as u64);
     }
     for (announced, received) in files.iter().zip(received) {
         if announced.size != received {

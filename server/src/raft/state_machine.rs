@@ -4,8 +4,10 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use futures_util::{FutureExt, Stream, StreamExt};
+use mainstay_proto::mvccpb::event::EventType;
 use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
 use tokio::sync::watch;
@@ -15,14 +17,16 @@ use super::codec;
 use super::removal::Removal;
 use super::snapshot::{Position, Snapshot, SnapshotBuilder, SnapshotData};
 use super::type_config::{EncodedCommand, Entry, LogId, StoredMembership, TypeConfig};
-use crate::apply::{self, Counts, Origin, State};
+use crate::apply::{self, Origin, State};
 use crate::auth::{SimpleTokens, TokenChange};
-use crate::command::{self, Outcome};
+use crate::command::{self, Outcome, Refusal};
 use crate::engine::layout::meta;
 use crate::engine::{Batch, EngineError, Family};
-use crate::env::probe;
+use crate::env::{clock, probe};
 use crate::lease::Lessor;
 use crate::limits;
+use crate::metrics::{Metrics, Operation};
+use crate::mvcc::RevisionEvents;
 use crate::watch::Hub;
 
 type SnapshotMeta = openraft::alias::SnapshotMetaOf<TypeConfig>;
@@ -39,12 +43,14 @@ pub(crate) struct Audience {
     pub(crate) applied: watch::Sender<u64>,
     /// Wakes the background compaction.
     pub(crate) compaction: Arc<tokio::sync::Notify>,
-    /// Counts what commands did.
-    pub(crate) counts: Arc<Counts>,
     /// Is told where members are reached.
     pub(crate) addresses: Addresses,
     /// Is told which members were removed.
     pub(crate) removal: Removal,
+    /// Counts what commands did, and how long that took.
+    pub(crate) metrics: Arc<Metrics>,
+    /// A command that takes longer to apply is slow.
+    pub(crate) slow_apply: Duration,
     /// Learns of a failure of the engine that openraft does not learn of.
     pub(crate) failure: watch::Sender<Option<String>>,
     /// Is shown what goes into the state.
@@ -99,6 +105,7 @@ impl StateMachine {
     /// Removes a slice of what was compacted; whether there is more to do.
     pub(crate) fn compact_slice(&mut self) -> io::Result<bool> {
         let slice = self.state.store.compact_slice().map_err(io::Error::other);
+        self.audience.metrics.mvcc.db_compaction_keys_total.inc_by(self.state.store.take_buried());
         self.note_failure(slice)
     }
 
@@ -138,8 +145,9 @@ impl StateMachine {
                     self.audience.compaction.notify_one();
                 }
                 let origin = Origin { index: entry.log_id.index, caller };
+                let began = clock::now();
                 let outcome = apply::apply(&mut self.state, &origin, &command).map_err(io::Error::other)?;
-                self.audience.counts.add(&outcome);
+                self.measure(&command, &outcome, clock::elapsed(began));
                 Ok(outcome)
             }
             EntryPayload::Membership(membership) => {
@@ -162,13 +170,30 @@ impl StateMachine {
         self.audience.addresses.set(now);
     }
 
+    fn measure(&self, command: &command::command::Kind, outcome: &Outcome, took: Duration) {
+        let metrics = &self.audience.metrics;
+        apply::count(metrics, outcome);
+        // Who asks for what is compacted made no mistake that an operator should look at; as in etcd.
+        let success = matches!(outcome.refusal(), Refusal::None | Refusal::Compacted);
+        let operation = Operation::of(command);
+        metrics.server.apply_duration_seconds.observe(operation, success, took);
+        if took > self.audience.slow_apply {
+            metrics.server.slow_apply_total.inc();
+            tracing::warn!(?took, "expected-duration" = ?self.audience.slow_apply, request = operation.name(), "apply request took too long");
+        }
+    }
+
     /// Ends a run: engine, then readers, then watchers and the lessor, then the callers.
     async fn finish(&mut self, answers: &mut Vec<Pending>) -> io::Result<()> {
         let position = codec::applied_to_bytes(self.applied.log_id.as_ref(), &self.applied.membership);
+        let began = clock::now();
         let committed = self.state.commit(position).map_err(io::Error::other)?;
+        let metrics = &self.audience.metrics;
+        metrics.disk.backend_commit_duration_seconds.observe(clock::elapsed(began).as_secs_f64());
         // Before the run counts as applied: whoever waits for a token's index must find it.
         self.audience.tokens.change(committed.token_changes);
         if !committed.events.is_empty() {
+            metrics.mvcc.total_put_size_in_bytes.add(put_bytes(&committed.events));
             self.audience.hub.publish(committed.events).await;
         }
         if !committed.lease_changes.is_empty() {
@@ -262,6 +287,28 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotData) -> Result<(), io::Error> {
+        let metrics = self.audience.metrics.clone();
+        metrics.server.snapshot_apply_in_progress_total.inc();
+        let installed = self.install(meta, snapshot).await;
+        metrics.server.snapshot_apply_in_progress_total.dec();
+        installed
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
+        if !self.started.load(Ordering::Acquire) || self.applied.log_id.is_none() {
+            return Ok(None);
+        }
+        self.check_not_failed()?;
+        let flushed = self.flush_if_due(true);
+        self.note_failure(flushed)?;
+        let checkpoint = self.state.store.engine().checkpoint().map_err(io::Error::other)?;
+        Ok(Some(self.applied.snapshot(SnapshotData::Checkpoint(checkpoint))))
+    }
+}
+
+impl StateMachine {
+    /// Puts a snapshot in the state's place.
+    async fn install(&mut self, meta: &SnapshotMeta, snapshot: SnapshotData) -> Result<(), io::Error> {
         let staging = match snapshot {
             SnapshotData::Received(staging) => staging,
             SnapshotData::Position | SnapshotData::Checkpoint(_) => {
@@ -297,15 +344,11 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         self.audience.compaction.notify_one();
         Ok(())
     }
+}
 
-    async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
-        if !self.started.load(Ordering::Acquire) || self.applied.log_id.is_none() {
-            return Ok(None);
-        }
-        self.check_not_failed()?;
-        let flushed = self.flush_if_due(true);
-        self.note_failure(flushed)?;
-        let checkpoint = self.state.store.engine().checkpoint().map_err(io::Error::other)?;
-        Ok(Some(self.applied.snapshot(SnapshotData::Checkpoint(checkpoint))))
-    }
+/// Bytes of the keys and values that were put.
+fn put_bytes(revisions: &[Arc<RevisionEvents>]) -> i64 {
+    let events = revisions.iter().flat_map(|revision| &revision.events);
+    let puts = events.filter(|event| event.r#type() == EventType::Put).filter_map(|event| event.kv.as_ref());
+    puts.map(|kv| (kv.key.len() + kv.value.len()) as i64).sum()
 }

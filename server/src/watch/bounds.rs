@@ -9,6 +9,9 @@ pub struct Bounds {
     pub(super) mailbox_bytes: usize,
     /// See [`limits::WATCH_MESSAGE_BYTES`].
     pub(super) message_bytes: usize,
+    /// Bytes from which a response is split for a watcher that wants fragments, where the configuration
+    /// does not say less.
+    pub(super) fragment_bytes: usize,
     /// See [`limits::HUB_RECENT_REVISIONS`].
     pub(super) recent_revisions: usize,
     /// See [`limits::HUB_RECENT_BYTES`].
@@ -31,6 +34,7 @@ impl Bounds {
         mailbox_messages: limits::WATCH_MAILBOX,
         mailbox_bytes: limits::WATCH_MAILBOX_BYTES,
         message_bytes: limits::WATCH_MESSAGE_BYTES,
+        fragment_bytes: usize::MAX,
         recent_revisions: limits::HUB_RECENT_REVISIONS,
         recent_bytes: limits::HUB_RECENT_BYTES,
         catch_up_bytes: limits::CATCH_UP_BYTES,
@@ -46,6 +50,7 @@ impl Bounds {
         mailbox_messages: 4,
         mailbox_bytes: 4_000,
         message_bytes: 1_000,
+        fragment_bytes: 300,
         recent_revisions: 10,
         recent_bytes: 10_000,
         catch_up_bytes: 8_000,

@@ -107,7 +107,7 @@ impl Hub {
     }
 
     pub(super) fn max_response_bytes(&self) -> usize {
-        self.options.max_response_bytes
+        self.options.max_response_bytes.min(self.bounds.fragment_bytes)
     }
 
     pub(super) async fn send(&self, message: HubMessage) {

@@ -174,7 +174,9 @@ impl Watchers {
             start += 1;
         }
         let compacted = self.store.compact_revision();
-        if start != 0 && start < compacted {
+        // Wrong where it is broken: the compacted revision itself counts as gone.
+        let is_wrongly_gone = start == compacted && probe::broken("watch-from-compacted-refused");
+        if start != 0 && (start < compacted || is_wrongly_gone) {
             return stream.end_compacted(id, compacted);
         }
         let key = WatcherKey(self.next_watcher);
@@ -216,7 +218,8 @@ impl Watchers {
             ..WatchResponse::default()
         });
         stream.ids.remove(&id);
-        if let Some(key) = watcher {
+        // Wrong where it is broken: the answer is sent, and the watcher goes on.
+        if let Some(key) = watcher.filter(|_| !probe::broken("cancelled-watch-goes-on")) {
             self.remove(key);
         }
     }
@@ -226,6 +229,13 @@ impl Watchers {
         let Some(stream) = self.streams.get_mut(&key) else { return };
         // Watchers that ended by compaction do not count. In etcd they stop progress until cancelled.
         let mut watchers = stream.ids.values().flatten().peekable();
+        if stream.ids.len() > 1 && probe::broken("progress-of-one-counts-for-all") {
+            // Wrong: one watcher that was told everything speaks for all of the stream.
+            if watchers.any(|key| self.watchers[key].is_up_to_date(self.current)) {
+                stream.post_progress(NO_ID, self.current);
+            }
+            return;
+        }
         if watchers.peek().is_some() && watchers.all(|key| self.watchers[key].is_up_to_date(self.current)) {
             stream.post_progress(NO_ID, self.current);
         }
@@ -243,6 +253,7 @@ impl Watchers {
             tracing::debug!(from = self.current, to = first.revision(), "revisions were not published");
             return self.replaced(last.revision());
         }
+        let first = first.revision();
         self.current = last.revision();
 
         let mut hits = Vec::new();
@@ -254,7 +265,10 @@ impl Watchers {
         for hits in hits.chunk_by(|a, b| a.watcher == b.watcher) {
             let watcher = &self.watchers[&hits[0].watcher];
             let limit = self.bounds.message_bytes;
-            if let Err(next) = self.tell(hits[0].watcher, &batch, hits, watcher.next, limit, Told::Live) {
+            // Wrong where it is broken: who asked for what is yet to come is told what happens now.
+            let hears_early = watcher.next > first && probe::broken("future-watch-hears-the-present");
+            let next = if hears_early { first } else { watcher.next };
+            if let Err(next) = self.tell(hits[0].watcher, &batch, hits, next, limit, Told::Live) {
                 self.park(hits[0].watcher, next);
             }
         }
@@ -275,8 +289,8 @@ impl Watchers {
         let synced = self.watchers.iter().filter(|(_, watcher)| watcher.place == Place::Synced);
         let behind: Vec<(WatcherKey, i64)> = synced
             .map(|(key, watcher)| (*key, watcher.next.max(missed)))
-            // Those who start later hear of nothing old.
-            .filter(|(_, next)| *next <= current)
+            // Those who start later hear of nothing old. Wrong where it is broken: nobody looks for what was missed.
+            .filter(|(_, next)| *next <= current && !probe::broken("watch-misses-snapshot"))
             .collect();
         for (key, next) in behind {
             self.set_next(key, next);

@@ -56,7 +56,7 @@ pub(crate) struct Simulate {
     /// Writes the coverage into this Markdown file too
     #[arg(long, value_name = "FILE", requires = "coverage")]
     pub(crate) report: Option<PathBuf>,
-    /// Does not shrink the schedules of failing seeds
+    /// Does not shrink the schedules of failing seeds; with --trace or --json none is
     #[arg(long)]
     pub(crate) no_shrink: bool,
     /// Seconds of the machine's clock after which a run counts as hanging

@@ -3,7 +3,8 @@
 //! One seed runs in one process, because std's and tokio's own random states are global: a second seed in
 //! one process would not be the seed it says it is. So for more than one run this program starts itself.
 //!
-//! - `one`: a run in this process; `child`: a run in another one; `pool`: as many of them as there are cores.
+//! - `one`: a run in this process, which is a child's; `child`: a run in such a process, with a limit and the
+//!   surroundings that every run has; `pool`: as many of them as there are cores.
 //! - `many`: a row of seeds, with `totals` over them, `coverage` of places and faults, and `shrink` for
 //!   those that fail.
 //! - `meta`: whether a seed is the same run twice. `mutants`: whether deliberate bugs are found.
@@ -61,24 +62,36 @@ pub(crate) fn main(known: &Known) -> ExitCode {
 fn act(action: &Action, known: &Known) -> io::Result<bool> {
     let children = |seconds| Children::new(Duration::from_secs(seconds));
     match action {
-        Action::One(seed, simulate) => one(&simulate.run(*seed), simulate),
+        Action::One(seed, simulate) if simulate.child => Ok(child(&simulate.run(*seed))),
+        Action::One(seed, simulate) => Ok(one(&children(simulate.limit)?, &simulate.run(*seed), simulate)),
         Action::Many(simulate) => many::run(&children(simulate.limit)?, simulate, known),
         Action::Meta(meta) => meta::run(&children(meta.limit)?, &Seeds::all(&meta.seeds), &meta.template()),
         Action::Mutants(mutants) => mutants::run(&children(mutants.limit)?, mutants, known.mutants),
     }
 }
 
-fn one(run: &Run, simulate: &Simulate) -> io::Result<bool> {
-    if simulate.child {
-        report::on_begun(|report| say(&format!("{}{}", child::BEGUN, json(report))));
-    }
+/// A run in this process, told to the process that started it.
+fn child(run: &Run) -> bool {
+    report::on_begun(|report| say(&format!("{}{}", child::BEGUN, json(report))));
     let report = one::simulate(run);
-    if simulate.child || simulate.json {
+    say(&json(&report));
+    report.violation.is_none()
+}
+
+/// One run, told in full. One that fails is shrunk as those of a row are, unless its report or its trace
+/// is all that is wanted.
+fn one(children: &Children, run: &Run, simulate: &Simulate) -> bool {
+    let report = children.run(run);
+    if simulate.json {
         say(&json(&report));
-    } else {
-        totals::summary(&report, run).iter().for_each(|line| say(line));
+        return report.violation.is_none();
     }
-    Ok(report.violation.is_none())
+    totals::summary(&report, run).iter().for_each(|line| say(line));
+    let is_shrunk = !simulate.no_shrink && run.trace.is_none();
+    if let Some(shrunk) = is_shrunk.then(|| shrink::of(children, run, &report)).flatten() {
+        shrunk.lines().iter().for_each(|line| say(line));
+    }
+    report.violation.is_none()
 }
 
 fn json(report: &Report) -> String {

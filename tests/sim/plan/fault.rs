@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use mainstay_tests::history::Effect;
 use serde::{Deserialize, Serialize};
 
 /// One thing that goes wrong, at a time and for a time.
@@ -55,6 +56,9 @@ pub(crate) enum FaultKind {
     ClockRate { member: usize, per_cent: u32 },
     /// A member's clock jumps ahead.
     ClockJump { member: usize, millis: u64 },
+    /// The clock of whoever leads runs slow, in per cent, while no other member hears it or is heard by it;
+    /// clients reach it.
+    SlowLeader { per_cent: u32 },
     /// The leader is asked to hand over to another member.
     TransferLeader { to: usize },
     /// History is compacted, but for so many revisions.
@@ -104,6 +108,7 @@ impl FaultKind {
             Self::Wipe { .. } => "wipe",
             Self::ClockRate { .. } => "clock-rate",
             Self::ClockJump { .. } => "clock-jump",
+            Self::SlowLeader { .. } => "slow-leader",
             Self::TransferLeader { .. } => "transfer-leader",
             Self::Compact { .. } => "compact",
             Self::Defragment { .. } => "defragment",
@@ -119,9 +124,15 @@ impl FaultKind {
         }
     }
 
-    /// Whether a clock runs wrong.
-    pub(crate) fn moves_a_clock(&self) -> bool {
-        matches!(self, Self::ClockRate { .. } | Self::ClockJump { .. } | Self::Pause { .. })
+    /// What it does to the time that leases have.
+    pub(crate) fn effect(&self) -> Option<Effect> {
+        match *self {
+            Self::ClockRate { member, per_cent } => Some(Effect::ClockRate { member, per_cent }),
+            Self::ClockJump { member, millis } => Some(Effect::ClockJump { member, by: Duration::from_millis(millis) }),
+            Self::Pause { member } => Some(Effect::Pause { member }),
+            Self::TransferLeader { .. } => Some(Effect::Transfer),
+            _ => None,
+        }
     }
 
     /// Whether it is an order from an operator rather than a failure: the cluster goes on serving.

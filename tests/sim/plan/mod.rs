@@ -18,6 +18,8 @@ use crate::workload::Workload;
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) members: usize,
+    /// Whether there are users and roles, and at times they count.
+    pub(crate) has_users: bool,
     /// What each client does.
     pub(crate) clients: Vec<Workload>,
     /// How many clients watch, beside the observer.
@@ -42,6 +44,8 @@ pub(crate) struct Plan {
     pub(crate) segment_bytes: u64,
     /// Bytes of the store that may wait to be flushed.
     pub(crate) flush_bytes: u64,
+    /// How many runs of commands a flush of the store in the background takes.
+    pub(crate) flush_takes: u32,
     /// Whether little may wait for watchers.
     pub(crate) small_watches: bool,
     /// Whether much is written in the end, to see that the log is purged.
@@ -110,6 +114,7 @@ const KINDS: &[(u32, Maker)] = &[
     (5, |dice, _| FaultKind::Compact { keep: dice.gen_range(0..60) }),
     (3, |dice, members| FaultKind::Defragment { member: dice.gen_range(0..members) }),
     (2, |dice, _| FaultKind::LeaseStorm { leases: dice.gen_range(10..60) }),
+    (2, |dice, _| FaultKind::SlowLeader { per_cent: dice.gen_range(20..60) }),
 ];
 
 /// The name of every kind of fault that a plan can hold.
@@ -132,7 +137,7 @@ impl Plan {
         let tiny_log = dice.gen_bool(0.4);
         let storm = Duration::from_secs(dice.gen_range(15..35));
         let clients = (0..dice.gen_range(3..7)).map(|_| Workload::draw(&mut dice)).collect();
-        Self {
+        let mut plan = Self {
             members,
             clients,
             watchers: dice.gen_range(1..4),
@@ -149,7 +154,14 @@ impl Plan {
             flush_bytes: if tiny_log { 500 } else { *[500, 5_000, 50_000].choose(&mut dice).expect("there are some") },
             faults: faults(&mut dice, members, storm),
             window: *[1, 16].choose(&mut dice).expect("there are some"),
+            flush_takes: *[0, 2, 10].choose(&mut dice).expect("there are some"),
+            has_users: dice.gen_bool(0.2),
+        };
+        if plan.has_users {
+            plan.clients.truncate(4);
+            plan.clients.extend([Workload::Administrator, Workload::Users, Workload::Users]);
         }
+        plan
     }
 }
 
@@ -169,6 +181,9 @@ fn faults(dice: &mut Dice, members: usize, storm: Duration) -> Vec<Fault> {
             6..=8 => dice.gen_range(500..5000),
             _ => dice.gen_range(3000..9000),
         });
+        // The others wait for a while before they elect.
+        let needs_time = matches!(kind, FaultKind::SlowLeader { .. });
+        let lasts = if needs_time { lasts + Duration::from_secs(3) } else { lasts };
         let affordable = match kind.casualty() {
             Some(member) if !casualties.contains(&member) => casualties.len() < (members - 1) / 2,
             _ => true,
@@ -190,7 +205,7 @@ fn fits(kind: &FaultKind, members: usize) -> bool {
         FaultKind::Partition { side } => !side.is_empty() && members > 1,
         FaultKind::OneWay { from, to } => from != to,
         FaultKind::SlowLink { one, other, .. } => one != other,
-        FaultKind::TransferLeader { .. } => members > 1,
+        FaultKind::TransferLeader { .. } | FaultKind::SlowLeader { .. } => members > 1,
         _ => true,
     }
 }

@@ -33,7 +33,7 @@ async fn write(worker: &mut Worker, key: String) {
             Step::put(key.clone(), worker.fresh())
         };
         let txn = Txn {
-            compares: vec![Compare { key: key.clone(), to: Comparison::Modified(modified) }],
+            compares: vec![Compare::equal(key.clone(), Comparison::Modified(modified))],
             then: vec![step],
             otherwise: vec![Step::range(Span::key(key.clone()))],
             serializable: false,
@@ -53,7 +53,10 @@ async fn list(worker: &Worker) {
     let mut span = Span::prefix(PREFIX);
     let mut revision = 0;
     loop {
-        let page = Step::Range { span: span.clone(), limit: PAGE, revision, count_only: false, keys_only: false };
+        let mut page = Step::range(span.clone());
+        if let Step::Range { limit, revision: at, .. } = &mut page {
+            (*limit, *at) = (PAGE, revision);
+        }
         let Some((now, _, steps)) = worker.txn(Txn::of(page)).await else { return };
         let Some(StepReply::Range { keys, more, .. }) = steps.first() else { return };
         let Some(last) = keys.last().filter(|_| *more) else { return };

@@ -22,7 +22,7 @@ pub(super) async fn run(mut worker: Worker) {
             None => (Comparison::Created(0), element),
         };
         let txn = Txn {
-            compares: vec![Compare { key: key.clone(), to }],
+            compares: vec![Compare::equal(key.clone(), to)],
             then: vec![Step::put(key.clone(), value)],
             ..Txn::default()
         };

@@ -27,7 +27,7 @@ async fn hold(worker: &mut Worker) {
     }
     let key = format!("lock/{name}/{id}");
     let create = Txn {
-        compares: vec![Compare { key: key.clone(), to: Comparison::Created(0) }],
+        compares: vec![Compare::equal(key.clone(), Comparison::Created(0))],
         then: vec![Step::Put { key: key.clone(), value: worker.fresh(), lease: id, prev_kv: false }],
         ..Txn::default()
     };
@@ -39,7 +39,7 @@ async fn hold(worker: &mut Worker) {
             return; // the own key is gone: the lease has run out
         }
         if oldest.is_some_and(|kv| kv.created == created) {
-            work(worker, name, &key, created).await;
+            work(worker, &name.to_string(), &key, created).await;
             break;
         }
         worker.ask(Call::LeaseKeepAlive { id }).await;
@@ -51,10 +51,10 @@ async fn hold(worker: &mut Worker) {
 }
 
 /// Writes a few times, each time only if the lock is still held.
-async fn work(worker: &mut Worker, name: u32, key: &str, created: i64) {
+pub(super) async fn work(worker: &mut Worker, name: &str, key: &str, created: i64) {
     for _ in 0..thread_rng().gen_range(1..4u32) {
         let txn = Txn {
-            compares: vec![Compare { key: key.to_owned(), to: Comparison::Created(created) }],
+            compares: vec![Compare::equal(key, Comparison::Created(created))],
             then: vec![Step::put(format!("fence/{name}"), format!("{created} {}", worker.fresh()))],
             ..Txn::default()
         };

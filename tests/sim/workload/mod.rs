@@ -2,19 +2,24 @@
 //! promises hold for it; all are held against the same record of revisions.
 
 mod apiserver;
+mod elections;
 mod leases;
 mod lists;
 mod locks;
+mod past;
 mod registers;
+mod server_locks;
 mod sets;
 mod txns;
+mod users;
+mod watch_stream;
 mod watching;
 
 use std::time::Duration;
 
 use madsim::rand::prelude::*;
 use mainstay_client::Client;
-use mainstay_tests::history::{Call, KeyValue, Outcome, Reply, Span, Step, StepReply, Txn};
+use mainstay_tests::history::{Call, HeldCall, KeyValue, Outcome, Reply, Span, Step, StepReply, Txn};
 use tokio::time::Instant;
 
 use crate::plan::Dice;
@@ -43,6 +48,16 @@ pub(crate) enum Workload {
     Leases,
     /// Locks, with writes that are fenced by them.
     Locks,
+    /// Compactions, and reads about there.
+    Past,
+    /// Locks that the server holds, with such writes.
+    ServerLocks,
+    /// Elections that the server holds.
+    Elections,
+    /// Users who may do a part of what they ask for.
+    Users,
+    /// Who decides what users may do.
+    Administrator,
 }
 
 impl Workload {
@@ -56,6 +71,9 @@ impl Workload {
             (3, Self::Apiserver),
             (3, Self::Leases),
             (2, Self::Locks),
+            (1, Self::Past),
+            (2, Self::ServerLocks),
+            (2, Self::Elections),
         ];
         kinds.choose_weighted(dice, |(weight, _)| *weight).expect("there are some").1
     }
@@ -70,6 +88,11 @@ impl Workload {
             Self::Apiserver => apiserver::run(worker).await,
             Self::Leases => leases::run(worker).await,
             Self::Locks => locks::run(worker).await,
+            Self::Past => past::run(worker).await,
+            Self::ServerLocks => server_locks::run(worker).await,
+            Self::Elections => elections::run(worker).await,
+            Self::Users => users::run(worker).await,
+            Self::Administrator => users::administer(worker).await,
         }
     }
 }
@@ -79,11 +102,15 @@ pub(crate) struct Worker {
     pub(crate) id: usize,
     pub(crate) client: Client,
     pub(crate) recorder: Recorder,
+    /// How far the observer is.
+    pub(crate) observed: Observed,
     /// The longest pause between two calls.
     pub(crate) pace: Duration,
     /// When the last fault ends.
     pub(crate) calm_from: Instant,
     pub(crate) until: Instant,
+    /// How long it goes on after the last disturbance, if that comes later than planned.
+    pub(crate) calm: Duration,
     /// How many bytes a value is filled up with at most.
     pub(crate) padding: usize,
     /// Counts what it wrote, so that no value is written twice.
@@ -97,7 +124,8 @@ impl Worker {
         let slower = if Instant::now() < self.calm_from { 1 } else { 4 };
         let pause = thread_rng().gen_range(Duration::ZERO..self.pace);
         tokio::time::sleep(pause * slower).await;
-        Instant::now() < self.until
+        let now = Instant::now();
+        now < self.until || now < self.recorder.moment(self.recorder.disturbed_until() + self.calm)
     }
 
     /// A value that nobody wrote before.
@@ -115,6 +143,23 @@ impl Worker {
             self.ask_one(member, call).await
         } else {
             self.recorder.call(self.id, &self.client, call).await
+        }
+    }
+
+    /// An id that no lease had before.
+    pub(crate) fn fresh_lease(&mut self) -> i64 {
+        self.written += 1;
+        (self.id as i64 + 1) * 1_000_000 + self.written as i64
+    }
+
+    /// Makes a call about a lock or an election, and waits no longer than this.
+    pub(crate) async fn held(&self, call: HeldCall, patience: Duration) -> Outcome {
+        let client = self.client.with_timeout(patience);
+        if thread_rng().gen_bool(0.4) {
+            let member = thread_rng().gen_range(0..client.endpoints().len());
+            self.recorder.held(self.id, Some(member), &client.only(member), call).await
+        } else {
+            self.recorder.held(self.id, None, &client, call).await
         }
     }
 

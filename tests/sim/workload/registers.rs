@@ -46,7 +46,7 @@ async fn swap(worker: &mut Worker, key: String) {
     let Some(found) = found.first() else { return };
     let value = worker.fresh();
     let txn = Txn {
-        compares: vec![Compare { key: key.clone(), to: Comparison::Value(found.value.clone()) }],
+        compares: vec![Compare::equal(key.clone(), Comparison::Value(found.value.clone()))],
         then: vec![Step::put(key.clone(), value)],
         otherwise: vec![Step::range(Span::key(key))],
         serializable: false,

@@ -5,11 +5,12 @@ use std::time::Duration;
 use madsim::net::NetSim;
 use madsim::runtime::Handle;
 use madsim::task::NodeId;
+use madsim::time::TimeHandle;
 use mainstay_raft_log::disk::sim::Fault as DiskFault;
 use mainstay_server::engine::mem::Fault as StoreFault;
 use mainstay_server::env::clock;
 use mainstay_server::env::transport::LinkConditions;
-use mainstay_tests::history::Call;
+use mainstay_tests::history::{Call, Effect};
 
 use super::links::between;
 use super::{Ending, World};
@@ -36,7 +37,7 @@ impl World {
         self.happen(place, &fault).await;
         trace::note(format_args!("fault {place} ends"));
         if !fault.kind.is_an_order() {
-            self.recorder.disturbance(began, fault.kind.name(), fault.kind.moves_a_clock());
+            self.recorder.disturbance(began, fault.kind.name(), fault.kind.effect());
         }
     }
 
@@ -54,7 +55,7 @@ impl World {
                 members.iter().for_each(|member| self.release(*member));
             }
             FaultKind::CrashBetweenDiskOperations { member, operations } => {
-                self.may_fail(*member);
+                let excuse = self.may_fail(*member);
                 let log = self.members[*member].disks().log;
                 let off = log.operations() + operations;
                 log.fail_power_after(*operations);
@@ -66,6 +67,7 @@ impl World {
                 }
                 self.hold_down(*member, Ending::Power);
                 lasts().await;
+                self.is_whole(*member, excuse);
                 self.release(*member);
             }
             FaultKind::Pause { member } => {
@@ -125,7 +127,7 @@ impl World {
                 log.fail_no_more();
             }
             FaultKind::DiskError { member, operation, after, then_power_fails } => {
-                self.may_fail(*member);
+                let excuse = self.may_fail(*member);
                 let kind = match operation {
                     DiskOperation::Read => DiskFault::Read,
                     DiskOperation::Write => DiskFault::Write,
@@ -136,27 +138,30 @@ impl World {
                 log.fail_after(kind, *after);
                 lasts().await;
                 log.fail_no_more();
+                self.is_whole(*member, excuse);
                 if *then_power_fails {
                     self.hold_down(*member, Ending::Power);
                     self.release(*member);
                 }
             }
             FaultKind::FullDisk { member, store: false } => {
-                self.may_fail(*member);
+                let excuse = self.may_fail(*member);
                 let log = self.members[*member].disks().log;
                 log.set_capacity(Some(log.files().iter().map(|(_, size)| size).sum()));
                 lasts().await;
                 log.set_capacity(None);
+                self.is_whole(*member, excuse);
             }
             FaultKind::FullDisk { member, store: true } => {
-                self.may_fail(*member);
+                let excuse = self.may_fail(*member);
                 let store = self.members[*member].disks().store;
                 store.set_room(Some(ROOM_LEFT));
                 lasts().await;
                 store.set_room(None);
+                self.is_whole(*member, excuse);
             }
             FaultKind::StoreError { member, operation } => {
-                self.may_fail(*member);
+                let excuse = self.may_fail(*member);
                 let store = self.members[*member].disks().store;
                 store.fail_next(match operation {
                     StoreOperation::Read => StoreFault::Read,
@@ -165,6 +170,7 @@ impl World {
                 });
                 lasts().await;
                 store.fail_no_more();
+                self.is_whole(*member, excuse);
             }
             FaultKind::Rot { member, bits } => {
                 self.may_be_lost(*member);
@@ -194,12 +200,28 @@ impl World {
             FaultKind::ClockJump { member, millis } => {
                 clock::jump(self.nodes[*member].id(), Duration::from_millis(*millis));
             }
+            FaultKind::SlowLeader { per_cent } => {
+                let leads =
+                    |index: &usize| self.members[*index].life().is_some_and(|life| life.leadership.view().leads);
+                let Some(leader) = (0..self.members.len()).find(leads) else { return };
+                let node = self.nodes[leader].id();
+                let began = self.recorder.now();
+                clock::set_rate(node, f64::from(*per_cent) / 100.0);
+                let (ones, others) = self.sides(&[leader]);
+                self.cut(&between(&ones, &others), fault.lasts).await;
+                clock::set_rate(node, 1.0);
+                // Whose clock it is shows only now.
+                let slow = Effect::ClockRate { member: leader, per_cent: *per_cent };
+                self.recorder.disturbance(began, "slow clock", Some(slow));
+            }
             FaultKind::TransferLeader { to } => self.transfer_leader(*to).await,
             FaultKind::Compact { keep } => {
                 // Not ahead of the observer, whose record must be whole.
                 let revision = self.observed.revision() - keep;
                 if revision > 1 {
-                    self.recorder.call(CALLER + place, &self.client(place), Call::Compact { revision }).await;
+                    self.recorder
+                        .call(CALLER + place, &self.client(place), Call::Compact { revision, physical: false })
+                        .await;
                 }
             }
             FaultKind::Defragment { member } => {
@@ -240,13 +262,20 @@ impl World {
         }
     }
 
-    fn may_fail(&self, member: usize) {
-        self.state().conditions[member].may_fail = true;
+    /// Says that something is done to a member that its process may die of; returns which of these it is.
+    fn may_fail(&self, member: usize) -> usize {
+        self.state().conditions[member].excuses.begin(TimeHandle::current().elapsed())
     }
 
+    /// Says that it is over.
+    fn is_whole(&self, member: usize, excuse: usize) {
+        self.state().conditions[member].excuses.end(excuse, TimeHandle::current().elapsed());
+    }
+
+    /// Says that something is done to a member that it may never come back from, whenever it finds out.
     fn may_be_lost(&self, member: usize) {
         let condition = &mut self.state().conditions[member];
-        condition.may_fail = true;
+        condition.excuses.lasting(TimeHandle::current().elapsed());
         condition.may_be_lost = true;
     }
 }

@@ -1,72 +1,88 @@
-//! What every member applied, entry by entry.
+//! Every member's view of what it applies, gathered while it does.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use mainstay_server::lease::LeaseView;
 use mainstay_server::raft::AppliedObserver;
+use mainstay_tests::checker::applied::{Applied, LeaseEntry, Position};
 
-/// The entries that were applied by anybody. Clones are the same ledger.
-///
-/// State machine safety (Ongaro and Ousterhout 2014, §5.4.3): where two members apply an entry of one
-/// index, it is the same entry.
+/// Leases are looked at behind every so many entries.
+const LEASES_EVERY: u64 = 4;
+
+/// What was applied by anybody. Clones are the same ledger.
 #[derive(Clone, Default)]
 pub(crate) struct Ledger {
-    pages: Arc<Mutex<Pages>>,
-}
-
-#[derive(Default)]
-struct Pages {
-    /// By index: the term, the payload's checksum, and who applied it first.
-    entries: BTreeMap<u64, (u64, u32, String)>,
-    contradictions: Vec<String>,
+    applied: Arc<Mutex<Applied>>,
 }
 
 impl Ledger {
-    /// The view of one life of a member.
-    pub(crate) fn of(&self, member: String) -> Arc<dyn AppliedObserver> {
-        Arc::new(Life { ledger: self.clone(), member, last: Mutex::new(None) })
+    /// The view of one life of a member, which begins behind what its store holds.
+    pub(crate) fn of(&self, member: String, stored: Position) -> Arc<Life> {
+        let leases = OnceLock::new();
+        Arc::new(Life { ledger: self.clone(), member, last: Mutex::new(stored), leases })
     }
 
     /// What did not fit together.
     pub(crate) fn contradictions(&self) -> Vec<String> {
-        self.pages().contradictions.clone()
+        self.applied().contradictions().to_vec()
     }
 
-    fn pages(&self) -> std::sync::MutexGuard<'_, Pages> {
-        self.pages.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn applied(&self) -> MutexGuard<'_, Applied> {
+        self.applied.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-struct Life {
+/// One life of a member.
+pub(crate) struct Life {
     ledger: Ledger,
     member: String,
-    last: Mutex<Option<u64>>,
+    last: Mutex<Position>,
+    /// Its leases, once it has a state.
+    leases: OnceLock<LeaseView>,
+}
+
+impl Life {
+    /// From now on its leases can be looked at.
+    pub(crate) fn has_leases(&self, leases: LeaseView) {
+        self.leases.set(leases).ok();
+    }
+
+    fn moves_to(&self, index: u64) -> Position {
+        std::mem::replace(&mut *self.last.lock().unwrap_or_else(PoisonError::into_inner), Position::At(index))
+    }
+
+    fn look_at_leases(&self, behind: u64) {
+        if behind.is_multiple_of(LEASES_EVERY)
+            && let Some(leases) = self.leases.get()
+        {
+            self.ledger.applied().leases(&self.member, behind, entries(leases));
+        }
+    }
+}
+
+/// The leases that a member has.
+pub(crate) fn entries(leases: &LeaseView) -> Vec<LeaseEntry> {
+    let terms = leases.terms().into_iter();
+    let entry = |term: mainstay_server::lease::LeaseTerm| LeaseEntry {
+        id: term.id,
+        ttl: term.ttl,
+        remaining: term.remaining,
+        keys: leases.keys(term.id).iter().map(|key| key.to_vec()).collect(),
+    };
+    terms.map(entry).collect()
 }
 
 impl AppliedObserver for Life {
     fn applying(&self, index: u64, term: u64, payload: &[u8]) {
-        let checksum = crc32fast::hash(payload);
-        let before = self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner).replace(index);
-        let mut pages = self.ledger.pages();
-        if let Some(before) = before
-            && before + 1 != index
-        {
-            let text = format!("{} applies entry {index} after {before}", self.member);
-            pages.contradictions.push(text);
+        let behind = self.moves_to(index);
+        if let Position::At(before) = behind {
+            self.look_at_leases(before);
         }
-        let mine = (term, checksum);
-        match pages.entries.get(&index) {
-            None => drop(pages.entries.insert(index, (term, checksum, self.member.clone()))),
-            Some((term, checksum, first)) if mine != (*term, *checksum) => {
-                let text =
-                    format!("{} applies entry {index} of term {}, {first} one of term {term}", self.member, mine.0);
-                pages.contradictions.push(text);
-            }
-            Some(_) => {}
-        }
+        self.ledger.applied().entry(&self.member, behind, index, term, crc32fast::hash(payload));
     }
 
     fn restored(&self, index: u64, _term: u64) {
-        self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner).replace(index);
+        self.moves_to(index);
+        self.look_at_leases(index);
     }
 }

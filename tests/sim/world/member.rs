@@ -8,10 +8,14 @@ use std::time::Duration;
 use mainstay_raft_log::disk::sim::{SimLatency, SimMedium};
 use mainstay_server::config::{Config, Given, Invocation};
 use mainstay_server::engine::mem::MemHome;
+use mainstay_server::engine::{EngineHome, mem};
 use mainstay_server::env::transport;
+use mainstay_server::lease::LeaseView;
+use mainstay_server::metrics::Metrics;
 use mainstay_server::node::{Node, Occupancy, Storage, Surroundings};
-use mainstay_server::raft::Leadership;
+use mainstay_server::raft::{self, Leadership};
 use mainstay_server::watch::Bounds;
+use mainstay_tests::checker::applied::Position;
 use tokio_stream::StreamExt;
 
 use super::ledger::Ledger;
@@ -35,6 +39,7 @@ pub(crate) struct Member {
 pub(crate) struct Life {
     pub(crate) leadership: Leadership,
     pub(crate) occupancy: Arc<dyn Fn() -> Occupancy + Send + Sync>,
+    pub(crate) leases: LeaseView,
 }
 
 /// A member's disks. They are replaced when it loses them.
@@ -52,7 +57,7 @@ fn address(index: usize) -> String {
 impl Member {
     pub(crate) fn new(index: usize, plan: Arc<Plan>, seed: u64, ledger: Ledger, recorder: Recorder) -> Self {
         let seed = seed.wrapping_mul(31).wrapping_add(index as u64);
-        let disks = Disks { log: new_log(&plan, seed), store: MemHome::new() };
+        let disks = Disks { log: new_log(&plan, seed), store: new_store(&plan) };
         Self { index, disks: Arc::new(Mutex::new(disks)), plan, seed, ledger, recorder, life: Arc::default() }
     }
 
@@ -68,7 +73,7 @@ impl Member {
             disks.log = new_log(&self.plan, self.seed.wrapping_add(1));
         }
         if store {
-            disks.store = MemHome::new();
+            disks.store = new_store(&self.plan);
         }
     }
 
@@ -113,6 +118,8 @@ impl Member {
             // A request fits into a record of a log with segments so small.
             format!("--max-request-bytes={}", self.plan.segment_bytes / 2),
             "--watch-progress-notify-interval=3s".to_owned(),
+            // The least that there is.
+            "--bcrypt-cost=4".to_owned(),
         ];
         let given = Given {
             arguments: arguments.to_vec(),
@@ -129,6 +136,7 @@ impl Member {
     pub(crate) async fn run(self) -> String {
         let config = self.config();
         let disks = self.disks();
+        let view = self.ledger.of(self.name(), stored_position(&disks.store));
         let storage = Storage {
             home: Arc::new(disks.store),
             disk: Arc::new(disks.log.mount()),
@@ -139,8 +147,9 @@ impl Member {
             run_log: Box::new(|task| drop(tokio::task::spawn(task.run()))),
             resolve: Box::new(|url| BTreeSet::from([url.as_str().to_owned()])),
             log_observer: None,
+            metrics: Metrics::new(),
             rpc_observer: Arc::new(()),
-            applied_observer: Some(self.ledger.of(self.name())),
+            applied_observer: Some(view.clone()),
             read_key: Box::new(|_| Err(std::io::ErrorKind::NotFound.into())),
             watch_bounds: if self.plan.small_watches { Bounds::SMALL } else { Bounds::STANDARD },
         };
@@ -157,7 +166,9 @@ impl Member {
         let (leadership, occupancy) = (node.leadership(), Arc::new(node.occupancy()));
         let views = note_leaderships(leadership.clone(), self.index, self.recorder.clone());
         drop(tokio::task::spawn(views));
-        let life = Life { leadership, occupancy };
+        let leases = node.services().leases.clone();
+        view.has_leases(leases.clone());
+        let life = Life { leadership, occupancy, leases };
         self.life.lock().unwrap_or_else(std::sync::PoisonError::into_inner).replace(life);
         if let Err(error) = node.start().await {
             return format!("does not start: {error}");
@@ -173,6 +184,24 @@ async fn note_leaderships(leadership: Leadership, member: usize, recorder: Recor
             recorder.leadership(member, view.term);
         }
     }
+}
+
+/// Up to where the state in a store goes.
+fn stored_position(store: &MemHome) -> Position {
+    match store.open().and_then(|engine| raft::applied_index(&*engine)) {
+        Ok(applied) => applied.map_or(Position::Empty, Position::At),
+        Err(_) => {
+            // The failure was meant for the member.
+            store.fail_next(mem::Fault::Read);
+            Position::Unknown
+        }
+    }
+}
+
+fn new_store(plan: &Plan) -> MemHome {
+    let store = MemHome::new();
+    store.set_flush_takes(plan.flush_takes);
+    store
 }
 
 fn new_log(plan: &Plan, seed: u64) -> SimMedium {

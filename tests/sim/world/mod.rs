@@ -21,16 +21,19 @@ use madsim::task::NodeId;
 use madsim::time::TimeHandle;
 use mainstay_client::{Client, ClientOptions};
 use mainstay_server::env::transport::set_window;
+use mainstay_tests::excuses::Excuses;
 use tokio::sync::mpsc;
 
 use self::ledger::Ledger;
 use self::links::Links;
+use crate::perform_auth::{ROOT, user};
 use crate::plan::Plan;
 use crate::recorder::Recorder;
 use crate::trace::{self, Complaint};
 use crate::workload::Observed;
 
 pub(crate) use faults::OPERATOR;
+pub(crate) use ledger::entries as lease_entries;
 pub(crate) use member::{Member, SimConnector};
 
 /// Within this time a process is gone with all its parts.
@@ -65,8 +68,8 @@ struct Condition {
     held_down: u32,
     /// Whether its process was started and has not ended since.
     up: bool,
-    /// Something was done to it that a process may die of.
-    may_fail: bool,
+    /// What was done to it that a process may die of.
+    excuses: Excuses,
     /// Something was done to it that it may never come back from.
     may_be_lost: bool,
     /// It does not come back.
@@ -124,8 +127,10 @@ impl World {
     pub(crate) fn client(&self, id: usize) -> Client {
         let mut endpoints: Vec<String> = self.members.iter().map(Member::endpoint).collect();
         endpoints.rotate_left(id % self.members.len()); // so that every member serves somebody
-        Client::with_connector(&SimConnector, endpoints, ClientOptions::default())
-            .expect("the endpoints of simulated members are well-formed")
+        let client = Client::with_connector(&SimConnector, endpoints, ClientOptions::default())
+            .expect("the endpoints of simulated members are well-formed");
+        // Where names count, whoever has no other is allowed everything.
+        if self.plan.has_users { client.with_user(user(ROOT)) } else { client }
     }
 
     /// The members that are not lost for good.
@@ -154,7 +159,7 @@ impl World {
         match self.members.iter().find(|member| member.name() == complaint.node) {
             Some(member) => {
                 let condition = &state.conditions[member.index];
-                condition.may_fail || just_ended(condition)
+                condition.excuses.cover(complaint.at) || just_ended(condition)
             }
             // Said in the name of whoever ended a process.
             None => state.conditions.iter().any(just_ended),
@@ -200,6 +205,9 @@ impl World {
             condition.held_down -= 1;
             let start = condition.held_down == 0 && !condition.up && !condition.lost;
             condition.up |= start;
+            if start {
+                condition.excuses.started(TimeHandle::current().elapsed());
+            }
             start
         };
         if start {
@@ -211,9 +219,9 @@ impl World {
     /// Buries processes that ended by themselves, and starts them again where that was to be expected.
     async fn supervise(self, mut endings: mpsc::UnboundedReceiver<(usize, String)>) {
         while let Some((index, reason)) = endings.recv().await {
-            let began = self.recorder.now();
+            let (began, now) = (self.recorder.now(), TimeHandle::current().elapsed());
             trace::note(format_args!("{} ended: {reason}", self.members[index].name()));
-            let lost = {
+            let (announced, lost) = {
                 let mut state = self.state();
                 let condition = &mut state.conditions[index];
                 if !condition.up {
@@ -222,12 +230,12 @@ impl World {
                 condition.up = false;
                 condition.held_down += 1;
                 condition.lost |= condition.may_be_lost;
-                let (announced, lost) = (condition.may_fail, condition.lost);
+                let (announced, lost) = (condition.excuses.cover(now), condition.lost);
                 if !announced {
                     let surprise = format!("{} ended at {began:?}: {reason}", self.members[index].name());
                     state.surprises.push(surprise);
                 }
-                lost
+                (announced, lost)
             };
             self.end(index, Ending::Process);
             if lost {
@@ -235,11 +243,15 @@ impl World {
                 continue;
             }
             let world = self.clone();
+            let pause = Duration::from_millis(thread_rng().gen_range(200..1500));
+            // Written down at once: who would have stopped by now goes on until all is quiet again. What is a
+            // surprise fails the run, and may come again and again.
+            if announced {
+                self.recorder.disturbed(began, began + pause, "a process ended by itself", None);
+            }
             drop(tokio::task::spawn(async move {
-                let pause = Duration::from_millis(thread_rng().gen_range(200..1500));
                 tokio::time::sleep(pause).await;
                 world.release(index);
-                world.recorder.disturbance(began, "a process ended by itself", false);
             }));
         }
     }

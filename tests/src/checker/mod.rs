@@ -2,6 +2,7 @@
 //!
 //! Those beside this page ask a cluster that runs; those in [`history`] judge a run that is over.
 
+pub mod applied;
 mod equal_members;
 mod exactly_once;
 pub mod history;

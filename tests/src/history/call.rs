@@ -1,3 +1,5 @@
+use super::{AuthCall, HeldCall};
+
 /// What a client asked for.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Call {
@@ -7,10 +9,12 @@ pub enum Call {
     Compact {
         /// The revision.
         revision: i64,
+        /// Whether to wait until what was compacted is gone from the disk.
+        physical: bool,
     },
     /// A new lease.
     LeaseGrant {
-        /// Its id, chosen by the client.
+        /// Its id, chosen by the client; 0 where the server is to choose.
         id: i64,
         /// Seconds it shall live without being renewed.
         ttl: i64,
@@ -30,6 +34,15 @@ pub enum Call {
         /// Which.
         id: i64,
     },
+    /// The same question, and which keys the lease has.
+    LeaseKeys {
+        /// Which.
+        id: i64,
+    },
+    /// Something about users and roles.
+    Auth(AuthCall),
+    /// Something about a lock or an election that the server holds.
+    Held(HeldCall),
 }
 
 /// A transaction. A put, delete or range alone is one without conditions and with one step.
@@ -64,16 +77,46 @@ impl Txn {
     }
 }
 
-/// A condition on one key.
+/// A condition on one key, or on every key of a span.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Compare {
-    /// The key.
+    /// The key, or the first one.
     pub key: String,
-    /// What of it must be equal to what.
+    /// The end of the span, not included; `None` for the one key alone.
+    pub until: Option<String>,
+    /// How it must stand to what it is compared with.
+    pub is: Relation,
+    /// What of it is compared, and with what.
     pub to: Comparison,
 }
 
-/// What of a key a condition looks at. A key that is not there has zeros, and no value equals it.
+impl Compare {
+    /// What of a key must be equal to what.
+    pub fn equal(key: impl Into<String>, to: Comparison) -> Self {
+        Self { key: key.into(), until: None, is: Relation::Equal, to }
+    }
+
+    /// The keys that it looks at.
+    pub fn span(&self) -> Span {
+        Span { from: self.key.clone(), to: self.until.clone() }
+    }
+}
+
+/// How something stands to what it is compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Relation {
+    /// It is the same.
+    Equal,
+    /// It is another.
+    NotEqual,
+    /// It is more.
+    Greater,
+    /// It is less.
+    Less,
+}
+
+/// What of a key a condition looks at. A key that is not there has zeros, and no value: whatever is asked
+/// of that does not hold. A span without keys is like a key that is not there.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Comparison {
     /// How often it was written since it was created.
@@ -134,6 +177,22 @@ pub enum Step {
         /// Whether the answer holds what was there before.
         prev_kv: bool,
     },
+    /// Writes a key that is there, but leaves its value or its lease as it is. Where it is not there, the
+    /// whole transaction is refused.
+    Amend {
+        /// The key.
+        key: String,
+        /// The value; empty where it is left.
+        value: String,
+        /// The lease that it is tied to; 0 for none, and where it is left.
+        lease: i64,
+        /// Whether the value is left.
+        ignore_value: bool,
+        /// Whether the lease is left.
+        ignore_lease: bool,
+        /// Whether the answer holds what was there before.
+        prev_kv: bool,
+    },
     /// Removes keys.
     Delete {
         /// Which.
@@ -141,7 +200,7 @@ pub enum Step {
         /// Whether the answer holds what was there before.
         prev_kv: bool,
     },
-    /// Reads keys, in their order.
+    /// Reads keys, in their order or in another.
     Range {
         /// Which.
         span: Span,
@@ -153,6 +212,10 @@ pub enum Step {
         count_only: bool,
         /// Whether the values are left out.
         keys_only: bool,
+        /// In which order.
+        sort: Sort,
+        /// Which of them, by their revisions.
+        within: Within,
     },
     /// A transaction within.
     Txn(Box<Txn>),
@@ -166,14 +229,73 @@ impl Step {
 
     /// Reads keys as they are now.
     pub fn range(span: Span) -> Self {
-        Self::Range { span, limit: 0, revision: 0, count_only: false, keys_only: false }
+        Self::Range {
+            span,
+            limit: 0,
+            revision: 0,
+            count_only: false,
+            keys_only: false,
+            sort: Sort::default(),
+            within: Within::default(),
+        }
     }
 
     fn may_write(&self) -> bool {
         match self {
-            Self::Put { .. } | Self::Delete { .. } => true,
+            Self::Put { .. } | Self::Amend { .. } | Self::Delete { .. } => true,
             Self::Range { .. } => false,
             Self::Txn(txn) => txn.may_write(),
         }
     }
+}
+
+/// The order of the keys in an answer, and by what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sort {
+    /// By what.
+    pub by: SortBy,
+    /// Which way.
+    pub order: Order,
+}
+
+/// What keys are sorted by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SortBy {
+    /// Their names.
+    #[default]
+    Key,
+    /// How often they were written since they were created.
+    Version,
+    /// The revision that created them.
+    Created,
+    /// The revision that wrote them last.
+    Modified,
+    /// Their values.
+    Value,
+}
+
+/// Which way keys are sorted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// Nothing was said: rising, but a limit comes first.
+    #[default]
+    Unsaid,
+    /// The least first.
+    Rising,
+    /// The greatest first.
+    Falling,
+}
+
+/// The revisions that keys must have to be in an answer, both ends included; 0 is no bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Within {
+    /// The revision that wrote them last: the least and the greatest.
+    pub modified: (i64, i64),
+    /// The revision that created them: the least and the greatest.
+    pub created: (i64, i64),
+}
+
+impl Within {
+    /// No bound: every key.
+    pub const ALL: Self = Self { modified: (0, 0), created: (0, 0) };
 }

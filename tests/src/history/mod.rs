@@ -4,15 +4,22 @@
 //! Times are durations since the run's beginning, on the world's clock: a client's clock does not
 //! drift. Keys and values are text, because workloads write text and a violation is read by people.
 
+mod auth;
 mod call;
+mod disturbance;
+mod held;
 mod reply;
 mod watched;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-pub use call::{Call, Compare, Comparison, Span, Step, Txn};
+pub use auth::{AuthCall, AuthEnd, AuthReply, Rights};
+pub use call::{Call, Compare, Comparison, Order, Relation, Sort, SortBy, Span, Step, Txn, Within};
+pub use disturbance::{Disturbance, Effect};
+pub use held::{Candidate, HeldCall, HeldReply, Led, Observation, UNTOLD, key_of};
 pub use reply::{KeyValue, Outcome, Reply, StepReply};
-pub use watched::{Change, Received, Watch};
+pub use watched::{Change, Received, Said, Watch, WatchStream};
 
 /// Everything that happened in one run.
 #[derive(Clone, Debug, Default)]
@@ -22,12 +29,27 @@ pub struct History {
     /// Every watch, the observer's first: it watches all keys from the first revision on, with
     /// previous values, and is the record of what was committed.
     pub watches: Vec<Watch>,
+    /// Every stream of watches.
+    pub streams: Vec<WatchStream>,
+    /// What those were told who observed elections.
+    pub observations: Vec<Observation>,
+    /// The users that clients are, by the client; all others may do everything.
+    pub users: BTreeMap<usize, String>,
     /// Every fault that may move what an invariant promises about time.
     pub disturbances: Vec<Disturbance>,
+    /// Who answered, and in which term, for the answers that say so.
+    pub headers: Vec<Header>,
     /// What each member said it was, whenever that changed.
     pub leaderships: Vec<Leadership>,
     /// What the store held in the end, once all was quiet and everything that lapses had time to.
     pub end: End,
+}
+
+impl History {
+    /// Whether somebody decides what clients may do.
+    pub fn has_users(&self) -> bool {
+        self.operations.iter().any(|operation| matches!(operation.call, Call::Auth(_)))
+    }
 }
 
 /// One call of one client.
@@ -35,7 +57,8 @@ pub struct History {
 pub struct Operation {
     /// Who asked. A client has one call under way at a time.
     pub client: usize,
-    /// The one member that it asked; `None` where the client was free to turn to others.
+    /// The one member that it asked, by its place in the client's own list; `None` where the client was free
+    /// to turn to others.
     pub member: Option<usize>,
     /// What it asked for.
     pub call: Call,
@@ -47,17 +70,29 @@ pub struct Operation {
     pub outcome: Outcome,
 }
 
-/// A time in which the cluster was not left alone.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Disturbance {
-    /// When it began.
-    pub from: Duration,
-    /// When it was over.
-    pub until: Duration,
-    /// What it was.
-    pub what: String,
-    /// Whether a member's clock ran wrong meanwhile, so that its leases may end early.
-    pub clock: bool,
+impl Operation {
+    /// The lease that it was granted, or would have been; `None` where only the server knows its id, and
+    /// for other calls.
+    pub fn granted(&self) -> Option<i64> {
+        match (&self.call, &self.outcome) {
+            (Call::LeaseGrant { .. }, Outcome::Done(Reply::Granted { id, .. })) => Some(*id),
+            (Call::LeaseGrant { id, .. }, _) => Some(*id).filter(|id| *id != 0),
+            _ => None,
+        }
+    }
+}
+
+/// What an answer's header says, but for the revision, which is in the reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// The place of the operation in the history.
+    pub operation: usize,
+    /// The cluster.
+    pub cluster: u64,
+    /// The member that answered.
+    pub member: u64,
+    /// The term that the member was in.
+    pub term: u64,
 }
 
 /// A member that took itself for the leader.
@@ -84,4 +119,6 @@ pub struct End {
     pub leases: Vec<i64>,
     /// The highest revision that was compacted.
     pub compacted: i64,
+    /// Users and roles, where there were any.
+    pub auth: Option<AuthEnd>,
 }

@@ -1,3 +1,5 @@
+use super::{AuthReply, HeldReply};
+
 /// What a call came to.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
@@ -32,11 +34,31 @@ pub enum Reply {
         /// Seconds.
         ttl: i64,
     },
+    /// To a grant whose id the server chose, or which it gave another one than it was asked for.
+    Granted {
+        /// The id.
+        id: i64,
+        /// Seconds.
+        ttl: i64,
+    },
+    /// To the question which keys a lease has.
+    LeaseKeys {
+        /// The store's revision, from the header.
+        revision: i64,
+        /// Seconds that are left; -1 where there is no such lease.
+        ttl: i64,
+        /// The keys.
+        keys: Vec<String>,
+    },
     /// To the end of a lease.
     Revoked {
         /// The store's revision, from the header.
         revision: i64,
     },
+    /// To something about users and roles.
+    Auth(AuthReply),
+    /// To something about a lock or an election.
+    Held(HeldReply),
 }
 
 /// An answer to one step.

@@ -8,6 +8,10 @@ use super::{KeyValue, Span};
 pub struct Watch {
     /// Who watches.
     pub client: usize,
+    /// When it began to want this.
+    pub since: Duration,
+    /// Until when its client takes its time to look at what came.
+    pub slow_until: Duration,
     /// Which keys.
     pub span: Span,
     /// The first revision that it wants; 0 for what happens from now on.
@@ -64,6 +68,11 @@ pub enum Received {
         /// The first revision that the watch goes on with.
         resumed: i64,
     },
+    /// The server has ended the watch as its client asked: nothing more is wanted, or may come.
+    Cancelled {
+        /// When.
+        at: Duration,
+    },
     /// The stream broke.
     Broken {
         /// When.
@@ -71,6 +80,51 @@ pub enum Received {
         /// Why, as far as the client knows.
         why: String,
     },
+}
+
+/// One stream, from its opening to its end, as the protocol sees it: which watches were asked for and
+/// ended on it, and for which of them something came. What came, the watches have.
+#[derive(Clone, Debug, Default)]
+pub struct WatchStream {
+    /// Whose it is.
+    pub client: usize,
+    /// What was said on it by both sides, in the order in which the client said it and heard it.
+    pub said: Vec<(Duration, Said)>,
+}
+
+/// Something that was said on a stream of watches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// The client asked for a watch under this id; 0 lets the server pick one.
+    Create(i64),
+    /// The client asked for the end of a watch.
+    Cancel(i64),
+    /// The client asked up to where it knows everything.
+    Progress,
+    /// The server has created a watch.
+    Created(i64),
+    /// The server has created none.
+    Refused {
+        /// The id that the answer names.
+        id: i64,
+        /// Why.
+        why: String,
+    },
+    /// The server has ended a watch.
+    Cancelled {
+        /// Which.
+        id: i64,
+        /// Why; empty where it was asked to.
+        why: String,
+        /// The revision that was compacted, if that is the reason; otherwise 0.
+        compact_revision: i64,
+    },
+    /// Events of a watch came.
+    Events(i64),
+    /// There was progress of a watch, or with -1 of all.
+    Told(i64),
+    /// The stream broke.
+    Over,
 }
 
 /// One event.

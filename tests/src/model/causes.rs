@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::Truth;
 use crate::history::{Call, History, Operation, Outcome, Reply, Step, StepReply, Txn};
@@ -25,6 +25,8 @@ impl Causes {
     pub fn of(history: &History, truth: &Truth) -> Self {
         let mut causes = Self::default();
         let mut removers = Vec::new();
+        // By key: the calls that may have written its value anew as it was.
+        let mut keepers: HashMap<&str, Vec<usize>> = HashMap::new();
         for (place, operation) in history.operations.iter().enumerate() {
             match (&operation.call, &operation.outcome) {
                 (Call::Txn(txn), outcome) => {
@@ -33,7 +35,12 @@ impl Causes {
                         Outcome::Done(Reply::Txn { revision, steps, .. }) if wrote(steps) => {
                             causes.acknowledged.entry(*revision).or_default().push(place);
                         }
-                        Outcome::Unknown(_) if may_delete(txn) => removers.push(place),
+                        Outcome::Unknown(_) => {
+                            if may_delete(txn) {
+                                removers.push(place);
+                            }
+                            each_kept(txn, &mut |key| keepers.entry(key).or_default().push(place));
+                        }
                         _ => {}
                     }
                 }
@@ -53,7 +60,9 @@ impl Causes {
                 Some(put) => causes.writers_of(&put.kv.value),
                 None => &removers,
             };
-            let possible = candidates.iter().copied().filter(|place| {
+            let kept = put.and_then(|put| keepers.get(put.kv.key.as_str())).into_iter().flatten();
+            let candidates: BTreeSet<usize> = candidates.iter().chain(kept).copied().collect();
+            let possible = candidates.into_iter().filter(|place| {
                 let operation = &history.operations[*place];
                 operation.began <= commit.at && causes.may_have_made(operation, truth, *revision)
             });
@@ -117,7 +126,7 @@ pub struct Written<'a> {
     pub key: &'a str,
     /// Its value.
     pub value: &'a str,
-    /// Its lease.
+    /// The lease that was asked for.
     pub lease: i64,
 }
 
@@ -127,7 +136,10 @@ pub fn written<'a>(txn: &'a Txn, succeeded: bool, steps: &[StepReply]) -> Vec<Wr
     let branch = if succeeded { &txn.then } else { &txn.otherwise };
     for (step, reply) in branch.iter().zip(steps) {
         match (step, reply) {
-            (Step::Put { key, value, lease, .. }, _) => found.push(Written { key, value, lease: *lease }),
+            // A value that was left as it is is not in the call.
+            (Step::Put { key, value, lease, .. } | Step::Amend { key, value, lease, ignore_value: false, .. }, _) => {
+                found.push(Written { key, value, lease: *lease })
+            }
             (Step::Txn(txn), StepReply::Txn { succeeded, steps }) => found.extend(written(txn, *succeeded, steps)),
             _ => {}
         }
@@ -149,6 +161,11 @@ fn each_put<'a>(txn: &'a Txn, found: &mut dyn FnMut(&'a str)) {
     for step in txn.then.iter().chain(&txn.otherwise) {
         match step {
             Step::Put { value, .. } => found(value),
+            Step::Amend { value, ignore_value, .. } => {
+                if !ignore_value {
+                    found(value);
+                }
+            }
             Step::Txn(txn) => each_put(txn, found),
             Step::Delete { .. } | Step::Range { .. } => {}
         }
@@ -159,6 +176,17 @@ fn may_delete(txn: &Txn) -> bool {
     txn.then.iter().chain(&txn.otherwise).any(|step| match step {
         Step::Delete { .. } => true,
         Step::Txn(txn) => may_delete(txn),
-        Step::Put { .. } | Step::Range { .. } => false,
+        Step::Put { .. } | Step::Amend { .. } | Step::Range { .. } => false,
     })
+}
+
+/// The keys whose value a transaction may write anew as it is: what they hold then names another call.
+fn each_kept<'a>(txn: &'a Txn, found: &mut dyn FnMut(&'a str)) {
+    for step in txn.then.iter().chain(&txn.otherwise) {
+        match step {
+            Step::Amend { key, ignore_value: true, .. } => found(key),
+            Step::Txn(txn) => each_kept(txn, found),
+            Step::Put { .. } | Step::Amend { .. } | Step::Delete { .. } | Step::Range { .. } => {}
+        }
+    }
 }

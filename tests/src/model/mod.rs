@@ -7,11 +7,13 @@
 //! Nothing here knows the server's code, so an error there is not repeated here.
 
 mod causes;
+mod refusal;
 mod truth;
 mod txn;
 mod versions;
 
 pub use causes::{Causes, Written, deletes, written, wrote};
+pub use refusal::{DUPLICATE_KEY, LEASE_PROVIDED, VALUE_PROVIDED, always_refused};
 pub use truth::{Commit, Truth};
-pub use txn::{Effect, evaluate, puts_a_key_twice};
+pub use txn::{Effect, evaluate};
 pub use versions::Versions;

@@ -59,7 +59,10 @@ impl Truth {
                     }
                     next = next.max(*resumed);
                 }
-                Received::Opened { .. } | Received::Progress { .. } | Received::Broken { .. } => {}
+                Received::Opened { .. }
+                | Received::Progress { .. }
+                | Received::Cancelled { .. }
+                | Received::Broken { .. } => {}
             }
         }
         for change in truth.commits.values().flat_map(|commit| &commit.changes) {
@@ -155,6 +158,8 @@ mod tests {
         let span = Span { from: "a".into(), to: Some("z".into()) };
         let watch = Watch {
             client: 0,
+            since: Duration::ZERO,
+            slow_until: Duration::ZERO,
             span,
             start: 1,
             prev_kv: true,

@@ -15,6 +15,7 @@ use crate::api::Services;
 use crate::api::header::revision_of;
 use crate::api::status::ApiError;
 use crate::command::command::Kind;
+use crate::env::probe;
 
 #[tonic::async_trait]
 impl Lock for Services {
@@ -60,7 +61,10 @@ impl Services {
         let delete = DeleteRangeRequest { key: key.clone(), ..DeleteRangeRequest::default() };
         let withdrawal = place.on_drop(Kind::DeleteRange(delete));
         // Where waiting fails the key is taken back, too.
-        self.until_first(caller, prefix, created - 1).await?;
+        if !probe::broken("lock-without-waiting") {
+            // Wrong where it is left out: the lock is given to whoever asks.
+            self.until_first(caller, prefix, created - 1).await?;
+        }
         let own = RangeRequest { key: key.clone(), ..RangeRequest::default() };
         let response = answered(self.range(caller.asks(own)).await)?;
         withdrawal.forget();

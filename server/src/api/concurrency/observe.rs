@@ -14,6 +14,7 @@ use super::caller::{Caller, answered};
 use super::queue::one_of;
 use crate::api::Services;
 use crate::api::header::revision_of;
+use crate::env::probe;
 use crate::watch::WatchStream;
 
 /// One client's view of an election: the leader, everything it proclaims, and the leaders after it.
@@ -43,7 +44,9 @@ impl Observation {
         loop {
             let Some(followed) = &mut self.followed else {
                 let (header, kv) = self.leader().await?;
-                self.followed = Some(self.follow(kv.key.clone(), header.revision + 1).await);
+                // Wrong where it is broken: what is said right after that is missed.
+                let behind = if probe::broken("observer-misses-a-proclamation") { 2 } else { 1 };
+                self.followed = Some(self.follow(kv.key.clone(), header.revision + behind).await);
                 return Some(LeaderResponse { header: Some(header), kv: Some(kv) });
             };
             if let Some(proclaimed) = followed.proclaimed.pop_front() {

@@ -3,10 +3,12 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use http_body_util::{BodyExt, StreamBody as FrameStream};
-use tonic::codegen::tokio_stream;
+use tonic::codegen::{Bytes, tokio_stream};
 
+use super::bodies::trailers;
 use super::*;
 use crate::api::rpc::{RPCS, RpcKind};
+use http_body::Frame;
 
 /// Writes down what it is told.
 #[derive(Default)]
@@ -27,12 +29,12 @@ impl RpcObserver for Recorder {
         self.note(format!("started {}", rpc.method));
     }
 
-    fn received(&self, rpc: &'static Rpc) {
-        self.note(format!("received {}", rpc.method));
+    fn received(&self, rpc: &'static Rpc, bytes: usize) {
+        self.note(format!("received {} {bytes}", rpc.method));
     }
 
-    fn sent(&self, rpc: &'static Rpc) {
-        self.note(format!("sent {}", rpc.method));
+    fn sent(&self, rpc: &'static Rpc, bytes: usize) {
+        self.note(format!("sent {} {bytes}", rpc.method));
     }
 
     fn handled(&self, rpc: &'static Rpc, code: Code, _elapsed: Duration) {
@@ -123,7 +125,7 @@ fn paths_without_a_method_are_answered_as_by_grpc_go() {
 async fn read(lengths: &[usize], limit: usize) -> (Result<usize, Status>, Vec<String>) {
     let (notes, observer) = recorder();
     let body = HttpBody::from(framed(lengths));
-    let body = RequestBody { body, limit, rpc: rpc("Watch"), observer, scanner: FrameScanner::default() };
+    let body = RequestBody::new(body, limit, rpc("Watch"), observer);
     let read = body.collect().await.map(|body| body.to_bytes().len()).map_err(Status::from_error);
     (read, notes.notes())
 }
@@ -132,7 +134,7 @@ async fn read(lengths: &[usize], limit: usize) -> (Result<usize, Status>, Vec<St
 async fn messages_within_the_limit_pass_and_are_counted() {
     let (read, notes) = read(&[10, 0, 9], 10).await;
     assert_eq!(read.unwrap(), 19 + 15);
-    assert_eq!(notes, ["received Watch"; 3]);
+    assert_eq!(notes, ["received Watch 10", "received Watch 0", "received Watch 9"]);
 }
 
 #[tokio::test]
@@ -141,7 +143,7 @@ async fn a_message_beyond_the_limit_is_refused_in_etcds_words() {
     let status = read.unwrap_err();
     assert_eq!(status.code(), Code::ResourceExhausted);
     assert_eq!(status.message(), "grpc: received message larger than max (11 vs. 10)");
-    assert_eq!(notes, ["received Watch"]);
+    assert_eq!(notes, ["received Watch 10"]);
 }
 
 /// A streamed response that sends these messages and then, if at all, ends in this way.
@@ -165,7 +167,7 @@ async fn a_stream_is_counted_until_its_end() {
     let body = finish(response, Call::begin(&observer, rpc("Watch")), None).into_body();
     let collected = body.collect().await.unwrap();
     assert_eq!(collected.trailers().unwrap()[GRPC_STATUS], "11");
-    let expected = ["started Watch", "sent Watch", "sent Watch", "sent Watch", "handled Watch OutOfRange"];
+    let expected = ["started Watch", "sent Watch 1", "sent Watch 2", "sent Watch 3", "handled Watch OutOfRange"];
     assert_eq!(notes.notes(), expected);
 }
 
@@ -175,14 +177,17 @@ async fn a_stream_that_is_dropped_was_cancelled() {
     let mut body = finish(response(&[1], None, true), Call::begin(&observer, rpc("Watch")), None).into_body();
     assert!(body.frame().await.unwrap().unwrap().is_data());
     drop(body);
-    assert_eq!(notes.notes(), ["started Watch", "sent Watch", "handled Watch Cancelled"]);
+    assert_eq!(notes.notes(), ["started Watch", "sent Watch 1", "handled Watch Cancelled"]);
 }
 
 #[tokio::test]
 async fn a_stream_ends_when_its_leader_is_lost() {
     let (notes, observer) = recorder();
     let (lose, lost) = tokio::sync::oneshot::channel::<()>();
-    let lost: LeaderLost = Box::pin(async move { drop(lost.await) });
+    let lost: Ending = Box::pin(async move {
+        drop(lost.await);
+        ApiError::NoLeader
+    });
     let call = Call::begin(&observer, rpc("Watch"));
     let mut body = finish(response(&[1], None, true), call, Some(lost)).into_body();
     assert!(body.frame().await.unwrap().unwrap().is_data());
@@ -194,20 +199,21 @@ async fn a_stream_ends_when_its_leader_is_lost() {
         (&b"14"[..], &b"etcdserver:%20no%20leader"[..])
     );
     assert!(body.frame().await.is_none());
-    assert_eq!(notes.notes(), ["started Watch", "sent Watch", "handled Watch Unavailable"]);
+    assert_eq!(notes.notes(), ["started Watch", "sent Watch 1", "handled Watch Unavailable"]);
 }
 
-#[test]
-fn unary_requests_are_counted_by_their_answers() {
+#[tokio::test]
+async fn unary_requests_are_counted_by_their_answers() {
     let (notes, observer) = recorder();
     let put = || Call::begin(&observer, rpc("Put"));
-    finish(Response::new(Body::empty()), put(), None);
+    let message = Body::new(http_body_util::Full::new(framed(&[7])).map_err(|never| match never {}));
+    finish(Response::new(message), put(), None).into_body().collect().await.unwrap();
     finish(Status::from(ApiError::EmptyKey).into_http(), put(), None);
     drop(put());
     let expected = [
         "started Put",
-        "sent Put",
         "handled Put Ok",
+        "sent Put 7",
         "started Put",
         "handled Put InvalidArgument",
         "started Put",

@@ -1,6 +1,6 @@
 use std::cell::{Cell, RefCell};
 
-use mainstay_proto::etcdserverpb::PutRequest;
+use mainstay_proto::etcdserverpb::{CompactionRequest, PutRequest};
 use mainstay_proto::mvccpb::KeyValue;
 
 use super::*;
@@ -199,4 +199,36 @@ fn the_chunks_of_a_store_add_up_to_the_range() {
     }
     assert_eq!(kvs, whole.kvs);
     assert_eq!((last.header, last.count, last.more), (whole.header, 150, false));
+}
+
+/// As in etcd 3.7.1, which reads each chunk anew at the revision of the first: a stream keeps nothing
+/// from being compacted, and ends with that refusal.
+#[test]
+fn a_compaction_between_two_chunks_refuses_the_second() {
+    let engine = MemHome::new().open().unwrap();
+    let mut state = State::open(engine, StateOptions { cache_bytes: 1 << 20 }).unwrap();
+    let mut run = |kind: Kind| {
+        apply(&mut state, &Origin::default(), &kind).unwrap();
+        state.commit(Bytes::new()).unwrap();
+        state.store()
+    };
+    let put = |n: i64| Kind::Put(PutRequest { key: format!("k{n:04}").into(), ..PutRequest::default() });
+    for n in 0..30 {
+        run(put(n));
+    }
+    let store = run(put(0));
+    let revision = store.revision();
+    for (compacted, is_refused) in [(revision, false), (revision + 1, true)] {
+        let mut chunks = RangeChunks::new(everything(), 1_000_000);
+        let mut next = || chunks.next(|range, options| store.range(range, &RangeOptions { revision, ..*options }));
+        assert_eq!(next().unwrap().unwrap().kvs.len(), 10);
+        run(put(1));
+        run(Kind::Compaction(CompactionRequest { revision: compacted, physical: false }));
+        match next() {
+            Ok(Some(chunk)) => assert!(!is_refused && chunk.kvs.len() == 20),
+            Err(ReadError::Compacted) => assert!(is_refused),
+            other => panic!("{other:?}"),
+        }
+        assert!(!is_refused || next().unwrap().is_none(), "the refusal is the end");
+    }
 }

@@ -10,7 +10,8 @@
 //! - **Invariant:** mistakes are told in etcd's words, which are those of Go's decoders
 //!   (`decode::tests::mistakes_are_told_as_etcd_tells_them`, `values::tests::mistakes_are_gos`).
 //!
-//! Absent: etcd's WebSocket form of streams.
+//! Absent: etcd's WebSocket form of streams, for which HTTP's own streams stand in, and which none of etcd's clients
+//! uses.
 
 mod call;
 mod decode;

@@ -13,7 +13,7 @@ pub fn check(history: &History) -> Result<(), String> {
     for operation in &history.operations {
         let done = compactions.done_before(operation.began);
         match (&operation.call, &operation.outcome) {
-            (Call::Compact { revision }, Outcome::Done(_)) if *revision <= done => {
+            (Call::Compact { revision, .. }, Outcome::Done(_)) if *revision <= done => {
                 return Err(format!(
                     "revision {done} was compacted before, and this was not refused: {}",
                     told(operation)
@@ -34,7 +34,7 @@ pub fn check(history: &History) -> Result<(), String> {
     for (place, watch) in history.watches.iter().enumerate() {
         for received in &watch.received {
             let Received::Compacted { at, compact_revision, .. } = received else { continue };
-            if compactions.asked_before(*at) < *compact_revision {
+            if !compactions.is_asked(*compact_revision, *at) {
                 let (at, watch) = (seconds(*at), named(place, watch));
                 return Err(format!(
                     "{watch}: at {at} it was told that {compact_revision} is compacted, which nobody asked"
@@ -57,13 +57,15 @@ struct Compactions {
     done: Vec<(Duration, i64)>,
     /// By their begins, those that may have happened.
     asked: Vec<(Duration, i64)>,
+    /// The same, each with its own revision.
+    each: Vec<(Duration, i64)>,
 }
 
 impl Compactions {
     fn of(history: &History) -> Self {
         let (mut done, mut asked) = (Vec::new(), Vec::new());
         for operation in &history.operations {
-            let Call::Compact { revision } = &operation.call else { continue };
+            let Call::Compact { revision, .. } = &operation.call else { continue };
             match operation.outcome {
                 Outcome::Done(_) => {
                     done.push((operation.ended, *revision));
@@ -73,6 +75,7 @@ impl Compactions {
                 Outcome::Refused(_) => {}
             }
         }
+        let each = asked.clone();
         for times in [&mut done, &mut asked] {
             times.sort_unstable();
             let mut highest = 0;
@@ -81,7 +84,7 @@ impl Compactions {
                 *revision = highest;
             }
         }
-        Self { done, asked }
+        Self { done, asked, each }
     }
 
     fn done_before(&self, time: Duration) -> i64 {
@@ -92,14 +95,25 @@ impl Compactions {
         highest(&self.asked, self.asked.partition_point(|(began, _)| *began <= time))
     }
 
+    /// Whether a compaction of just this revision may have happened by a time.
+    fn is_asked(&self, revision: i64, by: Duration) -> bool {
+        self.each.iter().any(|(began, asked)| *began <= by && *asked == revision)
+    }
+
     /// Whether a refusal has a compaction that it may be due to.
     fn explain(&self, operation: &Operation) -> Result<(), String> {
         let asked = self.asked_before(operation.ended);
+        let done = self.done_before(operation.began);
         let is_explained = match &operation.call {
             // One of the same revision is a reason, but not the call itself, which was refused.
-            Call::Compact { revision } => asked >= *revision || *revision <= 0,
+            Call::Compact { revision, .. } => asked >= *revision || *revision <= 0,
             // The compacted revision itself can be read.
-            Call::Txn(txn) => old_reads(txn).iter().any(|read| *read < asked),
+            Call::Txn(txn) => {
+                // A range that comes in chunks keeps the revision of the first; as in etcd, one that is compacted
+                // before the last chunk refuses the rest. A member that is behind may be so while it streams.
+                let is_overtaken = is_one_range(txn) && (asked > done || (is_serializable(txn) && asked > 0));
+                is_overtaken || old_reads(txn).iter().any(|read| *read < asked)
+            }
             _ => false,
         };
         if is_explained {
@@ -130,6 +144,11 @@ fn old_reads(txn: &Txn) -> Vec<i64> {
     found
 }
 
+/// Whether it is a range alone, which may be asked for as a stream.
+fn is_one_range(txn: &Txn) -> bool {
+    txn.compares.is_empty() && txn.otherwise.is_empty() && matches!(txn.then[..], [Step::Range { revision: ..=0, .. }])
+}
+
 /// Whether all that it may read is read, because there is nothing to choose.
 fn reads_surely(txn: &Txn) -> bool {
     txn.compares.is_empty() && txn.otherwise.is_empty() && !txn.then.iter().any(|step| matches!(step, Step::Txn(_)))
@@ -137,13 +156,13 @@ fn reads_surely(txn: &Txn) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::sample::{Sample, all_keys, expect, put};
+    use super::super::sample::{Sample, all_keys, at, expect, put};
     use super::*;
 
     const COMPACTED: &str = "etcdserver: mvcc: required revision has been compacted";
 
     fn old(revision: i64) -> Txn {
-        Txn::of(Step::Range { span: all_keys(), limit: 0, revision, count_only: false, keys_only: false })
+        Txn::of(at(all_keys(), revision))
     }
 
     /// Ten revisions of which five are compacted.
@@ -163,7 +182,7 @@ mod tests {
         sample.txn(1, old(5));
         sample.txn(1, Txn { serializable: true, ..old(4) });
         sample.refused(1, Call::Txn(old(4)), COMPACTED);
-        sample.refused(1, Call::Compact { revision: 5 }, COMPACTED);
+        sample.refused(1, Call::Compact { revision: 5, physical: false }, COMPACTED);
         assert_eq!(check(&sample.end()), Ok(()));
         assert_eq!(check(&Sample::new().end()), Ok(()));
     }
@@ -184,13 +203,14 @@ mod tests {
 
     #[test]
     fn a_refusal_without_a_compaction_is_found() {
-        for call in [Call::Txn(old(5)), Call::Compact { revision: 6 }, Call::Txn(put("a", "x"))] {
+        for call in [Call::Txn(old(5)), Call::Compact { revision: 6, physical: true }, Call::Txn(put("a", "x"))] {
             let mut sample = sample();
             sample.refused(1, call.clone(), COMPACTED);
             expect(check(&sample.clone().end()), "at most revision 5 was compacted");
             if !matches!(call, Call::Txn(txn) if txn.may_write()) {
                 // One that was never answered may be the reason.
-                let unknown = sample.call(2, Call::Compact { revision: 6 }, Outcome::Unknown("timeout".into()));
+                let unknown =
+                    sample.call(2, Call::Compact { revision: 6, physical: true }, Outcome::Unknown("timeout".into()));
                 unknown.began = Duration::ZERO;
                 sample.history.operations.rotate_right(1);
                 assert_eq!(check(&sample.end()), Ok(()));
@@ -199,8 +219,24 @@ mod tests {
     }
 
     #[test]
+    fn a_range_that_is_overtaken_by_a_compaction_may_be_refused() {
+        let range = || Call::Txn(Txn::of(Step::range(all_keys())));
+        let mut before = sample();
+        before.refused(1, range(), COMPACTED);
+        expect(check(&before.end()), "at most revision 5 was compacted");
+        let mut during = sample();
+        let began = during.now;
+        during.compact(2, 6);
+        during.refused(1, range(), COMPACTED).began = began;
+        assert_eq!(check(&during.end()), Ok(()));
+        let mut behind = sample();
+        behind.refused(1, Call::Txn(Txn { serializable: true, ..Txn::of(Step::range(all_keys())) }), COMPACTED);
+        assert_eq!(check(&behind.end()), Ok(()));
+    }
+
+    #[test]
     fn a_watcher_is_told_of_true_compactions() {
-        for (compact_revision, is_true) in [(5, true), (6, false)] {
+        for (compact_revision, is_true) in [(4, false), (5, true), (6, false)] {
             let mut sample = sample();
             let at = sample.now;
             sample.history.watches[0].received.push(Received::Compacted { at, compact_revision, resumed: 10 });

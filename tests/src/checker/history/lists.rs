@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use super::text::told;
-use crate::history::{Call, History, Operation, Outcome, Reply, Step, StepReply, Txn};
+use crate::history::{Call, History, Operation, Outcome, Reply, Step, StepReply, Txn, Within};
 use crate::model::written;
 
 /// Where lists are. A value is the names of all elements, joined by commas; an append puts the old
@@ -78,7 +78,9 @@ fn read<'a>(
     operation: &'a Operation,
     lists: &mut BTreeMap<&'a str, Vec<Seen<'a>>>,
 ) {
-    let Step::Range { span, revision: 0, count_only: false, keys_only: false, .. } = step else { return };
+    let Step::Range { span, revision: 0, count_only: false, keys_only: false, within: Within::ALL, .. } = step else {
+        return;
+    };
     let StepReply::Range { keys, more, .. } = reply else { return };
     for kv in keys.iter().filter(|kv| kv.key.starts_with(PREFIX)) {
         let seen = lists.entry(&kv.key).or_default();
@@ -161,7 +163,7 @@ mod tests {
 
     fn append(old: &str, new: &str) -> Txn {
         let to = if old.is_empty() { Comparison::Version(0) } else { Comparison::Value(old.into()) };
-        let compares = vec![Compare { key: "list/a".into(), to }];
+        let compares = vec![Compare::equal("list/a", to)];
         let otherwise = vec![Step::range(Span::key("list/a"))];
         Txn { compares, then: vec![Step::put("list/a", new)], otherwise, serializable: false }
     }

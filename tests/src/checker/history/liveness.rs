@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use super::refusals::{asked_the_lost, is_unavailability};
 use super::text::{seconds, told};
-use crate::history::{History, Outcome};
+use crate::history::{Call, History, Operation, Outcome, UNTOLD};
 
 /// Checks that whatever was asked later than this bound after the last disturbance was over got an
-/// answer, be it a refusal, and that something was asked then. Without a disturbance the bound
+/// answer, or was refused for what it asks, and that something was asked then. Without a disturbance the bound
 /// counts from the beginning, since a cluster first has to elect.
 pub fn check(history: &History, bound: Duration) -> Result<(), String> {
     let quiet = history.disturbances.iter().map(|disturbance| disturbance.until).max().unwrap_or_default() + bound;
@@ -14,7 +15,14 @@ pub fn check(history: &History, bound: Duration) -> Result<(), String> {
     if asked.peek().is_none() {
         return Err(format!("nothing was asked after {}, when all was to be served", seconds(quiet)));
     }
-    match asked.find(|operation| matches!(operation.outcome, Outcome::Unknown(_))) {
+    let is_open = |operation: &&Operation| match (&operation.call, &operation.outcome) {
+        // Who waits for others, or goes away, is not owed an answer.
+        (Call::Held(held), _) if held.waits() => false,
+        (_, Outcome::Done(_)) => false,
+        (_, Outcome::Refused(why)) => is_unavailability(why) && !asked_the_lost(history, operation),
+        (_, Outcome::Unknown(why)) => why != UNTOLD,
+    };
+    match asked.find(is_open) {
         Some(operation) => {
             Err(format!("all was quiet from {} on, and got no answer: {}", seconds(quiet), told(operation)))
         }
@@ -26,11 +34,11 @@ pub fn check(history: &History, bound: Duration) -> Result<(), String> {
 mod tests {
     use super::super::sample::{Sample, expect, get, millis, put};
     use super::*;
-    use crate::history::{Call, Disturbance};
+    use crate::history::Disturbance;
 
     fn disturbed(sample: &mut Sample) {
         let (from, until) = (sample.now, sample.now + millis(100));
-        sample.history.disturbances.push(Disturbance { from, until, what: "test".into(), clock: false });
+        sample.history.disturbances.push(Disturbance { from, until, what: "test".into(), effect: None });
     }
 
     #[test]
@@ -41,7 +49,7 @@ mod tests {
         sample.unknown(1, put("a", "2"), false);
         sample.now += millis(1000);
         sample.txn(1, put("a", "3"));
-        sample.refused(1, Call::Txn(get("a")), "etcdserver: too many requests");
+        sample.refused(1, Call::LeaseRevoke { id: 7 }, "etcdserver: requested lease not found");
         assert_eq!(check(&sample.end(), millis(500)), Ok(()));
     }
 
@@ -54,6 +62,9 @@ mod tests {
         let mut late = sample.clone();
         late.unknown(1, put("a", "2"), true);
         expect(check(&late.end(), millis(500)), "got no answer: client 1");
+        let mut refused = sample.clone();
+        refused.refused(1, Call::Txn(get("a")), "etcdserver: too many requests");
+        expect(check(&refused.end(), millis(500)), "got no answer: client 1");
         expect(check(&sample.end(), millis(5000)), "nothing was asked");
     }
 }

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::text::told;
-use crate::history::{Call, Comparison, History, Operation, Span, Step, Txn};
+use crate::history::{
+    Call, Comparison, HeldCall, HeldReply, History, Operation, Outcome, Relation, Reply, Span, Step, Txn,
+};
 use crate::model::Truth;
 
-/// Where the keys of locks are: `lock/<name>/<lease>`. The one that was created first holds.
+/// Where the keys of locks are, those that the server holds as well: `lock/<name>/<lease>`. The one that was created first holds.
 pub const LOCKS: &str = "lock/";
 
 /// What locks guard: `fence/<name>`, put by transactions on the condition that the holder's key is
@@ -14,8 +16,10 @@ pub const LOCKS: &str = "lock/";
 pub const FENCES: &str = "fence/";
 
 /// Checks of every write of what a lock guards that its lock key was there right before, was the
-/// first created one, and that tokens never fall.
+/// first created one, and that tokens never fall; and that whoever the server gives a lock to holds it
+/// at the revision of the answer.
 pub fn check(history: &History, truth: &Truth) -> Result<(), String> {
+    history.operations.iter().try_for_each(|operation| holds_what_it_was_given(truth, operation))?;
     let causes = truth.causes(history);
     let mut tokens: BTreeMap<&str, i64> = BTreeMap::new();
     for (revision, commit) in &truth.commits {
@@ -50,12 +54,25 @@ pub fn check(history: &History, truth: &Truth) -> Result<(), String> {
     Ok(())
 }
 
+fn holds_what_it_was_given(truth: &Truth, operation: &Operation) -> Result<(), String> {
+    let Call::Held(HeldCall::Lock { name, .. }) = &operation.call else { return Ok(()) };
+    let Outcome::Done(Reply::Held(HeldReply::Held { revision, key, .. })) = &operation.outcome else { return Ok(()) };
+    if !truth.knows_state(*revision) || *revision > truth.last {
+        return Ok(());
+    }
+    let keys = Span::prefix(&format!("{name}/"));
+    match truth.versions.range(&keys, *revision).min_by_key(|kv| kv.created) {
+        Some(holder) if holder.key == *key => Ok(()),
+        holder => Err(format!("at revision {revision} {holder:?} holds {name}, and not: {}", told(operation))),
+    }
+}
+
 /// The lock key on which a call writes what is guarded, and its token.
 fn guard<'a>(operation: &'a Operation, locks: &str) -> Option<(&'a str, i64)> {
     let Call::Txn(txn) = &operation.call else { return None };
     let guards = txn.compares.iter().filter(|compare| compare.key.starts_with(locks));
     let mut guards = guards.filter_map(|compare| match compare.to {
-        Comparison::Created(token) if token > 0 => Some((compare.key.as_str(), token)),
+        Comparison::Created(token) if token > 0 && compare.is == Relation::Equal => Some((compare.key.as_str(), token)),
         _ => None,
     });
     guards.next().filter(|_| writes_fence(txn))
@@ -74,7 +91,7 @@ mod tests {
     use crate::history::Compare;
 
     fn fenced(lock: &str, token: i64, value: &str) -> Txn {
-        let compares = vec![Compare { key: lock.into(), to: Comparison::Created(token) }];
+        let compares = vec![Compare::equal(lock, Comparison::Created(token))];
         Txn { compares, then: vec![Step::put("fence/x", value)], ..Txn::default() }
     }
 
@@ -140,5 +157,19 @@ mod tests {
         other.txn(1, leased("lock/y/7", "1", 7));
         other.txn(1, fenced("lock/y/7", 2, "2"));
         expect(found(other), "without its lock");
+    }
+
+    #[test]
+    fn a_lock_that_another_holds_is_found() {
+        let given = |key: &str, revision| {
+            let mut sample = sample();
+            let reply = Reply::Held(HeldReply::Held { revision, key: key.into(), created: 0 });
+            sample.call(4, Call::Held(HeldCall::Lock { name: "lock/x".into(), lease: 8 }), Outcome::Done(reply));
+            found(sample)
+        };
+        assert_eq!(given("lock/x/8", 8), Ok(()));
+        assert_eq!(given("lock/x/7", 3), Ok(()));
+        expect(given("lock/x/8", 3), "holds lock/x, and not: client 4");
+        expect(given("lock/x/7", 8), "holds lock/x, and not: client 4");
     }
 }

@@ -5,16 +5,21 @@
 //! runs them in that order. Most need the [`Truth`], the record of what was committed; those that do
 //! not look at revisions (`linearizable.rs`, `lists.rs`, `sets.rs`) do not believe it either.
 
+pub mod campaigns;
 pub mod compaction;
 pub mod durable;
 pub mod elections;
 pub mod exactly_once_effects;
+pub mod headers;
+pub mod lease_keys;
 pub mod leases;
 pub mod linearizable;
 pub mod lists;
 pub mod liveness;
 pub mod locks;
+pub mod permissions;
 pub mod realtime;
+pub mod refusals;
 pub mod revisions;
 #[cfg(test)]
 mod sample;
@@ -23,10 +28,13 @@ pub mod sessions;
 pub mod sets;
 mod text;
 pub mod watch_atomic;
+pub mod watch_opened;
 pub mod watch_ordered;
 pub mod watch_progress;
 pub mod watch_reliable;
 pub mod watch_resumed;
+pub mod watch_streams;
+mod window;
 
 #[cfg(test)]
 mod tests;
@@ -41,17 +49,20 @@ use crate::model::Truth;
 pub struct Bounds {
     /// How long after the last disturbance the cluster serves everybody again.
     pub recovery: Duration,
-    /// How much of its time a lease may miss where clocks are right: its end may come when this part
-    /// of it is over.
-    pub lease_tolerance: f64,
-    /// How much longer than its time a lease may last.
+    /// How much longer than its time a lease may last where the cluster is disturbed and recovers.
     pub lease_overtime: Duration,
+    /// The shortest time to live that is granted, in seconds; who asks for less gets that.
+    pub lease_ttl_min: i64,
+    /// What every lease gets on top of its time when another member begins to lead.
+    pub lease_extension: Duration,
 }
 
 impl Bounds {
-    /// Bounds for a cluster that serves again so long after the last disturbance.
+    /// Bounds for a cluster with an election timeout of a second that serves again so long after the
+    /// last disturbance.
     pub fn of(recovery: Duration) -> Self {
-        Self { recovery, lease_tolerance: 0.9, lease_overtime: Duration::from_secs(15) }
+        let (lease_overtime, lease_extension) = (Duration::from_secs(6), Duration::from_secs(1));
+        Self { recovery, lease_overtime, lease_ttl_min: 2, lease_extension }
     }
 }
 
@@ -60,8 +71,9 @@ pub type Check = fn(&History, &Truth, &Bounds) -> Result<(), String>;
 
 /// Every checker by its file's name. What others follow from stands before them: a record that is
 /// wrong by itself makes every comparison with it wrong.
-pub const CHECKERS: [(&str, Check); 19] = [
+pub const CHECKERS: [(&str, Check); 26] = [
     ("elections", |history, _, _| elections::check(history)),
+    ("watch_streams", |history, _, bounds| watch_streams::check(history, bounds.recovery)),
     ("watch_ordered", |history, _, _| watch_ordered::check(history)),
     ("watch_atomic", |history, _, _| watch_atomic::check(history)),
     ("watch_resumed", |history, _, _| watch_resumed::check(history)),
@@ -69,16 +81,22 @@ pub const CHECKERS: [(&str, Check); 19] = [
     ("durable", |history, truth, _| durable::check(history, truth)),
     ("exactly_once_effects", |history, truth, _| exactly_once_effects::check(history, truth)),
     ("serializable", |history, truth, _| serializable::check(history, truth)),
+    ("refusals", refusals::check),
     ("realtime", |history, truth, _| realtime::check(history, truth)),
+    ("headers", |history, _, _| headers::check(history)),
     ("sessions", |history, _, _| sessions::check(history)),
     ("watch_progress", |history, truth, _| watch_progress::check(history, truth)),
     ("watch_reliable", |history, truth, _| watch_reliable::check(history, truth)),
     ("leases", leases::check),
+    ("lease_keys", |history, truth, _| lease_keys::check(history, truth)),
     ("locks", |history, truth, _| locks::check(history, truth)),
+    ("campaigns", |history, truth, _| campaigns::check(history, truth)),
+    ("permissions", |history, truth, bounds| permissions::check(history, truth, bounds.recovery)),
     ("compaction", |history, _, _| compaction::check(history)),
     ("lists", |history, _, _| lists::check(history)),
     ("sets", |history, _, _| sets::check(history)),
     ("linearizable", |history, _, _| linearizable::check(history)),
+    ("watch_opened", |history, _, bounds| watch_opened::check(history, bounds.recovery)),
     ("liveness", |history, _, bounds| liveness::check(history, bounds.recovery)),
 ];
 

@@ -87,7 +87,7 @@ fn known(history: &History) -> Vec<Known> {
                     let changes = changes.iter().map(|change| change.kv.modified);
                     (at, changes.max().unwrap_or(0).max(*revision))
                 }
-                Received::Compacted { .. } | Received::Broken { .. } => continue,
+                Received::Compacted { .. } | Received::Cancelled { .. } | Received::Broken { .. } => continue,
             };
             found.push(Known { at: *at, revision, operation: None, watch });
         }
@@ -126,6 +126,7 @@ fn revision_of(outcome: &Outcome) -> Option<i64> {
         Outcome::Done(Reply::Txn { revision, .. } | Reply::Compacted { revision } | Reply::Revoked { revision }) => {
             Some(*revision)
         }
+        Outcome::Done(Reply::Held(held)) => Some(held.revision()),
         _ => None,
     }
 }
@@ -141,7 +142,7 @@ fn is_serializable(call: &Call) -> bool {
 /// The revision that a call asks for by its number: the highest, which may be a future one.
 fn asked(call: &Call) -> Option<i64> {
     match call {
-        Call::Compact { revision } => Some(*revision),
+        Call::Compact { revision, .. } => Some(*revision),
         Call::Txn(txn) => {
             let steps = txn.then.iter().chain(&txn.otherwise);
             let of = |step: &Step| match step {
@@ -157,7 +158,7 @@ fn asked(call: &Call) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::sample::{Sample, all_keys, expect, get, millis, put, revision, watch};
+    use super::super::sample::{Sample, all_keys, at, expect, get, millis, put, revision, watch};
     use super::*;
     use crate::history::Txn;
 
@@ -251,13 +252,13 @@ mod tests {
 
     #[test]
     fn a_revision_that_is_known_is_not_refused_as_future() {
-        let old = Step::Range { span: all_keys(), limit: 0, revision: 3, count_only: false, keys_only: false };
+        let old = at(all_keys(), 3);
         let why = "etcdserver: mvcc: required revision is a future revision";
         let mut known = sample();
         known.refused(2, Call::Txn(Txn::of(old.clone())), why);
         expect(found(&known.end()), "refused as a future revision");
         let mut unknown = sample();
-        unknown.refused(2, Call::Compact { revision: 4 }, why);
+        unknown.refused(2, Call::Compact { revision: 4, physical: false }, why);
         unknown.refused(2, Call::Txn(Txn { serializable: true, ..Txn::of(old) }), why);
         assert_eq!(found(&unknown.end()), Ok(()));
     }

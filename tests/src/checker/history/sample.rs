@@ -36,12 +36,33 @@ pub(super) fn leased(key: &str, value: &str, lease: i64) -> Txn {
     Txn::of(Step::Put { key: key.into(), value: value.into(), lease, prev_kv: false })
 }
 
+/// Reads keys as they were at a revision.
+pub(super) fn at(span: Span, revision: i64) -> Step {
+    match Step::range(span) {
+        Step::Range { span, limit, count_only, keys_only, sort, within, .. } => {
+            Step::Range { span, limit, revision, count_only, keys_only, sort, within }
+        }
+        other => other,
+    }
+}
+
 pub(super) fn all_keys() -> Span {
     Span { from: " ".into(), to: Some("~".into()) }
 }
 
 pub(super) fn watch(span: Span, start: i64) -> Watch {
-    Watch { client: 90, span, start, prev_kv: true, no_put: false, no_delete: false, fragment: false, received: vec![] }
+    Watch {
+        client: 90,
+        since: Duration::ZERO,
+        slow_until: Duration::ZERO,
+        span,
+        start,
+        prev_kv: true,
+        no_put: false,
+        no_delete: false,
+        fragment: false,
+        received: vec![],
+    }
 }
 
 impl Sample {
@@ -91,7 +112,7 @@ impl Sample {
     pub(super) fn compact(&mut self, client: usize, revision: i64) -> &mut Operation {
         self.history.end.compacted = revision;
         let reply = Reply::Compacted { revision: self.revision };
-        self.call(client, Call::Compact { revision }, Outcome::Done(reply))
+        self.call(client, Call::Compact { revision, physical: false }, Outcome::Done(reply))
     }
 
     pub(super) fn revoke(&mut self, client: usize, id: i64) -> &mut Operation {

@@ -2,7 +2,7 @@
 
 use super::text::told;
 use crate::history::{Call, History, Outcome, Reply, Step, Txn};
-use crate::model::{Truth, evaluate, puts_a_key_twice, wrote};
+use crate::model::{Truth, always_refused, evaluate, wrote};
 
 /// Checks every answer against the model: that of a transaction that wrote on the state before its
 /// revision, where what was committed is exactly its writes; that of any other on the state at its
@@ -13,8 +13,8 @@ pub fn check(history: &History, truth: &Truth) -> Result<(), String> {
         let Reply::Txn { revision, succeeded, steps } = reply else {
             return Err(format!("an answer of another kind: {}", told(operation)));
         };
-        if puts_a_key_twice(txn) {
-            return Err(format!("a transaction puts a key twice and was not refused: {}", told(operation)));
+        if let Some(why) = always_refused(txn) {
+            return Err(format!("a transaction was not refused ({why}): {}", told(operation)));
         }
         if *revision < 1 || *revision > truth.last {
             return Err(format!("a revision that never was; the last is {}: {}", truth.last, told(operation)));
@@ -29,6 +29,10 @@ pub fn check(history: &History, truth: &Truth) -> Result<(), String> {
             continue;
         }
         let expected = evaluate(&truth.versions, txn, seen);
+        if expected.refused {
+            let text = format!("on the state at revision {seen} a key that is to be left as it is was not there");
+            return Err(format!("{text}, and this was not refused: {}", told(operation)));
+        }
         if (expected.succeeded, &expected.steps) != (*succeeded, steps) {
             let expected = format!("succeeded: {}, steps: {:?}", expected.succeeded, expected.steps);
             return Err(format!("on the state at revision {seen} the answer is {expected}\nbut: {}", told(operation)));
@@ -54,7 +58,7 @@ fn read_revisions(txn: &Txn, succeeded: bool) -> Vec<i64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::sample::{Sample, all_keys, delete, expect, get, put, read_keys, revision};
+    use super::super::sample::{Sample, all_keys, at, delete, expect, get, put, read_keys, revision};
     use super::*;
     use crate::history::{Compare, Comparison, Operation, Received, Span, StepReply};
 
@@ -66,7 +70,7 @@ mod tests {
         let mut sample = Sample::new();
         sample.txn(1, put("a", "1"));
         sample.txn(1, put("b", "2"));
-        let compares = vec![Compare { key: "a".into(), to: Comparison::Value("1".into()) }];
+        let compares = vec![Compare::equal("a", Comparison::Value("1".into()))];
         let nested = Txn { compares: compares.clone(), otherwise: vec![Step::put("c", "5")], ..Txn::default() };
         let then = vec![
             Step::Put { key: "a".into(), value: "3".into(), lease: 0, prev_kv: true },
@@ -76,7 +80,9 @@ mod tests {
         ];
         sample.txn(2, Txn { compares, then, ..Txn::default() });
         sample.txn(2, get("a"));
-        let old = Step::Range { span: all_keys(), limit: 1, revision: 3, count_only: false, keys_only: false };
+        let mut old = at(all_keys(), 3);
+        let Step::Range { limit, .. } = &mut old else { panic!("no range") };
+        *limit = 1;
         sample.txn(2, Txn::of(old));
         sample.txn(2, delete("b"));
         sample.end()
@@ -158,6 +164,6 @@ mod tests {
         let mut history = sample();
         let Call::Txn(txn) = &mut history.operations[0].call else { panic!("no txn") };
         txn.then.push(Step::put("a", "9"));
-        expect(found(&history), "puts a key twice");
+        expect(found(&history), "duplicate key");
     }
 }

@@ -70,7 +70,7 @@ mod tests {
             from: Duration::ZERO,
             until,
             what: "kill".into(),
-            clock: false,
+            effect: None,
         });
         assert_eq!(check(&restarted.end()), Ok(()));
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::text::told;
-use crate::history::{Call, History, KeyValue, Operation, Outcome, Reply, Span, Step, StepReply};
+use crate::history::{Call, History, KeyValue, Operation, Outcome, Reply, Span, Step, StepReply, Within};
 use crate::model::written;
 
 /// Where the elements of the set are, a key each, put once and never removed.
@@ -91,8 +91,10 @@ impl<'a> Listing<'a> {
         let (Call::Txn(txn), Outcome::Done(Reply::Txn { steps, .. })) = (&operation.call, &operation.outcome) else {
             return None;
         };
-        let ([Step::Range { span, revision: 0, count_only: false, .. }], [StepReply::Range { keys, more, .. }]) =
-            (txn.then.as_slice(), steps.as_slice())
+        let (
+            [Step::Range { span, revision: 0, count_only: false, within: Within::ALL, .. }],
+            [StepReply::Range { keys, more, .. }],
+        ) = (txn.then.as_slice(), steps.as_slice())
         else {
             return None;
         };
@@ -105,7 +107,7 @@ impl<'a> Listing<'a> {
 mod tests {
     use super::super::sample::{Sample, expect, millis, put, read_keys};
     use super::*;
-    use crate::history::Txn;
+    use crate::history::{Sort, Txn};
 
     fn list() -> Txn {
         Txn::of(Step::range(Span::prefix(PREFIX)))
@@ -130,8 +132,15 @@ mod tests {
     fn a_set_that_keeps_its_elements_passes() {
         assert_eq!(check(&sample().end()), Ok(()));
         let mut limited = sample();
-        let read =
-            Step::Range { span: Span::prefix(PREFIX), limit: 1, revision: 0, count_only: false, keys_only: true };
+        let read = Step::Range {
+            span: Span::prefix(PREFIX),
+            limit: 1,
+            revision: 0,
+            count_only: false,
+            keys_only: true,
+            sort: Sort::default(),
+            within: Within::ALL,
+        };
         limited.txn(2, Txn::of(read));
         assert_eq!(check(&limited.end()), Ok(()));
     }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::sample::{Dice, Sample, all_keys, get, leased, millis, put, revision};
 use super::*;
-use crate::history::{Call, Compare, Comparison, Disturbance, Outcome, Received, Reply, Span, Step, Txn};
+use crate::history::{Call, Compare, Comparison, Disturbance, Outcome, Received, Reply, Sort, Span, Step, Txn, Within};
 
 const RECOVERY: Duration = Duration::from_secs(15);
 
@@ -34,7 +34,7 @@ fn random(seed: u64, calls: u64) -> Sample {
             8 => drop(sample.refused(client, Call::Txn(put(&key, &value)), "etcdserver: too many requests").clone()),
             9 => {
                 let from = sample.versions.get(&key, sample.revision).map_or("none".into(), |kv| kv.value.clone());
-                let compares = vec![Compare { key: key.clone(), to: Comparison::Value(from) }];
+                let compares = vec![Compare::equal(key.clone(), Comparison::Value(from))];
                 let then = vec![Step::put(&key, &value)];
                 sample.txn(
                     client,
@@ -52,8 +52,15 @@ fn random(seed: u64, calls: u64) -> Sample {
                 sample.txn(client, Txn::of(Step::range(Span::prefix("sets/"))));
             }
             12 => {
-                let step =
-                    Step::Range { span: all_keys(), limit: 3, revision: old, count_only: false, keys_only: true };
+                let step = Step::Range {
+                    span: all_keys(),
+                    limit: 3,
+                    revision: old,
+                    count_only: false,
+                    keys_only: true,
+                    sort: Sort::default(),
+                    within: Within::default(),
+                };
                 sample.txn(client, Txn::of(step));
             }
             _ => {
@@ -77,7 +84,7 @@ fn random(seed: u64, calls: u64) -> Sample {
     });
     sample.history.watches.push(watch);
     let (from, until) = (Duration::ZERO, sample.now);
-    sample.history.disturbances.push(Disturbance { from, until, what: "test".into(), clock: false });
+    sample.history.disturbances.push(Disturbance { from, until, what: "test".into(), effect: None });
     sample.now += millis(60_000);
     sample.txn(1, get("k/1"));
     sample

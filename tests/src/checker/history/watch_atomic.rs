@@ -32,7 +32,7 @@ fn atomic(watch: &Watch) -> Result<(), String> {
                 }
                 before = Some((last.kv.modified, *fragment));
             }
-            Received::Progress { at, .. } | Received::Compacted { at, .. } => {
+            Received::Progress { at, .. } | Received::Compacted { at, .. } | Received::Cancelled { at } => {
                 if let Some((revision, true)) = before {
                     let at = seconds(*at);
                     return Err(format!(

@@ -46,7 +46,7 @@ fn ordered(watch: &Watch) -> Result<(), String> {
                 }
                 is_open = false;
             }
-            Received::Progress { .. } => {}
+            Received::Progress { .. } | Received::Cancelled { .. } => {}
         }
     }
     Ok(())

@@ -50,7 +50,7 @@ fn progress(watch: &Watch, truth: &Truth) -> Result<(), String> {
                 on_this_stream = on_this_stream.max(*revision);
             }
             Received::Compacted { resumed, .. } => next = Some(*resumed),
-            Received::Broken { .. } => {}
+            Received::Cancelled { .. } | Received::Broken { .. } => {}
         }
     }
     Ok(())

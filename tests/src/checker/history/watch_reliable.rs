@@ -11,7 +11,8 @@ use crate::model::Truth;
 /// of the record, its filters applied, and with what was there before if and only if it asked (that
 /// may be missing where a compaction may have taken it).
 ///
-/// A watch that was never opened is owed nothing. One that was goes on to the end of the run.
+/// A watch that was never opened is owed nothing here (`watch_opened.rs`), and one that its client has
+/// cancelled nothing more. Any other goes on to the end of the run.
 pub fn check(history: &History, truth: &Truth) -> Result<(), String> {
     let compactions = compactions(history);
     for (place, watch) in history.watches.iter().enumerate() {
@@ -25,7 +26,7 @@ pub fn check(history: &History, truth: &Truth) -> Result<(), String> {
 fn compactions(history: &History) -> Vec<(Duration, i64)> {
     let of = history.operations.iter().filter_map(|operation| match (&operation.call, &operation.outcome) {
         (Call::Compact { .. }, Outcome::Refused(_)) => None,
-        (Call::Compact { revision }, _) => Some((operation.began, *revision)),
+        (Call::Compact { revision, .. }, _) => Some((operation.began, *revision)),
         _ => None,
     });
     of.collect()
@@ -63,6 +64,8 @@ impl Run<'_> {
                     parts.clear();
                     next = Some(*resumed);
                 }
+                // What it had not been told when it ended is not owed.
+                Received::Cancelled { .. } => return Ok(()),
                 Received::Progress { .. } => {}
             }
         }
@@ -168,6 +171,17 @@ mod tests {
     }
 
     #[test]
+    fn a_watch_that_was_cancelled_is_owed_nothing_more() {
+        let mut history = sample();
+        history.watches[1].received.truncate(3);
+        expect(found(&history), "revision 6 never came");
+        history.watches[1].received.push(Received::Cancelled { at: millis(999) });
+        assert_eq!(found(&history), Ok(()));
+        history.watches[1].received.remove(1);
+        expect(found(&history), "revision 3 had not");
+    }
+
+    #[test]
     fn filters_leave_out_what_they_say() {
         let mut history = sample();
         history.watches[1].no_delete = true;
@@ -245,7 +259,7 @@ mod tests {
         // A compaction may have taken it, if it was asked for in time.
         let compact = |history: &mut History, revision, began| {
             let mut operation = history.operations[0].clone();
-            (operation.call, operation.began) = (Call::Compact { revision }, began);
+            (operation.call, operation.began) = (Call::Compact { revision, physical: false }, began);
             operation.outcome = Outcome::Unknown("timeout".into());
             history.operations.push(operation);
         };

@@ -4,8 +4,10 @@ use super::text::{named, seconds};
 use crate::history::{History, Received, Watch};
 
 /// Checks of each opening of a watch that it asks for what comes next, leaving out nothing and
-/// repeating nothing; that nothing comes before it or after it broke; that no event is older than
-/// what was asked for; and that no response is of an earlier revision than its events.
+/// repeating nothing; that nothing comes before it or after it broke, and nothing at all after it was
+/// cancelled; that neither an event nor progress is older than what was asked for; that no response is
+/// of an earlier revision than its events; and that no compaction ends a watch that does not want what
+/// is gone. (That this much was compacted, `compaction.rs` checks.)
 pub fn check(history: &History) -> Result<(), String> {
     for (place, watch) in history.watches.iter().enumerate() {
         resumed(watch).map_err(|why| format!("{}: {why}", named(place, watch)))?;
@@ -19,7 +21,13 @@ fn resumed(watch: &Watch) -> Result<(), String> {
     // The first revision that this stream may deliver; `None` while there is none.
     let mut start = None;
     let mut part = None;
+    // The first revision that this stream may speak of.
+    let mut asked_from = 0;
+    let mut cancelled = false;
     for received in &watch.received {
+        if cancelled {
+            return Err(format!("it was cancelled, and this came: {received:?}"));
+        }
         match received {
             Received::Opened { at, start: asked, revision } => {
                 let expected = next.unwrap_or(watch.start);
@@ -28,6 +36,7 @@ fn resumed(watch: &Watch) -> Result<(), String> {
                     return Err(format!("at {at} it was opened from revision {asked}, and {expected} comes next"));
                 }
                 let first = if *asked == 0 { revision + 1 } else { *asked };
+                asked_from = *asked;
                 (start, next, part) = (Some(first), Some(first), None);
             }
             Received::Events { at, revision, changes, fragment } => {
@@ -48,9 +57,25 @@ fn resumed(watch: &Watch) -> Result<(), String> {
                 if start.is_none() {
                     return Err(format!("at {} progress came on no stream", seconds(*at)));
                 }
+                if *revision < asked_from {
+                    let at = seconds(*at);
+                    return Err(format!("at {at} progress up to {revision} came on a stream from {asked_from}"));
+                }
                 next = next.max(Some(revision + 1));
             }
-            Received::Compacted { resumed, .. } => (start, next, part) = (None, Some(*resumed), None),
+            Received::Compacted { at, compact_revision, resumed } => {
+                let at = seconds(*at);
+                let Some(wanted) = next.filter(|_| start.is_some()) else {
+                    return Err(format!("at {at} it was ended by a compaction, and was not open"));
+                };
+                // The compacted revision itself can be watched.
+                if *compact_revision <= wanted || *resumed < *compact_revision {
+                    let why = format!("{compact_revision} is compacted, and it was to go on from {wanted}");
+                    return Err(format!("at {at} it was ended because {why}; it goes on from {resumed}"));
+                }
+                (start, next, part) = (None, Some(*resumed), None);
+            }
+            Received::Cancelled { .. } => cancelled = true,
             Received::Broken { .. } => {
                 // Of what came in part nothing counts.
                 next = part.or(next);
@@ -85,6 +110,14 @@ mod tests {
         Received::Progress { at: millis(1), revision }
     }
 
+    fn compacted(compact_revision: i64, resumed: i64) -> Received {
+        Received::Compacted { at: millis(1), compact_revision, resumed }
+    }
+
+    fn cancelled() -> Received {
+        Received::Cancelled { at: millis(1) }
+    }
+
     fn found(start: i64, received: Vec<Received>) -> Result<(), String> {
         let watch = Watch { received, ..watch(all_keys(), start) };
         check(&History { watches: vec![watch], ..History::default() })
@@ -100,8 +133,9 @@ mod tests {
         assert_eq!(events_then(vec![broken(), opened(6, 4), broken(), opened(6, 9), events(6, 6, false)]), Ok(()));
         assert_eq!(events_then(vec![progress(8), broken(), opened(9, 9)]), Ok(()));
         assert_eq!(events_then(vec![events(6, 9, true), broken(), opened(6, 9), events(6, 9, false)]), Ok(()));
-        let compacted = Received::Compacted { at: millis(1), compact_revision: 8, resumed: 12 };
-        assert_eq!(events_then(vec![broken(), opened(6, 11), compacted, opened(12, 12)]), Ok(()));
+        assert_eq!(events_then(vec![broken(), opened(6, 11), compacted(8, 12), opened(12, 12)]), Ok(()));
+        assert_eq!(events_then(vec![compacted(7, 7), opened(7, 12)]), Ok(()));
+        assert_eq!(events_then(vec![cancelled()]), Ok(()));
         assert_eq!(found(0, vec![opened(0, 7), broken(), opened(8, 9), events(8, 9, false)]), Ok(()));
     }
 
@@ -126,5 +160,29 @@ mod tests {
     fn what_comes_on_no_stream_is_found() {
         expect(found(3, vec![events(5, 9, false)]), "on no stream");
         expect(found(3, vec![opened(3, 9), broken(), progress(5)]), "on no stream");
+    }
+
+    #[test]
+    fn what_comes_after_a_cancellation_is_found() {
+        for late in [events(5, 9, false), progress(9), opened(3, 9), cancelled()] {
+            expect(found(3, vec![opened(3, 9), cancelled(), late]), "it was cancelled, and this came");
+        }
+    }
+
+    #[test]
+    fn progress_before_the_start_is_found() {
+        assert_eq!(found(9, vec![opened(9, 4), progress(9)]), Ok(()));
+        assert_eq!(found(0, vec![opened(0, 4), progress(4)]), Ok(()));
+        expect(found(9, vec![opened(9, 4), progress(8)]), "progress up to 8 came on a stream from 9");
+    }
+
+    #[test]
+    fn a_compaction_of_what_is_not_wanted_is_found() {
+        expect(found(3, vec![opened(3, 9), compacted(3, 3)]), "it was to go on from 3");
+        expect(found(3, vec![opened(3, 9), events(5, 9, false), compacted(6, 6)]), "it was to go on from 6");
+        expect(found(0, vec![opened(0, 9), compacted(8, 8)]), "it was to go on from 10");
+        expect(found(3, vec![opened(3, 9), compacted(5, 4)]), "it goes on from 4");
+        expect(found(3, vec![compacted(5, 5)]), "was not open");
+        expect(found(3, vec![opened(3, 9), compacted(5, 5), compacted(7, 7)]), "was not open");
     }
 }

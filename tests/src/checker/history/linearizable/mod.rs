@@ -74,7 +74,7 @@ fn registers(history: &History) -> BTreeMap<String, Register> {
 
 /// The key of a transaction that touches only one.
 fn only_key(txn: &Txn) -> Option<&str> {
-    let compares = txn.compares.iter().map(|compare| Some(compare.key.as_str()));
+    let compares = txn.compares.iter().map(|compare| compare.until.is_none().then_some(compare.key.as_str()));
     let steps = txn.then.iter().chain(&txn.otherwise).map(|step| match step {
         Step::Put { key, .. } => Some(key.as_str()),
         Step::Delete { span, .. } | Step::Range { span, .. } if span.to.is_none() => Some(span.from.as_str()),
@@ -89,7 +89,7 @@ fn only_key(txn: &Txn) -> Option<&str> {
 fn touched<'a>(txn: &'a Txn, keys: &mut BTreeSet<&'a str>, spans: &mut Vec<&'a Span>) {
     for step in txn.then.iter().chain(&txn.otherwise) {
         match step {
-            Step::Put { key, .. } => drop(keys.insert(key)),
+            Step::Put { key, .. } | Step::Amend { key, .. } => drop(keys.insert(key)),
             Step::Delete { span, .. } => spans.push(span),
             Step::Txn(txn) => touched(txn, keys, spans),
             Step::Range { .. } => {}

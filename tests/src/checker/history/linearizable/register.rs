@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use crate::history::{Comparison, KeyValue, Operation, Outcome, Reply, Step, StepReply, Txn};
+use crate::history::{Comparison, KeyValue, Operation, Outcome, Relation, Reply, Step, StepReply, Txn, Within};
 
 /// A value, by number; a key that is not there is [`ABSENT`].
 pub(super) type State = u32;
@@ -227,6 +227,9 @@ impl Values {
         let crate::history::Call::Txn(txn) = &operation.call else { return None };
         let mut guards = Vec::new();
         for compare in &txn.compares {
+            if compare.is != Relation::Equal || compare.until.is_some() {
+                return None;
+            }
             guards.push(match &compare.to {
                 Comparison::Value(value) => self.number(value),
                 Comparison::Version(0) | Comparison::Created(0) | Comparison::Modified(0) => ABSENT,
@@ -275,7 +278,10 @@ impl Values {
                     }
                     micros.push(Micro::Set(ABSENT));
                 }
-                (Step::Range { revision: 0, count_only, keys_only, .. }, StepReply::Range { keys, count, .. }) => {
+                (
+                    Step::Range { revision: 0, count_only, keys_only, within: Within::ALL, .. },
+                    StepReply::Range { keys, count, .. },
+                ) => {
                     micros.push(if *count_only || *keys_only {
                         Micro::IsThere(*count > 0)
                     } else {

@@ -42,7 +42,7 @@ fn remove(began: u64, ended: u64, deleted: i64) -> Line {
 }
 
 fn cas_txn(from: &str, to: &str) -> Txn {
-    let compares = vec![Compare { key: "r/a".into(), to: Comparison::Value(from.into()) }];
+    let compares = vec![Compare::equal("r/a", Comparison::Value(from.into()))];
     Txn { compares, then: vec![Step::put("r/a", to)], ..Txn::default() }
 }
 

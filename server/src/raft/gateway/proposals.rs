@@ -1,0 +1,126 @@
+//! From a command to its outcome: here or at the leader, within the request timeout.
+
+use std::future::Future;
+
+use bytes::Bytes;
+use mainstay_proto::mainstay as wire;
+use openraft::error::ClientWriteError;
+use openraft::impls::ProgressResponder;
+
+use super::{Gateway, RETRY_INTERVAL, Unavailable, ask};
+use crate::command::{self, Caller, Command, Outcome, command as kind};
+use crate::env::{clock, probe};
+use crate::limits;
+use crate::metrics::Operation;
+use crate::raft::codec;
+use crate::raft::type_config::{EncodedCommand, TypeConfig};
+
+impl Gateway {
+    /// Replicates a command of a caller and returns its outcome, from any member.
+    ///
+    /// When it returns, this member's own state includes the command. A timeout leaves open whether
+    /// the command takes effect.
+    pub async fn propose(&self, caller: Option<Caller>, command: kind::Kind) -> Result<Outcome, Unavailable> {
+        let operation = Operation::of(&command);
+        self.measured(operation, self.admit(caller, command)).await
+    }
+
+    /// Proposes unless that would be too large or too much.
+    async fn admit(&self, caller: Option<Caller>, command: kind::Kind) -> Result<Outcome, Unavailable> {
+        let bytes = command::encode(&Command { kind: Some(command), caller });
+        if bytes.len() > self.inner.options.request_bytes_max {
+            return Err(Unavailable::TooLarge);
+        }
+        let _permit = self.inner.proposals.try_acquire().map_err(|_| {
+            probe::reached("proposal-refused-for-number");
+            Unavailable::TooManyRequests
+        })?;
+        let status = self.status();
+        if status.committed > status.applied + limits::COMMIT_APPLY_GAP_MAX {
+            probe::reached("proposal-refused-for-load");
+            return Err(Unavailable::TooManyRequests);
+        }
+        self.within_timeout(self.propose_anywhere(bytes)).await
+    }
+
+    /// Replicates a command only if this member leads in `term`; for duties that a deposed leader must not carry out.
+    pub async fn propose_as_leader(&self, term: u64, command: kind::Kind) -> Result<Outcome, Unavailable> {
+        let operation = Operation::of(&command);
+        let bytes = command::encode(&Command { kind: Some(command), caller: Some(command::cluster_itself()) });
+        let proposed = self.within_timeout(self.propose_here(bytes, Some(term)));
+        self.measured(operation, async { proposed.await.map(|(_, outcome)| outcome) }).await
+    }
+
+    /// Counts how long a proposal takes and whether it fails; a refusal is no failure of consensus.
+    async fn measured(
+        &self,
+        operation: Operation,
+        proposal: impl Future<Output = Result<Outcome, Unavailable>>,
+    ) -> Result<Outcome, Unavailable> {
+        let began = clock::now();
+        let result = proposal.await;
+        let server = &self.inner.metrics.server;
+        server.request_duration_seconds.observe(operation, result.is_ok(), clock::elapsed(began));
+        match result {
+            // These were not proposed at all.
+            Ok(_) | Err(Unavailable::TooLarge | Unavailable::TooManyRequests | Unavailable::Stopped) => {}
+            Err(_) => server.proposals_failed_total.inc(),
+        }
+        result
+    }
+
+    /// Proposes on this member as the leader; the index and the outcome of the entry.
+    pub(crate) async fn propose_here(&self, command: Bytes, term: Option<u64>) -> Result<(u64, Outcome), Unavailable> {
+        let (responder, answer) = ProgressResponder::<TypeConfig, _>::complete_only();
+        let write = self.inner.raft.write(EncodedCommand(command)).responder(responder);
+        let sent = match term {
+            Some(term) => write.with_leader(codec::log_id(term, 0).leader_id).await,
+            None => write.await,
+        };
+        sent.map_err(|_| Unavailable::Stopped)?;
+        match answer.await {
+            Ok(Ok(response)) => Ok((response.log_id.index, response.data)),
+            // Never appended: the caller may ask another member.
+            Ok(Err(ClientWriteError::ForwardToLeader(_))) => Err(Unavailable::NotLeader),
+            // It may or may not have been committed elsewhere.
+            Ok(Err(_)) => Err(Unavailable::TimeoutLeaderFailure),
+            Err(_) => Err(Unavailable::Stopped),
+        }
+    }
+
+    /// Proposes here or at the leader, again where it was certainly not appended.
+    async fn propose_anywhere(&self, command: Bytes) -> Result<Outcome, Unavailable> {
+        loop {
+            let result = match self.reachable_leader() {
+                Some(leader) if leader == self.inner.options.member_id => {
+                    self.propose_here(command.clone(), None).await.map(|(_, outcome)| outcome)
+                }
+                Some(leader) => self.forward(leader, command.clone()).await,
+                None => Err(Unavailable::NotLeader),
+            };
+            match result {
+                Err(Unavailable::NotLeader) => clock::sleep(RETRY_INTERVAL).await,
+                Err(Unavailable::TimeoutConnectionLost | Unavailable::TimeoutLeaderFailure)
+                    if probe::broken("retry-unknown-write") =>
+                {
+                    // Wrong: the command may have been appended, and then takes effect twice.
+                    clock::sleep(RETRY_INTERVAL).await;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    async fn forward(&self, leader: u64, command: Bytes) -> Result<Outcome, Unavailable> {
+        let request = wire::ForwardRequest { cluster_id: self.inner.options.cluster_id, command };
+        let client = self.client(leader)?;
+        self.inner.metrics.network.peer(leader).sent_bytes.inc_by(request.command.len() as u64);
+        probe::reached("proposal-forwarded");
+        let response = ask(client, |mut client| async move { client.forward(request).await }).await?;
+        // Whoever wrote through this member must find the write here. Wrong where it is broken: it may not.
+        if !probe::broken("reply-before-apply") {
+            self.wait_applied(response.index).await?;
+        }
+        response.outcome.ok_or(Unavailable::TimeoutConnectionLost)
+    }
+}
