@@ -11,6 +11,7 @@ use mainstay_server::node::log_identity;
 use prost::Message;
 
 use super::World;
+use crate::trace;
 
 /// Bytes that one reading of a log returns at most.
 const READ_BYTES: usize = 1 << 20;
@@ -22,8 +23,15 @@ impl World {
         let mut logs = Vec::new();
         for index in self.survivors() {
             let name = self.members[index].name();
-            let log = self.stored_log(index).map_err(|reason| format!("the log of {name}: {reason}"))?;
-            logs.push((name, log));
+            match self.stored_log(index) {
+                Ok(log) => logs.push((name, log)),
+                // It goes on, for it has read its log before; the next start would find what rotted further on, where
+                // nothing was written yet.
+                Err(reason) if self.state().conditions[index].may_be_lost => {
+                    trace::note(format_args!("the log of {name} cannot be compared: {reason}"));
+                }
+                Err(reason) => return Err(format!("the log of {name}: {reason}")),
+            }
         }
         for (place, (one, ones)) in logs.iter().enumerate() {
             for (other, others) in &logs[place + 1..] {
