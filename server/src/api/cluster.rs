@@ -43,7 +43,13 @@ impl Cluster for Services {
         request: Request<MemberUpdateRequest>,
     ) -> Result<Response<MemberUpdateResponse>, Status> {
         let MemberUpdateRequest { id, peer_ur_ls } = request.into_inner();
-        let peer_urls = checked(&peer_ur_ls)?;
+        // etcd takes any text for an address here, and would no longer find the member. Whether there is such a
+        // member it says all the same.
+        let peer_urls =
+            checked(&peer_ur_ls).map_err(|bad| match self.gateway.members().iter().any(|it| it.id == id) {
+                true => bad,
+                false => ApiError::MemberNotFound,
+            })?;
         let members = self.change_members(MemberChange::Update { id, peer_urls }).await?;
         Ok(Response::new(MemberUpdateResponse { header: Some(self.header(NO_REVISION)), members }))
     }
