@@ -187,8 +187,11 @@ mod tests {
     }
 
     fn membership(configs: &[&[u64]], ids: &[u64]) -> Membership {
-        let node =
-            |id: &u64| Node { name: "ignored".into(), peer_urls: vec![format!("http://{id}:2380")], learner: false };
+        let node = |id: &u64| Node {
+            name: "ignored".into(),
+            peer_urls: vec![format!("http://{id}:2380")],
+            learner: !configs.iter().any(|voters| voters.contains(id)),
+        };
         Membership {
             configs: configs.iter().map(|voters| Config { voters: voters.to_vec() }).collect(),
             nodes: ids.iter().map(|id| (*id, node(id))).collect::<BTreeMap<_, _>>(),
