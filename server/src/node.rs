@@ -58,7 +58,7 @@ pub struct Storage {
 pub const LOG_SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Finds the addresses behind a URL's host.
-pub type Resolve = Box<dyn Fn(&Url) -> BTreeSet<String> + Send>;
+pub type Resolve = Box<dyn Fn(&Url) -> BTreeSet<String> + Send + Sync>;
 
 /// Reads a file of a key.
 pub type ReadKey = Box<dyn Fn(&str) -> io::Result<Vec<u8>> + Send>;
