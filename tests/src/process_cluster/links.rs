@@ -8,14 +8,21 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use anyhow::Result;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::sleep;
 
 use super::port::free_port;
+
+/// How often it is looked for who made a connection.
+const LOOKUPS: usize = 20;
+/// Pause between two looks.
+const LOOKUP_PAUSE: Duration = Duration::from_millis(5);
 
 /// The proxies of a cluster.
 pub(super) struct Links {
@@ -45,6 +52,19 @@ impl Shared {
     fn is_cut(&self, from: Option<usize>, to: usize) -> bool {
         let state = self.state();
         state.isolated.contains(&to) || from.is_some_and(|from| state.isolated.contains(&from))
+    }
+
+    /// The same, asked again for a while where nobody is found: the kernel's table of connections is read in
+    /// pieces, and one that changes meanwhile may show a connection in none of them. A connection that is
+    /// counted to nobody would pass through a cut.
+    async fn find_member(&self, address: SocketAddr) -> Option<usize> {
+        for _ in 0..LOOKUPS {
+            if let Some(member) = self.member_of(address) {
+                return Some(member);
+            }
+            sleep(LOOKUP_PAUSE).await;
+        }
+        None
     }
 
     /// The member whose process made the connection that comes from `address`.
@@ -108,7 +128,7 @@ impl Drop for Links {
 
 /// Carries one connection until an end closes, or until a cut that it lived through heals.
 async fn carry(shared: Arc<Shared>, mut incoming: TcpStream, address: SocketAddr, to: usize, port: u16) {
-    let from = shared.member_of(address);
+    let from = shared.find_member(address).await;
     let mut changes = shared.changes.subscribe();
     let cut = |shared: &Shared| shared.is_cut(from, to);
     // A connection into a cut is neither refused nor answered.
