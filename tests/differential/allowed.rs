@@ -39,6 +39,7 @@ pub(crate) fn take_out(method: &str, request: &DynamicMessage, choices: &Choices
         identities(choices, message);
         picked_leases(choices, message);
         match method {
+            "Lease.LeaseLeases" => leases_by_end(message),
             "Lease.LeaseTimeToLive" => {
                 remaining_time(message);
                 keys_of_lease(message);
@@ -99,6 +100,14 @@ fn remaining_time(message: &mut DynamicMessage) {
     let (left, granted) = (int(message, "TTL"), int(message, "grantedTTL"));
     if left <= granted && left > granted - RUN_SECONDS_MAX && left >= 0 {
         message.set_field_by_name("TTL", Value::I64(granted));
+    }
+}
+
+/// All leases, in the order in which they end: milliseconds apart where they were granted or renewed one right
+/// after the other, at either server.
+fn leases_by_end(message: &mut DynamicMessage) {
+    if let Some(Value::List(leases)) = message.get_field_by_name_mut("leases") {
+        leases.sort_by_key(|lease| format!("{lease:?}"));
     }
 }
 
