@@ -177,11 +177,7 @@ impl Services {
         let result = read.await;
         let (took, server) = (clock::elapsed(began), &self.metrics.server);
         server.request_duration_seconds.observe(operation, result.is_ok(), took);
-        if took > self.slow_apply {
-            server.slow_apply_total.inc();
-            let expected = self.slow_apply;
-            tracing::warn!(?took, "expected-duration" = ?expected, request = operation.name(), "apply request took too long");
-        }
+        server.applied_in(operation, took, self.slow_apply);
         result
     }
 

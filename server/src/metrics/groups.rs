@@ -1,9 +1,11 @@
 //! The metrics that move, by the room that moves them. What each one says stands in the table.
 #![allow(missing_docs, reason = "a field is called as its metric, whose help text says what it is")]
 
+use std::time::Duration;
+
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
-use super::durations::{ByOperation, BySuccess};
+use super::durations::{ByOperation, BySuccess, Operation};
 use super::peers::Known;
 use super::registry::Builder;
 
@@ -88,6 +90,15 @@ impl Server {
             server.scrapes_total.with_label_values(&[code]).reset();
         }
         server
+    }
+
+    /// Counts and tells of a command or a read that took longer than it should have.
+    pub(crate) fn applied_in(&self, operation: Operation, took: Duration, expected: Duration) {
+        if took > expected {
+            self.slow_apply_total.inc();
+            let request = operation.name();
+            tracing::warn!(?took, "expected-duration" = ?expected, request, "apply request took too long");
+        }
     }
 }
 
