@@ -95,6 +95,8 @@ pub struct Occupancy {
     pub watchers: u64,
     /// Events that wait in mailboxes.
     pub pending_events: u64,
+    /// In so many messages.
+    pub pending_messages: u64,
     /// Entries that are kept in the log.
     pub log_entries: u64,
 }
@@ -317,6 +319,7 @@ impl Node {
                 watch_streams: read(&watches.streams),
                 watchers: read(&watches.watchers),
                 pending_events: read(&watches.pending_events),
+                pending_messages: read(&watches.pending_messages),
                 log_entries,
             }
         }

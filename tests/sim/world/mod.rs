@@ -149,6 +149,11 @@ impl World {
         self.state().surprises.clone()
     }
 
+    /// Notes what nobody announced.
+    pub(crate) fn surprise(&self, what: String) {
+        self.state().surprises.push(what);
+    }
+
     /// Whether the world did something to the member that said this, of which it may complain: it broke
     /// a disk, or ended the process at that moment, and the parts of it that went last miss those that
     /// went first.
