@@ -121,3 +121,15 @@ async fn what_cannot_be_spoken_is_refused() {
     let error = bind(&urls, &SocketOptions::default()).await.err().unwrap();
     assert_eq!(error.to_string(), "cannot listen on TLS for 127.0.0.1:0: KeyFile and CertFile are not presented");
 }
+
+#[tokio::test]
+async fn a_port_for_peers_speaks_one_of_both() {
+    let authority = Authority::new();
+    let tls = Tls::with_peers(&authority.security(&authority.sign("server", 1)), &details()).unwrap();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let urls = [url(&format!("http://{free}")), url(&format!("https://{free}"))];
+    let options = SocketOptions { tls: Some(tls), separate: true, ..SocketOptions::default() };
+    let error = bind(&urls, &options).await.err().unwrap();
+    assert_eq!(error.to_string(), format!("listen tcp {free}: bind: address already in use (https://{free})"));
+    assert_eq!(bind(&urls[1..], &options).await.unwrap().len(), 1);
+}
