@@ -58,14 +58,15 @@ impl Files {
     /// The names of all certificates in use.
     fn names() -> impl Iterator<Item = String> {
         let members = (0..MEMBERS).flat_map(|member| [format!("server{member}"), format!("peer{member}")]);
-        members.chain(["client".to_owned()])
+        members.chain(["client".to_owned(), "visitor".to_owned()])
     }
 
     /// Signs every certificate anew; those of one round have its number.
     fn sign_all(&self, authority: &Authority, round: u64) -> Result<()> {
         for name in Self::names() {
             // Peers are let in by this name alone.
-            let common_name = if name.starts_with("peer") { "member" } else { "other" };
+            let is_peer = name.starts_with("peer") || name == "visitor";
+            let common_name = if is_peer { "member" } else { "other" };
             authority.sign(&self.identity(&name), common_name, round)?;
         }
         Ok(())
@@ -133,7 +134,7 @@ async fn rotate(files: &Files) -> Result<()> {
     old.sign(&left, "member", 9)?;
     refused(&cluster, files, &left).await.context("a certificate of the old authority")?;
 
-    // One that is taken back; the list is that of the authority that has gone, and counts all the same.
+    // One that is taken back.
     let gone = files.identity("gone");
     new.sign(&gone, "member", 10)?;
     accepted(&cluster, files, &gone).await?;
@@ -185,8 +186,7 @@ async fn rotate(files: &Files) -> Result<()> {
 async fn serves_by(cluster: &ProcessCluster, files: &Files, round: u8) -> Result<()> {
     for member in 0..MEMBERS {
         let client = files.clients();
-        let peer =
-            TlsSockets { identity: files.identity(&format!("peer{}", (member + 1) % MEMBERS)), ..client.clone() };
+        let peer = TlsSockets { identity: files.identity("visitor"), ..client.clone() };
         for (url, from) in [(cluster.client_url(member), &client), (cluster.listen_peer_url(member), &peer)] {
             let stream = from.open(address(url)?, "h2").await.with_context(|| format!("{url} in round {round}"))?;
             let shown = stream.get_ref().1.peer_certificates().context("no certificate")?;
