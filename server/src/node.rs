@@ -18,7 +18,7 @@ use mainstay_raft_log::{Disk, LogTask, Observer, Options as LogOptions, RaftLog}
 use prost::Message;
 use tokio::task::JoinHandle;
 
-use crate::api::{self, Access, ApiLimits, LeaderLoss, Quota, RpcObserver, Services, Stopping, Withdrawals};
+use crate::api::{self, Access, ApiLimits, LeaderLoss, RpcObserver, Services, Stopping, Withdrawals};
 use crate::apply::{State, StateOptions};
 use crate::auth::{Passwords, SimpleTokens, TokenError, TokenProvider};
 use crate::command::command::Kind;
@@ -35,6 +35,7 @@ use crate::metrics::Metrics;
 use crate::raft::{
     self, AppliedObserver, Consensus, ConsensusOptions, Gateway, Leadership, Listeners, MemberRules, PeerNode,
 };
+use crate::space::{self, Quota};
 use crate::watch::{Bounds, Hub, HubOptions};
 
 /// Pause before a member tells again under which name clients reach it.
@@ -248,11 +249,13 @@ impl Node {
         )
         .await?;
         let gateway = consensus.gateway();
+        let quota = Quota::new(config.quota_backend_bytes);
         let mut tasks = vec![hub_task];
         tasks.push(spawn_expirer(config, &gateway, lessor_inbox, leases.clone(), &metrics));
         if let Some(mode) = &config.auto_compaction {
             tasks.push(auto_compaction::spawn(compaction_mode(mode), gateway.clone(), store.clone()));
         }
+        tasks.push(space::spawn(quota, gateway.clone(), store.clone(), alarms.clone(), metrics.clone()));
         let (leader_loss, leader_loss_task) = LeaderLoss::spawn(gateway.clone(), config.election_timeout);
         tasks.push(leader_loss_task);
         let (withdrawals, withdrawals_task) = Withdrawals::spawn(gateway.clone());
@@ -276,7 +279,7 @@ impl Node {
                 max_request_bytes: config.max_request_bytes,
                 lease_ttl_min_seconds: ApiLimits::lease_ttl_min_seconds(config.election_timeout),
             },
-            quota: Quota::new(config.quota_backend_bytes),
+            quota,
             observer: surroundings.rpc_observer,
             metrics,
             slow_apply: config.warning_apply_duration,

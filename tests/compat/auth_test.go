@@ -37,15 +37,21 @@ func guarded(t *testing.T, flags ...string) (endpoint string, ctx context.Contex
 	}
 	_, err = open.UserGrantRole(ctx, "root", "root")
 	must(t, err)
-	_, err = open.RoleAdd(ctx, "a")
-	must(t, err)
-	_, err = open.RoleGrantPermission(ctx, "a", "a", "b", clientv3.PermissionType(clientv3.PermReadWrite))
-	must(t, err)
-	_, err = open.UserGrantRole(ctx, "alice", "a")
-	must(t, err)
+	mayUseA(ctx, t, open, "alice")
 	_, err = open.AuthEnable(ctx)
 	must(t, err)
 	return endpoint, ctx
+}
+
+// mayUseA lets a user read and write the keys that begin with a.
+func mayUseA(ctx context.Context, t *testing.T, client *clientv3.Client, user string) {
+	t.Helper()
+	_, err := client.RoleAdd(ctx, "a")
+	must(t, err)
+	_, err = client.RoleGrantPermission(ctx, "a", "a", "b", clientv3.PermissionType(clientv3.PermReadWrite))
+	must(t, err)
+	_, err = client.UserGrantRole(ctx, user, "a")
+	must(t, err)
 }
 
 // as opens a client of a user; without a name, of nobody.

@@ -163,12 +163,7 @@ func TestNamesInCertificates(t *testing.T) {
 	must(t, err)
 	_, err = root.UserGrantRole(ctx, "root", "root")
 	must(t, err)
-	_, err = root.RoleAdd(ctx, "a")
-	must(t, err)
-	_, err = root.RoleGrantPermission(ctx, "a", "a", "b", clientv3.PermissionType(clientv3.PermReadWrite))
-	must(t, err)
-	_, err = root.UserGrantRole(ctx, "alice", "a")
-	must(t, err)
+	mayUseA(ctx, t, root, "alice")
 
 	// While authentication is off, names mean nothing.
 	status, body := post(t, a.shows(certificates["alice"]), endpoint, "/v3/kv/range", `{"key":"YQ=="}`, "")

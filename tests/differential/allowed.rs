@@ -222,13 +222,6 @@ fn snapshot(messages: &mut Vec<DynamicMessage>) {
     messages.dedup();
 }
 
-/// Whether the server under test says that it does not serve a method yet. Nothing may have been done
-/// then: it is allowed only where etcd refused the request, too.
-pub(crate) fn not_served(answers: &[Answer; 2]) -> bool {
-    let [reference, subject] = answers;
-    reference.code.is_some_and(|code| code != 0) && subject.text.ends_with("is not served by this release")
-}
-
 /// Whether answers to a request for progress are compared. A watch that a compaction has ended stops them in
 /// etcd until the client cancels it, although it was told that it has ended.
 pub(crate) fn progress_of_stream(has_compacted_watch: bool) -> bool {

@@ -4,15 +4,10 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use http::HeaderMap;
-use mainstay_client::{Client, ClientOptions, revision};
-use mainstay_proto::etcdserverpb::MoveLeaderRequest;
-use mainstay_tests::checker::{WatchOrder, equal_members, exactly_once};
-use mainstay_tests::wire::{Connection, frame};
+use mainstay_client::{ClientOptions, revision};
+use mainstay_tests::checker::{WatchOrder, equal_members, seen_once};
 use mainstay_tests::workload::UniquePuts;
-use mainstay_tests::{Cluster, leader, wait_until_serving};
-use mainstay_tests::{ProcessCluster, binary};
-use prost::Message;
+use mainstay_tests::{Cluster, ProcessCluster, binary, leader, wait_until_serving};
 use tokio::time::{Instant, sleep};
 
 /// How many members there are in the course of time, three at the beginning of the end.
@@ -69,12 +64,7 @@ async fn life(cluster: &mut ProcessCluster) -> Result<()> {
 
     let record = puts.finish().await?;
     wait_until_serving(cluster, cluster.present()).await?;
-    let found = exactly_once(&client, prefix, &record).await?;
-    let seen = watch.finish(last_revision(&client, prefix).await?).await?;
-    ensure!(seen.len() == found.keys, "the watch saw {} keys of {}", seen.len(), found.keys);
-    for (key, promised) in &record.acknowledged {
-        ensure!(seen.get(key) == Some(promised), "the watch saw {key} at {:?}, not at {promised}", seen.get(key));
-    }
+    let found = seen_once(&client, prefix, &record, watch).await?;
     equal_members(cluster).await?;
     let ids = cluster.client(0, ClientOptions::default()).member_list().await?.members.len();
     ensure!(ids == 3, "{ids} members are listed");
@@ -99,25 +89,11 @@ async fn settle(puts: &UniquePuts) -> Result<()> {
 /// Asks the leader to hand over, and waits until the other one leads.
 async fn move_leader(cluster: &ProcessCluster, to: usize) -> Result<()> {
     let from = leader(cluster).await?;
-    let request = MoveLeaderRequest { target_id: cluster.id_of(to).await? };
-    let address = cluster.client_url(from).trim_start_matches("http://").parse()?;
-    let connection = Connection::open(address).await?;
-    let message = frame(&request.encode_to_vec());
+    let target = cluster.id_of(to).await?;
     let asked = Instant::now();
-    let reply = connection.call("/etcdserverpb.Maintenance/MoveLeader", &HeaderMap::new(), message).await;
-    // It may take longer than the leader waits, on a machine that has much else to do.
-    let is_late = reply.text.contains("leader transfer took too long");
-    ensure!(reply.is_ok() || is_late, "{:?} {}", reply.code, reply.text);
+    cluster.client_of(from).move_leader(target).await?;
     while leader(cluster).await? != to {
-        ensure!(!is_late && asked.elapsed() < RECOVERS_WITHIN, "member {to} does not lead: {}", reply.text);
+        ensure!(asked.elapsed() < RECOVERS_WITHIN, "member {to} does not lead");
     }
     Ok(())
-}
-
-/// The revision of the newest key below `prefix`.
-async fn last_revision(client: &Client, prefix: &str) -> Result<i64> {
-    use mainstay_client::Range;
-    use mainstay_client::proto::etcdserverpb::range_request::{SortOrder, SortTarget};
-    let newest = Range::prefix(prefix.to_owned()).sort(SortTarget::Mod, SortOrder::Descend).limit(1);
-    Ok(client.range(newest).await?.kvs.first().map_or(0, |kv| kv.mod_revision))
 }

@@ -1,20 +1,13 @@
 //! A storm of logins. Hashing a password takes tens of milliseconds by design: 1,000 a second is far
 //! more than two processors can answer, and must cost those who log in, not the cluster.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use http::HeaderMap;
-use mainstay_proto::etcdserverpb::{
-    AuthEnableRequest, AuthRoleAddRequest, AuthUserAddRequest, AuthUserGrantRoleRequest, AuthenticateRequest,
-    AuthenticateResponse, PutRequest, StatusRequest, StatusResponse,
-};
-use mainstay_tests::ProcessCluster;
-use mainstay_tests::wire::{Connection, Reply, frame};
-use prost::Message;
+use mainstay_client::{Client, User};
+use mainstay_tests::{Cluster, ProcessCluster};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
@@ -36,18 +29,24 @@ async fn a_storm_of_logins_moves_no_leader() {
 }
 
 async fn storm(cluster: &ProcessCluster) -> Result<()> {
-    let addresses = (0..3).map(|member| address(cluster, member)).collect::<Result<Vec<_>>>()?;
-    let token = authentication(addresses[0]).await?;
-    let before = terms(&addresses, &token).await?;
+    let open: Vec<Client> = (0..3).map(|member| cluster.client_of(member)).collect();
+    open[0].role_add("root").await?;
+    open[0].user_add("root", "secret").await?;
+    open[0].user_grant_role("root", "root").await?;
+    open[0].auth_enable().await?;
+    let root = User::new("root", "secret");
+    let clients: Vec<Client> = open.iter().map(|client| client.with_user(root.clone())).collect();
+    // All of them share this token.
+    clients[0].log_in().await?;
+    let before = terms(&clients).await?;
 
     let puts = Arc::new(AtomicU64::new(0));
     let mut writers = JoinSet::new();
     let until = Instant::now() + STORM;
     for writer in 0..WRITERS {
-        let (address, token, puts) = (addresses[writer % 3], token.clone(), Arc::clone(&puts));
-        writers.spawn(put_until(until, writer, address, token, puts));
+        writers.spawn(put_until(until, writer, clients[writer % 3].clone(), Arc::clone(&puts)));
     }
-    let (asked, answered) = log_in_until(until, &addresses).await?;
+    let (asked, answered) = log_in_until(until, &open).await?;
     while let Some(writer) = writers.join_next().await {
         writer??;
     }
@@ -59,91 +58,40 @@ async fn storm(cluster: &ProcessCluster) -> Result<()> {
     // Otherwise this was no storm.
     ensure!(asked >= 5_000, "{asked} logins were asked for");
     ensure!(answered > 0 && puts > 0, "nobody is served");
-    let after = terms(&addresses, &token).await?;
+    let after = terms(&clients).await?;
     ensure!(after == before, "terms were {before:?} and are {after:?}");
     Ok(())
 }
 
-fn address(cluster: &ProcessCluster, member: usize) -> Result<SocketAddr> {
-    cluster.client_url(member).trim_start_matches("http://").parse().context("a member's URL")
-}
-
-async fn terms(addresses: &[SocketAddr], token: &HeaderMap) -> Result<Vec<u64>> {
+async fn terms(clients: &[Client]) -> Result<Vec<u64>> {
     let mut terms = Vec::new();
-    for address in addresses {
-        let connection = Connection::open(*address).await?;
-        let request = frame(&StatusRequest {}.encode_to_vec());
-        let reply = ok(connection.call("/etcdserverpb.Maintenance/Status", token, request).await)?;
-        terms.push(StatusResponse::decode(reply.messages.into_iter().next().unwrap_or_default())?.raft_term);
+    for client in clients {
+        terms.push(client.status().await?.raft_term);
     }
     Ok(terms)
 }
 
-/// Turns authentication on, and logs in.
-async fn authentication(address: SocketAddr) -> Result<HeaderMap> {
-    let connection = Connection::open(address).await?;
-    let role = AuthRoleAddRequest { name: "root".into() };
-    ok(call(&connection, "Auth/RoleAdd", &role).await)?;
-    let user = AuthUserAddRequest { name: "root".into(), password: "secret".into(), ..AuthUserAddRequest::default() };
-    ok(call(&connection, "Auth/UserAdd", &user).await)?;
-    let grant = AuthUserGrantRoleRequest { user: "root".into(), role: "root".into() };
-    ok(call(&connection, "Auth/UserGrantRole", &grant).await)?;
-    ok(call(&connection, "Auth/AuthEnable", &AuthEnableRequest {}).await)?;
-    let reply = ok(call(&connection, "Auth/Authenticate", &credentials()).await)?;
-    let response = AuthenticateResponse::decode(reply.messages.into_iter().next().unwrap_or_default())?;
-    let mut metadata = HeaderMap::new();
-    metadata.insert("token", response.token.parse()?);
-    Ok(metadata)
-}
-
-fn credentials() -> AuthenticateRequest {
-    AuthenticateRequest { name: "root".into(), password: "secret".into() }
-}
-
-async fn call(connection: &Connection, method: &str, request: &impl Message) -> Reply {
-    let path = format!("/etcdserverpb.{method}");
-    connection.call(&path, &HeaderMap::new(), frame(&request.encode_to_vec())).await
-}
-
-fn ok(reply: Reply) -> Result<Reply> {
-    ensure!(reply.is_ok(), "{:?} {}", reply.code, reply.text);
-    Ok(reply)
-}
-
-async fn put_until(
-    until: Instant,
-    writer: usize,
-    address: SocketAddr,
-    token: HeaderMap,
-    puts: Arc<AtomicU64>,
-) -> Result<()> {
-    let connection = Connection::open(address).await?;
-    let put = PutRequest { key: format!("k{writer}").into(), value: "v".into(), ..PutRequest::default() };
-    let put = frame(&put.encode_to_vec());
+async fn put_until(until: Instant, writer: usize, client: Client, puts: Arc<AtomicU64>) -> Result<()> {
+    let key = format!("k{writer}");
     while Instant::now() < until {
-        let reply = connection.call("/etcdserverpb.KV/Put", &token, put.clone());
-        ok(timeout(PUT_WITHIN, reply).await.with_context(|| format!("a put is not answered in {PUT_WITHIN:?}"))?)?;
+        let put = timeout(PUT_WITHIN, client.put(key.clone(), "v")).await;
+        put.with_context(|| format!("a put is not answered in {PUT_WITHIN:?}"))??;
         puts.fetch_add(1, Ordering::Relaxed);
     }
     Ok(())
 }
 
 /// Asks at its own pace, whether answers come or not; returns how many were asked for and answered.
-async fn log_in_until(until: Instant, addresses: &[SocketAddr]) -> Result<(u64, u64)> {
-    let mut connections = Vec::new();
-    for address in addresses {
-        connections.push(Arc::new(Connection::open(*address).await?));
-    }
+async fn log_in_until(until: Instant, open: &[Client]) -> Result<(u64, u64)> {
     let mut ticks = interval(LOGIN_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
     let (mut logins, mut asked, mut answered) = (JoinSet::new(), 0, 0);
     while Instant::now() < until {
         ticks.tick().await;
         asked += 1;
-        let connection = Arc::clone(&connections[asked % connections.len()]);
-        logins.spawn(async move {
-            timeout(LOGIN_WITHIN, call(&connection, "Auth/Authenticate", &credentials())).await.is_ok_and(|r| r.is_ok())
-        });
+        // One without a token, each time.
+        let client = open[asked % open.len()].with_user(User::new("root", "secret"));
+        logins.spawn(async move { timeout(LOGIN_WITHIN, client.log_in()).await.is_ok_and(|answer| answer.is_ok()) });
         while let Some(done) = logins.try_join_next() {
             answered += u64::from(done?);
         }

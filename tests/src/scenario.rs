@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use mainstay_client::{Client, ClientOptions, Range};
+use mainstay_client::{ClientOptions, Range};
 use tokio::time::Instant;
 
-use crate::checker::{WatchOrder, equal_members, exactly_once};
+use crate::checker::{WatchOrder, equal_members, exactly_once, seen_once};
 use crate::cluster::{Cluster, leader, wait_until_serving};
 use crate::workload::UniquePuts;
 
@@ -37,12 +37,7 @@ pub async fn members_are_killed<C: Cluster>(cluster: &mut C) -> Result<()> {
     let record = puts.finish().await?;
     wait_until_serving(cluster, 0..cluster.size()).await?;
     let client = cluster.client(0, ClientOptions::default());
-    let found = exactly_once(&client, prefix, &record).await?;
-    let seen = watch.finish(last_revision(&client, prefix).await?).await?;
-    ensure!(seen.len() == found.keys, "the watch saw {} keys of {}", seen.len(), found.keys);
-    for (key, promised) in &record.acknowledged {
-        ensure!(seen.get(key) == Some(promised), "the watch saw {key} at {:?}, not at {promised}", seen.get(key));
-    }
+    let found = seen_once(&client, prefix, &record, watch).await?;
     let (revision, hash) = equal_members(cluster).await?;
     eprintln!(
         "{} puts acknowledged, {} open of which {} happened, {} refused; longest gap of a client {:?}; hash {hash} at revision {revision}",
@@ -61,13 +56,6 @@ async fn kill_and_restart<C: Cluster>(cluster: &mut C, puts: &UniquePuts, victim
     cluster.start(victim).await?;
     wait_until_serving(cluster, [victim]).await?;
     puts.wait_for_more(PUTS_BETWEEN_FAULTS, RECOVERS_WITHIN).await
-}
-
-/// The revision of the newest key below `prefix`.
-async fn last_revision(client: &Client, prefix: &str) -> Result<i64> {
-    use mainstay_client::proto::etcdserverpb::range_request::{SortOrder, SortTarget};
-    let newest = Range::prefix(prefix.to_owned()).sort(SortTarget::Mod, SortOrder::Descend).limit(1);
-    Ok(client.range(newest).await?.kvs.first().map_or(0, |kv| kv.mod_revision))
 }
 
 /// The leader is cut off from the others, or hangs, while clients write: the others go on without

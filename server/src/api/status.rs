@@ -398,11 +398,6 @@ pub fn foreign_outcome() -> Status {
     Status::unknown("mainstay: the outcome of the command is not understood by this release")
 }
 
-/// A service's method that this release does not serve yet.
-pub fn not_served(method: &str) -> Status {
-    Status::unimplemented(format!("mainstay: {method} is not served by this release"))
-}
-
 /// A message that the transport refuses before it is read; as grpc-go words it.
 pub fn message_too_large(len: usize, limit: usize) -> Status {
     Status::resource_exhausted(format!("grpc: received message larger than max ({len} vs. {limit})"))

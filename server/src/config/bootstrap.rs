@@ -66,12 +66,8 @@ impl Config {
         let mut found = None;
         for (id, urls) in members {
             let told: BTreeSet<Url> = urls.iter().filter_map(|url| Url::parse(url).ok()).collect();
-            let same = |listed: &[Url]| {
-                let listed: BTreeSet<Url> = listed.iter().cloned().collect();
-                let resolved = |urls: &BTreeSet<Url>| urls.iter().map(&resolve).collect::<BTreeSet<_>>();
-                listed == told || (listed.len() == told.len() && resolved(&listed) == resolved(&told))
-            };
-            match self.initial_cluster.iter().find(|(_, listed)| same(listed)) {
+            let is_same = |listed: &[Url]| are_same(&listed.iter().cloned().collect(), &told, &resolve);
+            match self.initial_cluster.iter().find(|(_, listed)| is_same(listed)) {
                 Some((name, _)) if *name == self.name => found = Some(*id),
                 Some(_) => {}
                 None => {
@@ -89,11 +85,7 @@ impl Config {
         let advertised = &self.initial_advertise_peer_urls;
         let set = |urls: &[Url]| urls.iter().cloned().collect::<BTreeSet<Url>>();
         let (listed_set, advertised_set) = (set(listed), set(advertised));
-        if listed_set == advertised_set {
-            return Ok(());
-        }
-        let resolved = |urls: &BTreeSet<Url>| urls.iter().map(&resolve).collect::<BTreeSet<_>>();
-        if listed.len() == advertised.len() && resolved(&listed_set) == resolved(&advertised_set) {
+        if are_same(&listed_set, &advertised_set, resolve) {
             return Ok(());
         }
         let missing: Vec<Url> = listed_set.difference(&advertised_set).cloned().collect();
@@ -111,6 +103,16 @@ impl Config {
             initial_cluster_text(&BTreeMap::from([(self.name.clone(), listed.to_vec())]))
         )))
     }
+}
+
+/// Whether two sets of URLs are the same, or lead to the same addresses. A name that nobody can resolve leads to
+/// none, so it is the same as itself only.
+fn are_same(one: &BTreeSet<Url>, other: &BTreeSet<Url>, resolve: impl Fn(&Url) -> BTreeSet<String>) -> bool {
+    let resolved = |urls: &BTreeSet<Url>| {
+        let addresses: BTreeSet<_> = urls.iter().map(&resolve).collect();
+        (!addresses.contains(&BTreeSet::new())).then_some(addresses)
+    };
+    one == other || (one.len() == other.len() && resolved(one).is_some_and(|one| resolved(other) == Some(one)))
 }
 
 /// Writes an initial cluster as it is given.

@@ -714,6 +714,40 @@ fn addresses_may_differ_in_their_names_only() {
 }
 
 #[test]
+fn a_member_that_joins_finds_itself_by_its_addresses() {
+    let config = flags(&[
+        "--name=m2",
+        "--initial-cluster=m1=http://infra1:2380,m2=http://10.0.0.2:2380",
+        "--initial-advertise-peer-urls=http://10.0.0.2:2380",
+    ]);
+    let resolve = |url: &Url| BTreeSet::from([url.as_str().replace("infra", "10.0.0.")]);
+    let cluster = |urls: &[(u64, &str)]| urls.iter().map(|(id, url)| (*id, vec![(*url).to_owned()])).collect();
+    let known = cluster(&[(0xa, "http://10.0.0.1:2380"), (0xb, "http://infra2:2380")]);
+    assert_eq!(config.find_in(&known, resolve).unwrap(), 0xb);
+
+    let refuse = |known, why: &str| {
+        let refusal = config.find_in(&known, resolve).unwrap_err().to_string();
+        assert!(refusal.ends_with(why), "{refusal}");
+    };
+    refuse(cluster(&[(0xa, "http://infra1:2380")]), "member count is unequal");
+    let other = cluster(&[(0xa, "http://infra1:2380"), (0xb, "http://infra3:2380")]);
+    refuse(other, r#"no match found for existing member (b, ["http://infra3:2380"])"#);
+}
+
+#[test]
+fn names_that_nobody_can_resolve_are_not_the_same_address() {
+    let nowhere = |_: &Url| BTreeSet::new();
+    let config = flags(&[
+        "--name=m1",
+        "--initial-cluster=m1=http://infra1:2380",
+        "--initial-advertise-peer-urls=http://infra1:2380",
+    ]);
+    let cluster = |url: &str| [(0xa, vec![url.to_owned()])].into();
+    assert_eq!(config.find_in(&cluster("http://infra1:2380"), nowhere).unwrap(), 0xa);
+    config.find_in(&cluster("http://infra2:2380"), nowhere).unwrap_err();
+}
+
+#[test]
 fn a_data_directory_with_a_member_is_not_a_first_start() {
     let config = flags(&["--name=m1", "--data-dir=/d"]);
     assert!(config.is_initialized(|path| path == Path::new("/d/member")));

@@ -1,9 +1,11 @@
 //! The metrics that move, by the room that moves them. What each one says stands in the table.
 #![allow(missing_docs, reason = "a field is called as its metric, whose help text says what it is")]
 
+use std::time::Duration;
+
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
-use super::durations::{ByOperation, BySuccess};
+use super::durations::{ByOperation, BySuccess, Operation};
 use super::peers::Known;
 use super::registry::Builder;
 
@@ -25,6 +27,7 @@ pub struct Server {
     pub learner_promote_successes: IntCounter,
     pub snapshot_apply_in_progress_total: IntGauge,
     pub quota_backend_bytes: IntGauge,
+    pub quota_warning: IntGauge,
     pub apply_duration_seconds: ByOperation,
     pub range_duration_seconds: BySuccess,
     pub request_duration_seconds: ByOperation,
@@ -67,6 +70,7 @@ impl Server {
             learner_promote_successes: b.counter("etcd_server_learner_promote_successes"),
             snapshot_apply_in_progress_total: b.gauge("etcd_server_snapshot_apply_in_progress_total"),
             quota_backend_bytes: b.gauge("etcd_server_quota_backend_bytes"),
+            quota_warning: b.gauge("mainstay_server_quota_warning"),
             apply_duration_seconds: ByOperation::new(&b.histograms("etcd_server_apply_duration_seconds"), &["v3"]),
             range_duration_seconds: BySuccess::new(b.histograms("etcd_server_range_duration_seconds"), &[]),
             request_duration_seconds: ByOperation::new(&b.histograms("etcd_server_request_duration_seconds"), &[]),
@@ -88,6 +92,15 @@ impl Server {
             server.scrapes_total.with_label_values(&[code]).reset();
         }
         server
+    }
+
+    /// Counts and tells of a command or a read that took longer than it should have.
+    pub(crate) fn applied_in(&self, operation: Operation, took: Duration, expected: Duration) {
+        if took > expected {
+            self.slow_apply_total.inc();
+            let request = operation.name();
+            tracing::warn!(?took, "expected-duration" = ?expected, request, "apply request took too long");
+        }
     }
 }
 

@@ -22,6 +22,7 @@ use futures_util::stream::FuturesUnordered;
 use mainstay_proto::mainstay::{MemberKnownRequest, MemberKnownResponse, MembersRequest};
 
 use super::codec;
+use super::members::quorum;
 use super::network::peer_client;
 use super::type_config::PeerNode;
 use crate::engine::layout::meta;
@@ -128,8 +129,7 @@ impl Tally {
             Some(_) => self.strangers += 1,
             None => {}
         }
-        let members = self.peers + 1;
-        let quorum = members / 2 + 1;
+        let quorum = quorum(self.peers + 1);
         let all_new = self.strangers == 0 && self.fresh + 1 >= quorum;
         // A quorum without this member has `quorum - 1` of its peers: so many of them cannot all be others.
         all_new || self.fresh + self.strangers > self.peers - (quorum - 1)

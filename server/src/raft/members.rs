@@ -211,7 +211,7 @@ impl Situation<'_> {
     }
 }
 
-fn quorum(members: usize) -> usize {
+pub(super) fn quorum(members: usize) -> usize {
     members / 2 + 1
 }
 

@@ -10,7 +10,7 @@ use openraft::error::{ChangeMembershipError, ClientWriteError, RaftError};
 
 use super::gateway::Unavailable;
 use super::members::{MemberChange, MemberRules, Plan, Situation};
-use super::type_config::{LogId, Raft, TypeConfig};
+use super::type_config::{LogId, Raft};
 use crate::apply::MemberView;
 use crate::env::clock;
 use crate::env::probe;
@@ -123,8 +123,8 @@ impl Reconfigure {
     }
 
     fn last_change(&self) -> Option<LogId> {
-        let metrics: openraft::metrics::RaftServerMetrics<TypeConfig> =
-            self.raft.server_metrics().borrow_watched().clone();
+        let metrics = self.raft.server_metrics();
+        let metrics = metrics.borrow_watched();
         *metrics.membership_config.log_id()
     }
 }

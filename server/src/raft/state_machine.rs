@@ -177,10 +177,7 @@ impl StateMachine {
         let success = matches!(outcome.refusal(), Refusal::None | Refusal::Compacted);
         let operation = Operation::of(command);
         metrics.server.apply_duration_seconds.observe(operation, success, took);
-        if took > self.audience.slow_apply {
-            metrics.server.slow_apply_total.inc();
-            tracing::warn!(?took, "expected-duration" = ?self.audience.slow_apply, request = operation.name(), "apply request took too long");
-        }
+        metrics.server.applied_in(operation, took, self.audience.slow_apply);
     }
 
     /// Ends a run: engine, then readers, then watchers and the lessor, then the callers.

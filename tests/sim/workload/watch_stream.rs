@@ -39,6 +39,8 @@ pub(super) struct Watcher {
     recorder: Recorder,
     observed: Observed,
     watches: Vec<Wanted>,
+    /// The member that the next stream is opened at.
+    member: usize,
     /// How long it takes at most to look at a response.
     pub(super) slowness: Duration,
     /// Whether it asks for further watches and cancels some, and how long it is slow; then it catches up.
@@ -70,7 +72,8 @@ struct Open {
 
 impl Watcher {
     pub(super) fn new(id: usize, client: Client, recorder: Recorder, observed: Observed) -> Self {
-        Self { id, client, recorder, observed, watches: Vec::new(), slowness: Duration::ZERO, changes: None }
+        let member = thread_rng().gen_range(0..client.endpoints().len());
+        Self { id, client, recorder, observed, watches: Vec::new(), member, slowness: Duration::ZERO, changes: None }
     }
 
     /// Adds a watch; returns its place in the history.
@@ -97,7 +100,10 @@ impl Watcher {
 
     /// One stream, from its opening to its end; says why it ended.
     async fn follow(&mut self) -> String {
-        let member = thread_rng().gen_range(0..self.client.endpoints().len());
+        // In turn, as a member that is gone is found out only after the client's timeout: who picks at random may
+        // pick that one over and over.
+        let member = self.member;
+        self.member = (member + 1) % self.client.endpoints().len();
         let place = self.recorder.stream(self.id);
         let mut requests: VecDeque<(usize, i64)> = VecDeque::new();
         for wanted in &self.watches {

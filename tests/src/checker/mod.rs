@@ -6,9 +6,11 @@ pub mod applied;
 mod equal_members;
 mod exactly_once;
 pub mod history;
+mod seen_once;
 mod watch_order;
 
 pub use equal_members::equal_members;
 pub use exactly_once::{Found, exactly_once};
 pub use history::check_all;
+pub use seen_once::seen_once;
 pub use watch_order::WatchOrder;

@@ -110,11 +110,7 @@ impl http_body::Body for ResponseBody {
                 if let Some(Ok(frame)) = &frame
                     && let Some(data) = frame.data_ref()
                 {
-                    let counted: Result<(), Infallible> = scanner.scan(data, |len| {
-                        observer.sent(rpc, len);
-                        Ok(())
-                    });
-                    let Ok(()) = counted;
+                    count_sent(scanner, data, rpc, &**observer);
                 }
                 Poll::Ready(frame)
             }
@@ -161,11 +157,7 @@ impl http_body::Body for StreamBody {
         match &frame {
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
-                    let counted: Result<(), Infallible> = this.scanner.scan(data, |len| {
-                        call.observer.sent(call.rpc, len);
-                        Ok(())
-                    });
-                    let Ok(()) = counted;
+                    count_sent(&mut this.scanner, data, call.rpc, &*call.observer);
                 } else if let Some(trailers) = frame.trailers_ref() {
                     let code = trailers.get(GRPC_STATUS).map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes()));
                     this.end(code);
@@ -187,6 +179,15 @@ impl StreamBody {
         self.ending = None;
         self.body = Body::empty();
     }
+}
+
+/// Tells of the messages that begin in the next bytes of a response.
+fn count_sent(scanner: &mut FrameScanner, data: &[u8], rpc: &'static Rpc, observer: &dyn RpcObserver) {
+    let counted: Result<(), Infallible> = scanner.scan(data, |len| {
+        observer.sent(rpc, len);
+        Ok(())
+    });
+    let Ok(()) = counted;
 }
 
 pub(super) fn trailers(status: &Status) -> Result<HeaderMap, Status> {

@@ -86,7 +86,7 @@ impl Run<'_> {
     fn refused(&self, operation: &Operation, text: &str) -> Result<(), String> {
         // Where there are users, `permissions.rs` judges what those are told who may not.
         if matches!(operation.call, Call::Auth(_))
-            || (self.history.has_users() && OF_USERS.iter().any(|known| text.ends_with(known)))
+            || (OF_USERS.iter().any(|known| text.ends_with(known)) && self.history.has_users())
         {
             return Ok(());
         }
