@@ -43,9 +43,16 @@ pub(super) fn of_file(file: &str, content: &[u8]) -> Result<RootCertStore, TlsEr
 /// The CAs that the system trusts, or those that `SSL_CERT_FILE` names; none where there are none.
 pub(super) fn of_system() -> Arc<RootCertStore> {
     let named = std::env::var_os("SSL_CERT_FILE").filter(|file| !file.is_empty());
-    let files = SYSTEM_FILES.iter().map(Path::new).filter(|_| named.is_none()).chain(named.iter().map(Path::new));
+    match &named {
+        Some(file) => of_first(&[Path::new(file)]),
+        None => of_first(&SYSTEM_FILES.map(Path::new)),
+    }
+}
+
+/// The CAs of the first file that is there.
+fn of_first(files: &[&Path]) -> Arc<RootCertStore> {
     let mut roots = RootCertStore::empty();
-    if let Some(content) = files.into_iter().find_map(|file| std::fs::read(file).ok()) {
+    if let Some(content) = files.iter().find_map(|file| std::fs::read(file).ok()) {
         // One that is not understood stands for itself, not for all.
         let found: Vec<_> = CertificateDer::pem_slice_iter(&content).filter_map(Result::ok).collect();
         let (_added, _ignored) = roots.add_parsable_certificates(found);
@@ -89,5 +96,24 @@ impl ServerCertVerifier for Anybody {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::env::tls::authority::Authority;
+
+    #[test]
+    fn the_first_file_of_the_system_counts() {
+        let (one, other) = (Authority::new(), Authority::new());
+        let missing = one.path("missing");
+        assert!(of_first(&[&missing]).is_empty());
+        assert_eq!(of_first(&[&missing, &one.ca(), &other.ca()]).len(), 1);
+        let odd = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n";
+        std::fs::write(other.ca(), [&one.pem(), odd, &other.pem()].concat()).unwrap();
+        assert_eq!(of_first(&[&other.ca()]).len(), 2, "one of three is no certificate");
+        let refused = of_file("ca.crt", odd.as_bytes()).unwrap_err().to_string();
+        assert!(refused.starts_with("ca.crt: "), "{refused}");
     }
 }

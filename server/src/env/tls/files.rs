@@ -34,7 +34,7 @@ impl<T> Source<T> {
         files: Vec<String>,
         parse: impl Fn(&[Vec<u8>]) -> Result<T, TlsError> + Send + 'static,
     ) -> Result<Self, TlsError> {
-        let found: Vec<_> = files.iter().map(|file| std::fs::read(file)).collect();
+        let found: Vec<_> = files.iter().map(std::fs::read).collect();
         let seen = found.iter().map(seen).collect();
         let value = parse(&contents(&files, found)?)?;
         Ok(Self { files, seen, parse: Box::new(parse), value })
