@@ -122,6 +122,9 @@ pub enum TlsError {
     /// Certificate and key do not fit, or the CA is of no use.
     #[error("tls: {0}")]
     Refused(String),
+    /// A cipher suite that etcd has.
+    #[error("--cipher-suites: {0} is not available in this release")]
+    NoSuchSuite(String),
     /// A cipher suite that there is not.
     #[error("unexpected TLS cipher suite {0:?}")]
     CipherSuite(String),

@@ -27,13 +27,36 @@ pub(super) fn provider(names: &[String]) -> Result<CryptoProvider, TlsError> {
         provider.cipher_suites.iter().copied().filter(|suite| suite.tls13().is_some()).collect();
     for name in names {
         let Some((_, suite)) = suites().into_iter().find(|(known, _)| known == name) else {
-            return Err(TlsError::CipherSuite(name.clone()));
+            return Err(match ONLY_IN_GO.contains(&name.as_str()) {
+                true => TlsError::NoSuchSuite(name.clone()),
+                false => TlsError::CipherSuite(name.clone()),
+            });
         };
         chosen.extend(suite.filter(|suite| !chosen.contains(suite)));
     }
     provider.cipher_suites = chosen;
     Ok(provider)
 }
+
+/// What Go speaks and rustls does not: without forward secrecy, or with ciphers that have had their day.
+const ONLY_IN_GO: [&str; 16] = [
+    "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA",
+    "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256",
+    "TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA",
+    "TLS_ECDHE_ECDSA_WITH_RC4_128_SHA",
+    "TLS_ECDHE_RSA_WITH_3DES_EDE_CBC_SHA",
+    "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA",
+    "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256",
+    "TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA",
+    "TLS_ECDHE_RSA_WITH_RC4_128_SHA",
+    "TLS_RSA_WITH_3DES_EDE_CBC_SHA",
+    "TLS_RSA_WITH_AES_128_CBC_SHA",
+    "TLS_RSA_WITH_AES_128_CBC_SHA256",
+    "TLS_RSA_WITH_AES_128_GCM_SHA256",
+    "TLS_RSA_WITH_AES_256_CBC_SHA",
+    "TLS_RSA_WITH_AES_256_GCM_SHA384",
+    "TLS_RSA_WITH_RC4_128_SHA",
+];
 
 /// The suites by Go's names. Those of TLS 1.3 cannot be chosen, and those that are broken are not there.
 fn suites() -> Vec<(&'static str, Option<SupportedCipherSuite>)> {

@@ -111,6 +111,8 @@ async fn what_cannot_be_spoken_is_refused() {
     };
     assert_eq!(refusal(&security, &["TLS_AES_128_GCM_SHA256", "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"]), None);
     assert_eq!(refusal(&security, &["X"]).unwrap(), r#"unexpected TLS cipher suite "X""#);
+    let old = "TLS_RSA_WITH_AES_128_CBC_SHA";
+    assert_eq!(refusal(&security, &[old]).unwrap(), format!("--cipher-suites: {old} is not available in this release"));
     let missing = TransportSecurity { cert_file: "/none.crt".to_owned(), ..security.clone() };
     assert_eq!(refusal(&missing, &[]).unwrap(), "open /none.crt: no such file or directory");
     let other = text(&authority.sign("other", 2).key);
