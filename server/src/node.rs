@@ -27,6 +27,7 @@ use crate::config::{AutoCompaction, ClusterState, Config, Refusal, Url, identity
 use crate::engine::layout::meta;
 use crate::engine::{Batch, Engine, EngineError, EngineHome, Family};
 use crate::env::clock;
+use crate::env::transport::Dialer;
 use crate::leader::{auto_compaction, lease_expirer};
 use crate::lease::Lessor;
 use crate::limits;
@@ -70,6 +71,8 @@ pub struct Surroundings {
     pub run_log: Box<dyn FnOnce(LogTask) + Send>,
     /// The addresses behind a URL's host, to compare two ways to write one.
     pub resolve: Resolve,
+    /// Makes the connections to the other members.
+    pub dialer: Dialer,
     /// Is told what the log's disk does.
     pub log_observer: Option<Arc<dyn Observer>>,
     /// Counts what the rooms do.
@@ -184,7 +187,9 @@ impl Node {
                 config.check_first_start(&surroundings.resolve)?;
                 match config.initial_cluster_state {
                     ClusterState::New => new_identity(config),
-                    ClusterState::Existing => joining_identity(config, &surroundings.resolve).await?,
+                    ClusterState::Existing => {
+                        joining_identity(config, &surroundings.resolve, &surroundings.dialer).await?
+                    }
                 }
             }
         };
@@ -237,8 +242,14 @@ impl Node {
             metrics: metrics.clone(),
             observer: surroundings.applied_observer,
         };
-        let consensus =
-            Consensus::open(consensus_options(config, &founded), log.clone(), state, home, listeners).await?;
+        let consensus = Consensus::open(
+            consensus_options(config, &founded, surroundings.dialer),
+            log.clone(),
+            state,
+            home,
+            listeners,
+        )
+        .await?;
         let gateway = consensus.gateway();
         let quota = Quota::new(config.quota_backend_bytes);
         let mut tasks = vec![hub_task];
@@ -386,10 +397,10 @@ fn new_identity(config: &Config) -> Identity {
 }
 
 /// The ids of a member that joins: the cluster has given them.
-async fn joining_identity(config: &Config, resolve: &Resolve) -> Result<Identity, StartError> {
+async fn joining_identity(config: &Config, resolve: &Resolve, dialer: &Dialer) -> Result<Identity, StartError> {
     let others = config.initial_cluster.iter().filter(|(name, _)| **name != config.name);
     let urls: Vec<String> = others.flat_map(|(_, urls)| urls).map(|url| url.as_str().to_owned()).collect();
-    let cluster = raft::existing_cluster(&urls, JOIN_TIMEOUT).await.ok_or(StartError::NoCluster)?;
+    let cluster = raft::existing_cluster(&urls, dialer, JOIN_TIMEOUT).await.ok_or(StartError::NoCluster)?;
     let member_id = config.find_in(&cluster.members, resolve)?;
     Ok(Identity { cluster_id: cluster.cluster_id, member_id })
 }
@@ -405,7 +416,7 @@ fn member_ids(config: &Config) -> BTreeMap<String, u64> {
         .collect()
 }
 
-fn consensus_options(config: &Config, identity: &Identity) -> ConsensusOptions {
+fn consensus_options(config: &Config, identity: &Identity, dialer: Dialer) -> ConsensusOptions {
     let joins = config.initial_cluster_state == ClusterState::Existing;
     let ids = member_ids(config);
     let initial_members = config
@@ -431,6 +442,7 @@ fn consensus_options(config: &Config, identity: &Identity) -> ConsensusOptions {
         snapshot_catchup_entries: if config.keep_raft_log { u64::MAX } else { config.snapshot_catchup_entries },
         request_bytes_max: config.max_request_bytes,
         slow_apply: config.warning_apply_duration,
+        dialer,
     }
 }
 

@@ -377,13 +377,13 @@ impl Medium {
         match self.faults.get_mut(&fault) {
             Some(0) => {
                 self.faults.remove(&fault);
-                probe::reached(match fault {
-                    Fault::Read => "disk-read-failed",
-                    Fault::Write => "disk-write-failed",
-                    Fault::Sync => "disk-sync-failed",
-                    Fault::Name => "disk-name-failed",
-                    Fault::SyncDir => "disk-directory-sync-failed",
-                });
+                match fault {
+                    Fault::Read => probe::reached("disk-read-failed"),
+                    Fault::Write => probe::reached("disk-write-failed"),
+                    Fault::Sync => probe::reached("disk-sync-failed"),
+                    Fault::Name => probe::reached("disk-name-failed"),
+                    Fault::SyncDir => probe::reached("disk-directory-sync-failed"),
+                }
                 Err(io::Error::other("a fault was injected"))
             }
             Some(successes) => {
