@@ -10,7 +10,7 @@ use tonic::{Request, Response, Status};
 use super::Services;
 use super::status::ApiError;
 use crate::config::{Url, identity};
-use crate::env::clock;
+use crate::env::{clock, probe};
 use crate::raft::{self, MemberChange, MemberRefusal};
 
 /// Headers of this service tell no revision; as in etcd.
@@ -21,7 +21,9 @@ impl Cluster for Services {
     async fn member_add(&self, request: Request<MemberAddRequest>) -> Result<Response<MemberAddResponse>, Status> {
         let MemberAddRequest { peer_ur_ls, is_learner } = request.into_inner();
         let peer_urls = checked(&peer_ur_ls)?;
-        let id = identity::member_id_at(&peer_urls, clock::since_epoch().as_secs());
+        // Wrong where it is broken: whoever is added in the place of another gets its id.
+        let salt = if probe::broken("id-of-the-place") { 0 } else { clock::since_epoch().as_secs() };
+        let id = identity::member_id_at(&peer_urls, salt);
         let members = self.change_members(MemberChange::Add { id, peer_urls, learner: is_learner }).await?;
         let member = members.iter().find(|member| member.id == id).cloned();
         Ok(Response::new(MemberAddResponse { header: Some(self.header(NO_REVISION)), member, members }))

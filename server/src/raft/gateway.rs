@@ -13,6 +13,7 @@ use openraft::{ReadPolicy, ServerState};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 
+use super::addresses::Addresses;
 use super::codec;
 use super::members::MemberChange;
 use super::peers::Peers;
@@ -125,6 +126,7 @@ struct Inner {
     options: GatewayOptions,
     raft: Raft,
     members: MemberView,
+    addresses: Addresses,
     lessor: Lessor,
     metrics: Arc<Metrics>,
     peers: Peers,
@@ -141,7 +143,7 @@ impl Gateway {
     pub(crate) fn new(
         options: GatewayOptions,
         raft: Raft,
-        members: MemberView,
+        (members, addresses): (MemberView, Addresses),
         reconfigure: Arc<Reconfigure>,
         lessor: Lessor,
         metrics: Arc<Metrics>,
@@ -162,6 +164,7 @@ impl Gateway {
             options,
             raft,
             members,
+            addresses,
             reconfigure,
             lessor,
             metrics,
@@ -237,9 +240,14 @@ impl Gateway {
 
     /// The members, as this one knows them.
     pub fn members(&self) -> Vec<Member> {
-        let metrics = self.inner.raft.metrics();
-        let stored = metrics.borrow_watched().membership_config.clone();
-        stored
+        let mut members = self.inner.addresses.members();
+        // Before the first list of members is applied, it is in the log at best. Wrong where it is broken: a change
+        // that is in the log alone may never be made.
+        if members.nodes().next().is_none() || probe::broken("members-listed-before-committed") {
+            let metrics = self.inner.raft.metrics();
+            members = Arc::new(metrics.borrow_watched().membership_config.membership().clone());
+        }
+        members
             .nodes()
             .map(|(id, node)| {
                 let published = self.inner.members.get(*id);
