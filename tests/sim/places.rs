@@ -29,6 +29,10 @@ pub(crate) const REACHABLE: &[&str] = &[
     "leader-transferred",
     "leadership-gained",
     "leadership-lost",
+    "member-removed",
+    "membership-chore-done",
+    "removed-member-told",
+    "removed-member-asked",
     // watch
     "watch-caught-up-in-memory",
     "watch-history-read",
@@ -69,7 +73,7 @@ pub(crate) const RARE: &[&str] = &[
 ];
 
 /// Those that the present workloads do not come to: it takes more load or larger answers than these
-/// clients ask for, leases of minutes, a quota, or an operator who changes the members.
+/// clients ask for, leases of minutes, or a quota.
 #[allow(dead_code)] // read by the rules of the tree
 pub(crate) const BEYOND: &[&str] = &[
     "log-inbox-full",
@@ -78,7 +82,4 @@ pub(crate) const BEYOND: &[&str] = &[
     "lease-renewal-clears-checkpoint",
     "lease-checkpoint-proposed",
     "write-refused-for-space",
-    "member-removed",
-    "membership-chore-done",
-    "removed-member-told",
 ];

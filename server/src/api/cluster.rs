@@ -22,7 +22,7 @@ impl Cluster for Services {
         let MemberAddRequest { peer_ur_ls, is_learner } = request.into_inner();
         let peer_urls = checked(&peer_ur_ls)?;
         // Wrong where it is broken: whoever is added in the place of another gets its id.
-        let salt = if probe::broken("id-of-the-place") { 0 } else { clock::since_epoch().as_secs() };
+        let salt = if probe::broken("added-id-of-the-removed") { 0 } else { clock::since_epoch().as_secs() };
         let id = identity::member_id_at(&peer_urls, salt);
         let members = self.change_members(MemberChange::Add { id, peer_urls, learner: is_learner }).await?;
         let member = members.iter().find(|member| member.id == id).cloned();

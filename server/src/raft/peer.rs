@@ -68,8 +68,7 @@ impl PeerService {
     /// Refuses the vote of a member that was removed, which may not know it yet.
     fn not_removed(&self, vote: Option<wire::Vote>) -> Result<(), Status> {
         match vote {
-            // Wrong where it is broken: a member that was removed goes on to ask for votes, and may get them.
-            Some(vote) if self.gateway.is_removed(vote.node_id) && !probe::broken("removed-member-not-told") => {
+            Some(vote) if self.gateway.is_removed(vote.node_id) => {
                 probe::reached("removed-member-told");
                 Err(Status::failed_precondition(REMOVED))
             }

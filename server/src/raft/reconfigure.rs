@@ -102,11 +102,7 @@ impl Reconfigure {
             active: heard.map(|(id, _)| *id).chain([metrics.id]).collect::<BTreeSet<u64>>(),
             matched: matched.filter_map(|(id, log_id)| Some((*id, log_id.as_ref()?.index))).collect::<BTreeMap<_, _>>(),
             last: metrics.last_log_index.unwrap_or(0),
-            // Wrong where it is broken: whoever was removed can be added again.
-            removed: match probe::broken("removed-id-comes-back") {
-                true => BTreeSet::new(),
-                false => self.published.removed().into_iter().collect(),
-            },
+            removed: self.published.removed().into_iter().collect(),
             // Wrong where it is broken: a change may cost the quorum.
             rules: MemberRules { strict: self.rules.strict && !probe::broken("strict-check-skipped"), ..self.rules },
         };
@@ -139,6 +135,11 @@ impl Reconfigure {
     /// Hands a plan to openraft; `before` is the entry that set the members on which it was made.
     async fn carry_out(&self, plan: Plan, before: Option<LogId>) -> Result<Step, Unavailable> {
         use RaftError::{APIError, Fatal};
+        // openraft would refuse it as well, and complain.
+        let committed = self.raft.metrics().borrow_watched().cluster_committed;
+        if before.is_some_and(|before| committed.is_none_or(|committed| committed.index < before.index)) {
+            return Ok(Step::Busy);
+        }
         // Whoever is removed is no learner either.
         match self.raft.change_membership(plan, false).await {
             Ok(response) => Ok(Step::Done(response.log_id.index)),

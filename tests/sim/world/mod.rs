@@ -83,6 +83,8 @@ struct Condition {
     ended: Vec<Duration>,
     /// How the place stands to the cluster.
     standing: Standing,
+    /// Whether one of the reasons to leave it down is that no process is wanted there.
+    rests: bool,
     /// Whether somebody is about to change that, or where the member is reached.
     is_changed: bool,
     /// How many members have had the place before.
@@ -258,6 +260,7 @@ impl World {
                 condition.held_down += 1;
                 condition.lost |= condition.may_be_lost;
                 condition.ended_as_removed = condition.may_end_as_removed(&reason);
+                condition.rests |= condition.ended_as_removed;
                 let joins = self.members[index].is_joining();
                 // Who joins finds out that it knows the wrong members, or nobody who tells.
                 let accounted = condition.ended_as_removed || (joins && reason.starts_with("does not start"));

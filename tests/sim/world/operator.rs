@@ -40,11 +40,10 @@ impl World {
         if !matches!(self.standing(index), Standing::Outside | Standing::Removed) {
             return trace::note(format_args!("{} is a member", self.members[index].name()));
         }
+        // The first change of all is made to members that are known.
+        let Some(_) = self.members_now(fault).await else { return };
         // A process that was removed and goes on, or waits for another fault to be over, has to make room.
-        let is_up = self.state().conditions[index].up;
-        if is_up {
-            self.hold_down(index, Ending::Process);
-        }
+        self.lay_to_rest(index, Ending::Process);
         self.begin_anew(index);
         self.set_standing(index, Standing::Leaving);
         let url = self.members[index].peer_url();
@@ -72,7 +71,7 @@ impl World {
         if self.know_the_cluster(fault, index).await {
             let (url, at) = (self.members[index].peer_url(), self.recorder.now());
             self.recorder.with(|history| history.joined.push(Started { url, at }));
-            self.release(index);
+            self.wake(index);
         } else if self.standing(index) == Standing::Member {
             self.set_standing(index, Standing::Outside);
         }
@@ -125,8 +124,8 @@ impl World {
         if is_gone || !self.state().conditions[index].ended_as_removed {
             self.set_standing(index, standing);
         }
-        if standing == Standing::Outside && self.state().conditions[index].up {
-            self.hold_down(index, Ending::Process);
+        if standing == Standing::Outside {
+            self.lay_to_rest(index, Ending::Process);
         }
         is_gone
     }
@@ -150,7 +149,7 @@ impl World {
             return trace::note(format_args!("{} is needed", self.members[index].name()));
         }
         self.lose(index);
-        self.hold_down(index, Ending::Power);
+        self.lay_to_rest(index, Ending::Power);
         self.members[index].replace_disks(true, true);
         tokio::time::sleep(lasts).await;
         let until = Instant::now() + Self::operators_patience();
@@ -186,7 +185,7 @@ impl World {
             condition.standing == Standing::Removed && condition.ended_as_removed && !condition.up
         };
         if starts {
-            self.release(index);
+            self.wake(index);
         }
     }
 

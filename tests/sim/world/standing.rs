@@ -6,7 +6,7 @@ use madsim::time::TimeHandle;
 use mainstay_server::raft::REMOVED;
 use mainstay_tests::history::{Call, Listed, MemberCall, Outcome, Reply};
 
-use super::{Condition, World};
+use super::{Condition, Ending, World};
 
 /// How a place stands to the cluster.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub(crate) enum Standing {
 impl Condition {
     /// A place that is to be used later.
     pub(super) fn spare() -> Self {
-        Self { held_down: 1, standing: Standing::Outside, ..Self::default() }
+        Self { held_down: 1, rests: true, standing: Standing::Outside, ..Self::default() }
     }
 
     /// Whether a process ends as who was removed has to.
@@ -74,8 +74,9 @@ impl World {
             return Ok(());
         }
         let call = Call::Member(MemberCall::List { linearizable: true });
-        let Outcome::Done(Reply::Members(reply)) = self.recorder.call(id, &self.client(0), call).await else {
-            return Err("nobody says who the members are".to_owned());
+        let reply = match self.recorder.call(id, &self.client(0), call).await {
+            Outcome::Done(Reply::Members(reply)) => reply,
+            other => return Err(format!("nobody says who the members are: {other:?}")),
         };
         let places: Vec<Option<usize>> = reply.members.iter().map(|listed| self.place_of(listed)).collect();
         if places.contains(&None) {
@@ -126,6 +127,20 @@ impl World {
         condition.excuses = Default::default();
         (condition.lost, condition.may_be_lost, condition.ended_as_removed) = (false, false, false);
         condition.lives += 1;
+    }
+
+    /// No process is wanted in a place: one that runs is ended, and none is started.
+    pub(super) fn lay_to_rest(&self, index: usize, ending: Ending) {
+        if !std::mem::replace(&mut self.state().conditions[index].rests, true) {
+            self.hold_down(index, ending);
+        }
+    }
+
+    /// A process is wanted again.
+    pub(super) fn wake(&self, index: usize) {
+        if std::mem::take(&mut self.state().conditions[index].rests) {
+            self.release(index);
+        }
     }
 
     /// How long a fault may wait for something to become known.

@@ -37,7 +37,7 @@ const TOLERANCE: f64 = 0.9;
 /// What a member may be lost by, so that it never serves again.
 const LOST_BY: [&str; 5] = ["rot", "wipe", "spare", "member-remove", "member-replace"];
 /// What is told by a member that has no vote.
-const LEARNER: &str = "etcdserver: rpc not supported for learner";
+pub(super) const LEARNER: &str = "etcdserver: rpc not supported for learner";
 
 /// Checks of every refusal that what it says is so, in some state that the call may have met; that a
 /// member was not able to serve only during a disturbance or until the cluster is to serve again, or
@@ -77,10 +77,10 @@ pub fn asked_the_lost(history: &History, operation: &Operation) -> bool {
     found_nobody && operation.member.is_some() && losses.any(|it| it.from <= operation.ended)
 }
 
-/// Whether there may have been a learner while a call went on.
-fn may_meet_a_learner(history: &History, operation: &Operation) -> bool {
+/// Whether there may have been a learner by some time.
+pub fn may_meet_a_learner(history: &History, by: Duration) -> bool {
     let adds = |it: &&Operation| matches!(it.call, Call::Member(MemberCall::Add { learner: true, .. }));
-    history.operations.iter().filter(adds).any(|it| it.began <= operation.ended)
+    history.operations.iter().filter(adds).any(|it| it.began <= by)
 }
 
 struct Run<'a> {
@@ -103,7 +103,7 @@ impl Run<'_> {
             (DUPLICATE_KEY | VALUE_PROVIDED | LEASE_PROVIDED, Call::Txn(txn)) => {
                 (always_refused(txn) != Some(text)).then(|| "there is nothing of that kind in it".to_owned())
             }
-            (text, _) if text.ends_with(LEARNER) => (!may_meet_a_learner(self.history, operation))
+            (text, _) if text.ends_with(LEARNER) => (!may_meet_a_learner(self.history, operation.ended))
                 .then(|| "there was no learner".to_owned()),
             (KEY_NOT_FOUND, Call::Txn(txn)) => self.no_key_is_missing(operation, txn),
             (LEASE_EXISTS, Call::LeaseGrant { .. }) => self.does_not_exist(operation),
