@@ -8,6 +8,9 @@ use super::{Dice, Fault, FaultKind};
 
 /// No world has more places than this.
 const PLACES_MAX: usize = 7;
+/// How often somebody is missing when a change is asked for, and since when.
+const MISSING: f64 = 0.15;
+const MISSED: Duration = Duration::from_secs(5);
 /// Before that the first members have not told their names, and whoever asks is refused.
 const FROM: Duration = Duration::from_secs(2);
 
@@ -27,6 +30,13 @@ pub(super) fn changes(dice: &mut Dice, members: usize, spares: usize, storm: Dur
     let gap = dice.gen_range(700..4000u64);
     let mut at = FROM + Duration::from_millis(dice.gen_range(0..2000));
     while at < storm {
+        if dice.gen_bool(MISSING) && inside.len() > 2 {
+            // Somebody is missing for so long that whoever leads knows it when the next change is asked for.
+            let member = *inside.choose(dice).expect("there are some");
+            let lasts = MISSED + Duration::from_millis(dice.gen_range(1000..4000));
+            changes.push(Fault { at, lasts, kind: FaultKind::Kill { member } });
+            at += MISSED;
+        }
         let kind = match dice.gen_range(0..20u32) {
             0..=6 => add(dice, &mut inside, &mut outside, &mut learners, &mut removed),
             7..=10 => remove(dice, &mut inside, &mut learners, &mut removed),

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use madsim::runtime::NodeHandle;
+use madsim::runtime::{Handle, NodeHandle};
 use mainstay_raft_log::disk::sim::{SimLatency, SimMedium};
 use mainstay_server::config::{Config, Given, Invocation};
 use mainstay_server::engine::mem::MemHome;
@@ -56,6 +56,8 @@ pub(crate) struct Life {
     pub(crate) leadership: Leadership,
     pub(crate) occupancy: Arc<dyn Fn() -> Occupancy + Send + Sync>,
     pub(crate) leases: LeaseView,
+    /// Whether it knows of a member that was removed.
+    pub(crate) knows_removed: Arc<dyn Fn(u64) -> bool + Send + Sync>,
     /// What peers call.
     peer_routes: tonic::service::Routes,
 }
@@ -196,7 +198,9 @@ impl Member {
         drop(tokio::task::spawn(views));
         let leases = node.services().leases.clone();
         view.has_leases(leases.clone());
-        let life = Life { leadership, occupancy, leases, peer_routes: node.peer_routes() };
+        let services = node.services();
+        let knows_removed = Arc::new(move |id| services.gateway.is_removed(id));
+        let life = Life { leadership, occupancy, leases, knows_removed, peer_routes: node.peer_routes() };
         self.life.lock().unwrap_or_else(std::sync::PoisonError::into_inner).replace(life);
         if let Err(error) = node.start().await {
             return format!("does not start: {error}");
@@ -258,7 +262,9 @@ impl Member {
             way.ports.push(new);
             (!listens).then_some(new)
         };
-        if let (Some(port), Some(life), true) = (port, self.life(), is_up) {
+        // The handle of a node that was ended once is one of its first life.
+        let node = Handle::current().get_node(node.id());
+        if let (Some(port), Some(life), Some(node), true) = (port, self.life(), node, is_up) {
             let address = SocketAddr::new(self.address(), port);
             drop(node.spawn(async move { transport::serve(address, life.peer_routes).await }));
         }

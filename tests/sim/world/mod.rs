@@ -12,6 +12,7 @@ mod logs;
 mod member;
 mod operator;
 mod standing;
+mod votes;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -61,6 +62,8 @@ struct WorldState {
     conditions: Vec<Condition>,
     links: Links,
     clients: BTreeMap<usize, NodeId>,
+    /// Where the operator's calls are made.
+    operator: Option<NodeHandle>,
     faults: BTreeMap<String, u64>,
     /// What happened that nobody announced.
     surprises: Vec<String>,
@@ -91,6 +94,8 @@ struct Condition {
     lives: u32,
     /// Whether the last process of this member ended as one that was removed.
     ended_as_removed: bool,
+    /// Since when it has no process.
+    down_since: Option<Duration>,
     /// Whether it has no vote, by the stock that was taken last.
     learns: bool,
 }
@@ -133,6 +138,9 @@ impl World {
             changes: Arc::default(),
         };
         drop(tokio::task::spawn(world.clone().supervise(endings)));
+        if world.plan.spares > 0 {
+            drop(tokio::task::spawn(world.clone().watch_votes()));
+        }
         world
     }
 
@@ -145,6 +153,9 @@ impl World {
         let address = format!("10.0.1.{}", id + 1).parse().expect("a client's address is made from its number");
         let node = Handle::current().create_node().name(format!("c{id}")).ip(address).build();
         self.state().clients.insert(id, node.id());
+        if id == OPERATOR {
+            self.state().operator = Some(node.clone());
+        }
         node
     }
 
@@ -209,7 +220,9 @@ impl World {
 
     fn end(&self, index: usize, ending: Ending) {
         trace::note(format_args!("{} ends", self.members[index].name()));
-        self.state().conditions[index].ended.push(TimeHandle::current().elapsed());
+        let now = TimeHandle::current().elapsed();
+        self.state().conditions[index].ended.push(now);
+        self.state().conditions[index].down_since.get_or_insert(now);
         Handle::current().kill(self.nodes[index].id());
         let disks = self.members[index].disks();
         match ending {
@@ -235,6 +248,7 @@ impl World {
             let start = condition.held_down == 0 && !condition.up && !condition.lost;
             condition.up |= start;
             if start {
+                condition.down_since = None;
                 condition.excuses.started(TimeHandle::current().elapsed());
             }
             start
@@ -287,8 +301,13 @@ impl World {
             }
             drop(tokio::task::spawn(async move {
                 tokio::time::sleep(pause).await;
-                if joins && !world.know_the_cluster(faults::SUPERVISOR, index).await {
-                    trace::note(format_args!("{} has nothing to join", world.members[index].name()));
+                let operator = world.state().operator.clone();
+                if joins && let Some(operator) = operator {
+                    let asking = world.clone();
+                    let known = operator.spawn(async move { asking.know_the_cluster(faults::SUPERVISOR, index).await });
+                    if !known.await.expect("an operator does not panic") {
+                        trace::note(format_args!("{} has nothing to join", world.members[index].name()));
+                    }
                 }
                 world.release(index);
             }));

@@ -41,15 +41,20 @@ impl World {
             return trace::note(format_args!("{} is a member", self.members[index].name()));
         }
         // The first change of all is made to members that are known.
-        let Some(_) = self.members_now(fault).await else { return };
+        let Some(before) = self.members_now(fault).await else { return };
         // A process that was removed and goes on, or waits for another fault to be over, has to make room.
         self.lay_to_rest(index, Ending::Process);
         self.begin_anew(index);
         self.set_standing(index, Standing::Leaving);
         let url = self.members[index].peer_url();
         let call = MemberCall::Add { urls: vec![url], learner };
+        let missed = self.missed(&before);
         let added = match self.insist(fault, call).await {
-            Came::Done(_) | Came::Refused(_, true) => true,
+            Came::Done(reply) => {
+                self.was_safe(&before, &missed, &reply.members);
+                true
+            }
+            Came::Refused(_, true) => true,
             Came::Refused(_, false) => false,
             // It may be added at any time.
             Came::Open => true,
@@ -103,14 +108,18 @@ impl World {
         if !self.can_spare(&members, index, 0) {
             return trace::note(format_args!("{} is needed", self.members[index].name()));
         }
-        self.remove(fault, index, id).await;
+        self.remove(fault, index, id, &members).await;
     }
 
     /// Has a member removed whose id is known; whether it was.
-    async fn remove(&self, fault: usize, index: usize, id: u64) -> bool {
+    async fn remove(&self, fault: usize, index: usize, id: u64, before: &[Listed]) -> bool {
         self.set_standing(index, Standing::Leaving);
+        let missed = self.missed(before);
         let is_gone = match self.insist(fault, MemberCall::Remove { id }).await {
-            Came::Done(_) => true,
+            Came::Done(reply) => {
+                self.was_safe(before, &missed, &reply.members);
+                true
+            }
             Came::Refused(text, _) => text.ends_with("member not found"),
             Came::Open => return false,
         };
@@ -153,7 +162,7 @@ impl World {
         self.members[index].replace_disks(true, true);
         tokio::time::sleep(lasts).await;
         let until = Instant::now() + Self::operators_patience();
-        while !self.remove(fault, index, id).await {
+        while !self.remove(fault, index, id, &members).await {
             if Instant::now() > until {
                 return; // it stays lost
             }

@@ -82,6 +82,13 @@ impl World {
         if places.contains(&None) {
             return Err(format!("somebody is a member whom nobody added: {:?}", reply.members));
         }
+        let removed: Vec<u64> = self.recorder.with(|history| {
+            let of = history.operations.iter().filter_map(|operation| match (&operation.call, &operation.outcome) {
+                (Call::Member(MemberCall::Remove { id }), Outcome::Done(_)) => Some(*id),
+                _ => None,
+            });
+            of.collect()
+        });
         let mut state = self.state();
         for (index, condition) in state.conditions.iter_mut().enumerate() {
             let name = self.members[index].name();
@@ -90,6 +97,11 @@ impl World {
                 Some((listed, _)) => {
                     if condition.ended_as_removed {
                         return Err(format!("{name} ended as one that was removed, and is a member: {listed:?}"));
+                    }
+                    let life = self.members[index].life().filter(|_| condition.up && !condition.lost);
+                    let forgotten = life.and_then(|life| removed.iter().find(|id| !(life.knows_removed)(**id)).copied());
+                    if let Some(forgotten) = forgotten {
+                        return Err(format!("{name} does not know that {forgotten:x} was removed"));
                     }
                     condition.standing = Standing::Member;
                     condition.learns = listed.is_learner;
@@ -124,7 +136,7 @@ impl World {
         self.members[index].replace_disks(true, true);
         self.members[index].forget();
         let condition = &mut self.state().conditions[index];
-        condition.excuses = Default::default();
+        condition.excuses.renewed(TimeHandle::current().elapsed());
         (condition.lost, condition.may_be_lost, condition.ended_as_removed) = (false, false, false);
         condition.lives += 1;
     }
