@@ -158,6 +158,10 @@ async fn look(id: usize, world: &World) -> Result<End, Violation> {
         let one = only(world, index);
         let name = world.members[index].name();
         if world.learns(index) {
+            // It lets nobody log in.
+            if world.plan.has_users {
+                continue;
+            }
             equal_keys(&one, &response.kvs).await.map_err(|reason| violation("equal_members", format!("{name}: {reason}")))?;
             continue;
         }
