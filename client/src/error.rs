@@ -70,8 +70,8 @@ impl Error {
         match Failure::of(&status) {
             Failure::NotSent => Self::NotSent(status),
             Failure::Broken | Failure::TimedOut => Self::Broken(status),
-            Failure::Answered(code) => match Reason::of(status.message()) {
-                Some(reason) => Self::Refused { reason, code },
+            Failure::Learner | Failure::Answered(_) => match Reason::of(status.message()) {
+                Some(reason) => Self::Refused { reason, code: status.code() },
                 None => Self::Answered(status),
             },
         }

@@ -14,6 +14,9 @@ pub const PAUSE_FIRST: Duration = Duration::from_millis(25);
 /// The longest pause between two rounds.
 pub const PAUSE_MAX: Duration = Duration::from_millis(500);
 
+/// What a learner says to who asks for what it does not serve.
+const NOT_FOR_LEARNERS: &str = "etcdserver: rpc not supported for learner";
+
 /// What repeating a request could do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
@@ -32,6 +35,8 @@ pub enum Failure {
     Broken,
     /// No answer came in time.
     TimedOut,
+    /// The member has no vote, and serves little: nothing was done.
+    Learner,
     /// The server answered with this code.
     Answered(Code),
 }
@@ -44,6 +49,9 @@ impl Failure {
     pub fn of(status: &Status) -> Self {
         let mut source = status.source();
         if source.is_none() {
+            if status.message() == NOT_FOR_LEARNERS {
+                return Self::Learner;
+            }
             return Self::Answered(status.code());
         }
         while let Some(error) = source {
@@ -58,7 +66,7 @@ impl Failure {
     /// Whether it speaks against the endpoint, so that the next request should go to another.
     pub fn blames_endpoint(self) -> bool {
         match self {
-            Self::NotSent | Self::Broken | Self::TimedOut => true,
+            Self::NotSent | Self::Broken | Self::TimedOut | Self::Learner => true,
             Self::Answered(code) => code == Code::Unavailable,
         }
     }
@@ -67,7 +75,7 @@ impl Failure {
     pub fn allows_retry(self, class: Class) -> bool {
         match class {
             Class::Read => self.blames_endpoint(),
-            Class::Write => self == Self::NotSent,
+            Class::Write => matches!(self, Self::NotSent | Self::Learner),
         }
     }
 
@@ -142,6 +150,9 @@ mod tests {
     fn the_origin_of_a_status_tells_the_failure() {
         let wire = Status::unavailable("etcdserver: no leader");
         assert_eq!(Failure::of(&wire), Failure::Answered(Code::Unavailable));
+        let learner = Failure::of(&Status::failed_precondition(NOT_FOR_LEARNERS));
+        assert_eq!(learner, Failure::Learner);
+        assert!(learner.blames_endpoint() && learner.allows_retry(Class::Write) && learner.allows_resume());
         let refused = Status::from_error(Box::new(Chained(ConnectError("refused".into()))));
         assert_eq!(Failure::of(&refused), Failure::NotSent);
         let direct = Status::from_error(Box::new(ConnectError("refused".into())));

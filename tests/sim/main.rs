@@ -19,6 +19,8 @@ mod perform_auth;
 #[cfg(madsim)]
 mod perform_held;
 #[cfg(madsim)]
+mod perform_member;
+#[cfg(madsim)]
 mod places;
 #[cfg(madsim)]
 mod plan;

@@ -43,6 +43,14 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant("retry-unknown-write", "A follower forwards a command again although the first attempt may have succeeded."),
     mutant("conflict-told-as-success", "A follower that refuses entries for a conflict tells the leader that it has them."),
     mutant("refused-vote-counts", "A candidate counts refused votes as granted."),
+    mutant("joiner-votes-at-once", "Whoever is added as a voter counts for the quorum before it was ever started."),
+    mutant("promotion-without-catch-up", "A learner is promoted whatever it holds."),
+    mutant("strict-check-skipped", "A change of the members is let through that may cost the quorum."),
+    mutant("removed-member-not-told", "Who was removed is taken for a member by the others, and told nothing."),
+    mutant("removed-learner-waits", "A learner that was removed waits for a leader and never asks."),
+    mutant("members-listed-before-committed", "A list of members shows changes that are in a log alone."),
+    mutant("refused-by-the-uncommitted", "A change of the members is refused because of another that may never be made."),
+    mutant("members-stay-where-they-were", "A member that moved is looked for where it was."),
     // watch
     mutant("watch-resume-skips-one", "A watch with a start revision begins one revision later."),
     mutant("drop-event-at-hand-over", "A watcher that has caught up misses the next revision that is published."),
@@ -80,6 +88,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant("ignored-lease-is-lost", "A put that is to leave the lease as it is unties the key from it."),
     mutant("lease-granted-twice", "A grant of an id that is in use is not refused, and begins a lease anew."),
     mutant("range-cut-before-it-is-sorted", "A sorted range with a limit sorts only the first keys."),
+    mutant("tombstones-forgotten", "A restart or a snapshot forgets which members were removed."),
     // mvcc
     mutant("delete-range-spares-last", "A delete of several keys leaves the last one."),
     mutant("compacted-revision-unreadable", "A read at exactly the compacted revision is refused."),
@@ -94,6 +103,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant("permission-checked-before-apply-only", "Who asked before users or roles changed is not judged by what they are now."),
     mutant("revoked-role-keeps-permission", "Who has a role keeps what was taken from it."),
     // api
+    mutant("added-id-of-the-removed", "A member that is added in the place of another gets its id."),
     mutant("branches-share-no-keys", "A nested transaction whose two branches put one key is refused as a duplicate."),
     mutant("lease-keys-without-read-index", "The keys of a lease are those that the member knows, applied or not."),
     mutant("header-names-the-leader", "A follower's answers name the leader as the member that answers."),

@@ -16,7 +16,7 @@ use mainstay_tests::history::{
     Within,
 };
 
-use crate::{perform_auth, perform_held};
+use crate::{perform_auth, perform_held, perform_member};
 
 /// How many of the ranges are asked for as a stream.
 const STREAMED: f64 = 0.25;
@@ -63,6 +63,10 @@ pub(crate) async fn perform(client: &Client, call: &Call, header: &mut Option<Re
             Reply::LeaseKeys { revision: revision(response.header), ttl: response.ttl, keys }
         }),
         Call::Auth(call) => perform_auth::perform(client, call).await.map(Reply::Auth),
+        Call::Member(call) => perform_member::perform(client, call).await.map(|(told, reply)| {
+            revision(told);
+            Reply::Members(reply)
+        }),
         Call::Held(call) => return perform_held::perform(client, call).await,
     };
     match answer {

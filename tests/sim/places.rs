@@ -33,6 +33,10 @@ pub(crate) const REACHABLE: &[&str] = &[
     "leader-transferred",
     "leadership-gained",
     "leadership-lost",
+    "member-removed",
+    "membership-chore-done",
+    "removed-member-told",
+    "removed-member-asked",
     // watch
     "watch-caught-up-in-memory",
     "watch-history-read",
@@ -74,7 +78,7 @@ pub(crate) const RARE: &[&str] = &[
 ];
 
 /// Those that the present workloads do not come to: it takes more load or larger answers than these
-/// clients ask for, leases of minutes, a quota, or an operator who changes the members.
+/// clients ask for, leases of minutes, or a quota.
 #[allow(dead_code)] // read by the rules of the tree
 pub(crate) const BEYOND: &[&str] = &[
     "log-inbox-full",
@@ -85,7 +89,4 @@ pub(crate) const BEYOND: &[&str] = &[
     "write-refused-for-space",
     "quota-warned",
     "quota-alarm-disarmed",
-    "member-removed",
-    "membership-chore-done",
-    "removed-member-told",
 ];

@@ -131,6 +131,7 @@ fn operations(history: &History) -> BTreeMap<String, u64> {
             Call::LeaseTimeToLive { .. } | Call::LeaseKeys { .. } => "lease time-to-live",
             Call::Auth(_) => "users and roles",
             Call::Held(_) => "lock or election",
+            Call::Member(_) => "membership",
         };
         let outcome = match &operation.outcome {
             Outcome::Done(_) => "answered",

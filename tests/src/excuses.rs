@@ -43,6 +43,13 @@ impl Excuses {
         self.faults.push(Fault { from: at, over: None, forgotten: None, lasting: true });
     }
 
+    /// The member has new disks: what was lost is made good.
+    pub fn renewed(&mut self, at: Duration) {
+        for fault in self.faults.iter_mut().filter(|fault| fault.lasting) {
+            (fault.lasting, fault.over, fault.forgotten) = (false, Some(at), Some(at));
+        }
+    }
+
     /// The member is started.
     pub fn started(&mut self, at: Duration) {
         for fault in self.faults.iter_mut().filter(|fault| fault.over.is_some() && !fault.lasting) {
@@ -101,5 +108,7 @@ mod tests {
         excuses.lasting(second(5));
         excuses.started(second(6));
         assert!(!excuses.cover(second(4)) && excuses.cover(second(600)));
+        excuses.renewed(second(7));
+        assert!(excuses.cover(second(6)) && !excuses.cover(second(7)), "what came with new disks is whole");
     }
 }

@@ -11,7 +11,7 @@ use super::Services;
 use super::access::{Credentials, RpcAccess};
 use super::status::ApiError;
 use crate::config::{Url, identity};
-use crate::env::clock;
+use crate::env::{clock, probe};
 use crate::raft::{self, MemberChange, MemberRefusal};
 
 /// Headers of this service tell no revision; as in etcd.
@@ -25,7 +25,9 @@ impl Cluster for Services {
         // Before who asks; as in etcd.
         let peer_urls = checked(&peer_ur_ls)?;
         self.access.admit(RpcAccess::Root, &credentials).await?;
-        let id = identity::member_id_at(&peer_urls, clock::since_epoch().as_secs());
+        // Wrong where it is broken: whoever is added in the place of another gets its id.
+        let salt = if probe::broken("added-id-of-the-removed") { 0 } else { clock::since_epoch().as_secs() };
+        let id = identity::member_id_at(&peer_urls, salt);
         let members = self.change_members(MemberChange::Add { id, peer_urls, learner: is_learner }).await?;
         let member = members.iter().find(|member| member.id == id).cloned();
         Ok(Response::new(MemberAddResponse { header: Some(self.header(NO_REVISION)), member, members }))

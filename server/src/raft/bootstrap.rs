@@ -162,7 +162,7 @@ mod tests {
 
     fn decided(peers: usize, answers: &[&str]) -> bool {
         let mut tally = Tally { peers, fresh: 0, strangers: 0 };
-        let answer = |text: &str| MemberKnownResponse { known: false, fresh: text == "fresh" };
+        let answer = |text: &str| MemberKnownResponse { known: false, fresh: text == "fresh", removed: false };
         answers.iter().any(|text| tally.count((*text != "silent").then(|| answer(text))))
     }
 

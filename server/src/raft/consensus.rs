@@ -22,6 +22,7 @@ use super::network::Network;
 use super::peer::PeerService;
 use super::reconfigure::Reconfigure;
 use super::removal::{REMOVED, Removal};
+use super::silence::Silence;
 use super::state_machine::{AppliedObserver, Audience, StateMachine};
 use super::type_config::{PeerNode, Raft};
 use crate::apply::State;
@@ -161,7 +162,7 @@ impl Consensus {
             cluster_id: options.cluster_id,
             rpc_timeout: options.election_timeout,
             dialer: options.dialer.clone(),
-            addresses,
+            addresses: addresses.clone(),
             removal: removal.clone(),
             metrics: metrics.clone(),
         };
@@ -183,7 +184,7 @@ impl Consensus {
         let (gateway, rounds) = Gateway::new(
             gateway_options,
             raft.clone(),
-            members,
+            (members, addresses),
             reconfigure.clone(),
             lessor.clone(),
             metrics.clone(),
@@ -243,6 +244,8 @@ impl Consensus {
         self.tasks.push(tokio::task::spawn(compact(self.raft.clone(), self.compaction.clone(), self.metrics.clone())));
         let (reconfigure, interval) = (self.reconfigure.clone(), self.options.heartbeat_interval);
         self.tasks.push(tokio::task::spawn(async move { reconfigure.chores(interval).await }));
+        let silence = Silence::new(&self.options, self.gateway(), self.removal.clone());
+        self.tasks.push(tokio::task::spawn(async move { silence.watch().await }));
         self.compaction.notify_one(); // takes up what an earlier run left
         // Whoever joins is sent the list of members by the leader, and all else.
         if !self.options.joins {

@@ -13,6 +13,7 @@ use openraft::{ReadPolicy, ServerState};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 
+use super::addresses::Addresses;
 use super::codec;
 use super::members::MemberChange;
 use super::peers::Peers;
@@ -126,6 +127,7 @@ struct Inner {
     options: GatewayOptions,
     raft: Raft,
     members: MemberView,
+    addresses: Addresses,
     lessor: Lessor,
     metrics: Arc<Metrics>,
     peers: Peers,
@@ -142,7 +144,7 @@ impl Gateway {
     pub(crate) fn new(
         options: GatewayOptions,
         raft: Raft,
-        members: MemberView,
+        (members, addresses): (MemberView, Addresses),
         reconfigure: Arc<Reconfigure>,
         lessor: Lessor,
         metrics: Arc<Metrics>,
@@ -163,6 +165,7 @@ impl Gateway {
             options,
             raft,
             members,
+            addresses,
             reconfigure,
             lessor,
             metrics,
@@ -238,9 +241,14 @@ impl Gateway {
 
     /// The members, as this one knows them.
     pub fn members(&self) -> Vec<Member> {
-        let metrics = self.inner.raft.metrics();
-        let stored = metrics.borrow_watched().membership_config.clone();
-        stored
+        let mut members = self.inner.addresses.members();
+        // Before the first list of members is applied, it is in the log at best. Wrong where it is broken: a change
+        // that is in the log alone may never be made.
+        if members.nodes().next().is_none() || probe::broken("members-listed-before-committed") {
+            let metrics = self.inner.raft.metrics();
+            members = Arc::new(metrics.borrow_watched().membership_config.membership().clone());
+        }
+        members
             .nodes()
             .map(|(id, node)| {
                 let published = self.inner.members.get(*id);
@@ -291,7 +299,11 @@ impl Gateway {
     }
 
     /// Whether a member was removed.
-    pub(crate) fn is_removed(&self, id: u64) -> bool {
+    pub fn is_removed(&self, id: u64) -> bool {
+        if probe::broken("removed-member-not-told") {
+            // Wrong: who was removed is taken for a member, and may get votes.
+            return false;
+        }
         self.inner.members.is_removed(id)
     }
 

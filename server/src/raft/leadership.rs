@@ -56,6 +56,19 @@ impl Leadership {
         view(&self.raft.server_metrics().borrow_watched())
     }
 
+    /// Whether this member has a vote, as far as it knows, and no change of the votes is under way.
+    pub fn has_vote(&self) -> bool {
+        let metrics = self.raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        let configs = metrics.membership_config.membership().get_joint_config();
+        matches!(&configs[..], [votes] if votes.contains(&metrics.id))
+    }
+
+    /// Who has a vote, as far as this member knows; in a change, who had one and who will.
+    pub fn voters(&self) -> Vec<u64> {
+        self.raft.server_metrics().borrow_watched().membership_config.voter_ids().collect()
+    }
+
     /// The present view and then every later one; views that follow each other faster than they are
     /// read are left out. Ends with consensus.
     pub fn views(&self) -> impl Stream<Item = LeadershipView> + Send + 'static {

@@ -11,6 +11,7 @@ use mainstay_proto::mainstay::{ChangeMembersRequest, MemberRefusal, change_membe
 use openraft::ChangeMembers;
 
 use super::type_config::{Membership, PeerNode};
+use crate::env::probe;
 
 /// Of the leader's log a learner must hold this part, in per cent, to be promoted; etcd's.
 const READY_PER_CENT: u64 = 90;
@@ -87,6 +88,8 @@ pub(super) struct Situation<'a> {
     pub(super) matched: BTreeMap<u64, u64>,
     /// The leader's last entry.
     pub(super) last: u64,
+    /// Those who were members once; their ids never come back.
+    pub(super) removed: BTreeSet<u64>,
     pub(super) rules: MemberRules,
 }
 
@@ -112,6 +115,9 @@ impl Situation<'_> {
         }
         let voters: BTreeSet<u64> = self.membership.voter_ids().collect();
         let joins = self.membership.nodes().find(|(id, node)| {
+            if probe::broken("joiner-votes-at-once") && !node.learner && !voters.contains(id) {
+                return true; // Wrong: whoever was added counts for the quorum before it is there.
+            }
             let caught_up = self.matched.get(id).is_some_and(|matched| matched + CAUGHT_UP_ENTRIES >= self.last);
             !node.learner && !voters.contains(id) && caught_up && self.active.contains(id)
         });
@@ -134,6 +140,9 @@ impl Situation<'_> {
             if voting.len() > 1 && voting.intersection(&self.active).count() < quorum(voting.len() + 1) {
                 return Err(MemberRefusal::Unhealthy);
             }
+        }
+        if self.removed.contains(&id) {
+            return Err(MemberRefusal::NotFound); // as etcd says it
         }
         if self.membership.get_node(&id).is_some() {
             return Err(MemberRefusal::Exists);
@@ -185,7 +194,8 @@ impl Situation<'_> {
     fn promote(&self, id: u64) -> Result<Plan, MemberRefusal> {
         let node = self.membership.get_node(&id).ok_or(MemberRefusal::NotFound)?;
         let matched = if id == self.leader { self.last } else { self.matched.get(&id).copied().unwrap_or(0) };
-        if matched * 100 < self.last * READY_PER_CENT {
+        // Wrong where it is broken: a learner that holds nothing may count for the quorum.
+        if matched * 100 < self.last * READY_PER_CENT && !probe::broken("promotion-without-catch-up") {
             return Err(MemberRefusal::LearnerNotReady);
         }
         let voting = self.voting();
@@ -240,7 +250,8 @@ mod tests {
     fn situation(membership: &Membership) -> Situation<'_> {
         let ids: BTreeSet<u64> = membership.nodes().map(|(id, _)| *id).collect();
         let matched = ids.iter().map(|id| (*id, 1000)).collect();
-        Situation { membership, leader: 1, started: ids.clone(), active: ids, matched, last: 1000, rules: RULES }
+        let (started, removed) = (ids.clone(), BTreeSet::new());
+        Situation { membership, leader: 1, started, active: ids, matched, last: 1000, removed, rules: RULES }
     }
 
     fn add(id: u64, learner: bool) -> MemberChange {
@@ -266,6 +277,15 @@ mod tests {
             now.rules.strict = false;
             assert_eq!(refused(&now, &add(9, false)), None);
         }
+    }
+
+    #[test]
+    fn an_id_never_comes_back() {
+        let members = membership(3);
+        let mut now = situation(&members);
+        now.removed.insert(9);
+        assert_eq!(refused(&now, &add(9, false)), Some(MemberRefusal::NotFound));
+        assert_eq!(refused(&now, &add(8, false)), None);
     }
 
     #[test]

@@ -14,6 +14,7 @@
 //! | `leadership` | who leads, and handing that over |
 //! | `members`, `reconfigure` | which changes of the members are let through (pure), and carrying them out |
 //! | `addresses`, `removal` | where members are now; that this one was removed |
+//! | `silence` | asks, where no leader is heard of, whether this member was removed |
 //! | `probing` | whether the other members answer, for the metrics |
 //! | `requests` | what clients asked for, as etcd writes it in its log |
 //! | `bootstrap` | refuses a member that lost its data; asks a cluster who its members are |
@@ -39,6 +40,7 @@ mod read_index;
 mod reconfigure;
 mod removal;
 mod requests;
+mod silence;
 mod snapshot;
 mod state_machine;
 mod type_config;

@@ -293,7 +293,8 @@ impl Peer for PeerService {
         if !known && !self.gateway.remembers_all() {
             return Err(Status::unavailable("this member has not applied yet what it finds in its log"));
         }
-        Ok(Response::new(wire::MemberKnownResponse { known, fresh: self.gateway.is_fresh() }))
+        let removed = self.gateway.is_removed(request.member_id);
+        Ok(Response::new(wire::MemberKnownResponse { known, fresh: self.gateway.is_fresh(), removed }))
     }
 
     async fn members(&self, _: Request<wire::MembersRequest>) -> Result<Response<wire::MembersResponse>, Status> {

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use mainstay_proto::mainstay::MemberRefusal;
-use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver;
-use openraft::error::{ChangeMembershipError, ClientWriteError, RaftError};
+use openraft::error::{ChangeMembershipError, ClientWriteError, LinearizableReadError, RaftError};
+use openraft::{ReadPolicy, ServerState};
 
 use super::gateway::Unavailable;
 use super::members::{MemberChange, MemberRules, Plan, Situation};
@@ -48,6 +48,10 @@ impl Reconfigure {
                 let _turn = self.turn.lock().await;
                 let (plan, before) = match self.look(|situation| situation.plan(change))? {
                     (Ok(plan), before) => (plan, before),
+                    (Err(refusal), before) if !self.is_settled(refusal, before).await? => {
+                        tracing::debug!(?change, ?refusal, "the members may be others meanwhile");
+                        continue;
+                    }
                     (Err(refusal), _) => {
                         tracing::warn!(?change, ?refusal, "rejecting a change of the members");
                         return Ok(Err(refusal));
@@ -98,14 +102,46 @@ impl Reconfigure {
             active: heard.map(|(id, _)| *id).chain([metrics.id]).collect::<BTreeSet<u64>>(),
             matched: matched.filter_map(|(id, log_id)| Some((*id, log_id.as_ref()?.index))).collect::<BTreeMap<_, _>>(),
             last: metrics.last_log_index.unwrap_or(0),
-            rules: self.rules,
+            removed: self.published.removed().into_iter().collect(),
+            // Wrong where it is broken: a change may cost the quorum.
+            rules: MemberRules { strict: self.rules.strict && !probe::broken("strict-check-skipped"), ..self.rules },
         };
         Ok((judge(&situation), *stored.log_id()))
+    }
+
+    /// Whether a refusal still holds. What it was judged on may be a change that never gets committed, or this member
+    /// may have been deposed since. How healthy the cluster is it judges by itself, as etcd does.
+    async fn is_settled(&self, refusal: MemberRefusal, before: Option<LogId>) -> Result<bool, Unavailable> {
+        use MemberRefusal::{LearnerNotReady, NotEnoughStarted, Unhealthy};
+        // Wrong where it is broken: the refusal says what may never be so.
+        if matches!(refusal, Unhealthy | NotEnoughStarted | LearnerNotReady)
+            || probe::broken("refused-by-the-uncommitted")
+        {
+            return Ok(true);
+        }
+        match self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
+            Ok(read) => {
+                let is_committed = before.is_none_or(|before| before.index <= read.read_log_id().index());
+                if !is_committed || self.last_change() != before {
+                    clock::sleep(RETRY_INTERVAL).await;
+                    return Ok(false);
+                }
+                Ok(true)
+            }
+            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(_))) => Err(Unavailable::NotLeader),
+            Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => Err(Unavailable::NotLeader),
+            Err(RaftError::Fatal(_)) => Err(Unavailable::Stopped),
+        }
     }
 
     /// Hands a plan to openraft; `before` is the entry that set the members on which it was made.
     async fn carry_out(&self, plan: Plan, before: Option<LogId>) -> Result<Step, Unavailable> {
         use RaftError::{APIError, Fatal};
+        // openraft would refuse it as well, and complain.
+        let committed = self.raft.metrics().borrow_watched().cluster_committed;
+        if before.is_some_and(|before| committed.is_none_or(|committed| committed.index < before.index)) {
+            return Ok(Step::Busy);
+        }
         // Whoever is removed is no learner either.
         match self.raft.change_membership(plan, false).await {
             Ok(response) => Ok(Step::Done(response.log_id.index)),

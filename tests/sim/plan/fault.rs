@@ -67,6 +67,18 @@ pub(crate) enum FaultKind {
     Defragment { member: usize },
     /// Many leases are granted at once, with keys, and run out at once.
     LeaseStorm { leases: u32 },
+    /// A member is added, and started after a while.
+    MemberAdd { member: usize, learner: bool },
+    /// A member is removed, and is to end by itself.
+    MemberRemove { member: usize },
+    /// A learner is to get its vote.
+    MemberPromote { member: usize },
+    /// A member loses its disks, is removed, and added anew where it was, under another id.
+    MemberReplace { member: usize },
+    /// A member gets another peer URL.
+    MemberMove { member: usize },
+    /// A member that was removed is started again with the disks it had.
+    MemberReturn { member: usize },
 }
 
 /// An operation of a disk that can fail.
@@ -88,6 +100,10 @@ pub(crate) enum StoreOperation {
 }
 
 impl FaultKind {
+    /// The names of what an operator does to the members.
+    pub(crate) const OF_MEMBERS: [&str; 6] =
+        ["member-add", "member-remove", "member-promote", "member-replace", "member-move", "member-return"];
+
     /// The kind's name in reports.
     pub(crate) fn name(&self) -> &'static str {
         match self {
@@ -114,6 +130,12 @@ impl FaultKind {
             Self::Compact { .. } => "compact",
             Self::Defragment { .. } => "defragment",
             Self::LeaseStorm { .. } => "lease-storm",
+            Self::MemberAdd { .. } => "member-add",
+            Self::MemberRemove { .. } => "member-remove",
+            Self::MemberPromote { .. } => "member-promote",
+            Self::MemberReplace { .. } => "member-replace",
+            Self::MemberMove { .. } => "member-move",
+            Self::MemberReturn { .. } => "member-return",
         }
     }
 

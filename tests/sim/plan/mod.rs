@@ -4,6 +4,7 @@
 
 mod dice;
 mod fault;
+mod membership;
 
 use std::time::Duration;
 
@@ -17,7 +18,10 @@ use crate::workload::Workload;
 /// What happens in a run.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
+    /// The first members.
     pub(crate) members: usize,
+    /// How many further places there are for members that come later; where there are some, members come and go.
+    pub(crate) spares: usize,
     /// Whether there are users and roles, and at times they count.
     pub(crate) has_users: bool,
     /// What each client does.
@@ -130,8 +134,12 @@ const KINDS: &[(u32, Maker)] = &[
 /// The name of every kind of fault that a plan can hold.
 pub(crate) fn kinds() -> Vec<&'static str> {
     // What is made is of no matter here; three members are enough for every kind.
-    KINDS.iter().map(|(_, make)| make(&mut Dice::new(0), 3).name()).collect()
+    let drawn = KINDS.iter().map(|(_, make)| make(&mut Dice::new(0), 3).name());
+    drawn.chain(FaultKind::OF_MEMBERS).collect()
 }
+
+/// How many of the worlds have members that come and go.
+const MEMBERS_CHANGE: f64 = 0.2;
 
 type Maker = fn(&mut Dice, usize) -> FaultKind;
 
@@ -149,6 +157,7 @@ impl Plan {
         let clients = (0..dice.gen_range(3..7)).map(|_| Workload::draw(&mut dice)).collect();
         let mut plan = Self {
             members,
+            spares: 0,
             clients,
             watchers: dice.gen_range(1..4),
             pace: millis(*[60, 150, 400].choose(&mut dice).expect("there are some")),
@@ -171,7 +180,26 @@ impl Plan {
             plan.clients.truncate(4);
             plan.clients.extend([Workload::Administrator, Workload::Users, Workload::Users]);
         }
+        if dice.gen_bool(MEMBERS_CHANGE) {
+            plan.let_members_change(&mut dice, storm);
+        }
         plan
+    }
+
+    /// How many places for members there are.
+    pub(crate) fn places(&self) -> usize {
+        self.members + self.spares
+    }
+
+    fn let_members_change(&mut self, dice: &mut Dice, storm: Duration) {
+        self.spares = membership::spares(dice, self.members);
+        self.clients.truncate(5);
+        self.clients.push(Workload::Members);
+        self.faults = faults(dice, self.places(), storm);
+        // Whose disks are lost is replaced here.
+        self.faults.retain(|fault| fault.kind.casualty().is_none());
+        self.faults.extend(membership::changes(dice, self.members, self.spares, storm));
+        self.faults.sort_by_key(|fault| fault.at);
     }
 }
 

@@ -6,6 +6,7 @@ mod elections;
 mod leases;
 mod lists;
 mod locks;
+mod members;
 mod past;
 mod registers;
 mod server_locks;
@@ -58,6 +59,8 @@ pub(crate) enum Workload {
     Users,
     /// Who decides what users may do.
     Administrator,
+    /// Questions who the members are.
+    Members,
 }
 
 impl Workload {
@@ -93,6 +96,7 @@ impl Workload {
             Self::Elections => elections::run(worker).await,
             Self::Users => users::run(worker).await,
             Self::Administrator => users::administer(worker).await,
+            Self::Members => members::run(worker).await,
         }
     }
 }

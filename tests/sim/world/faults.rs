@@ -22,7 +22,9 @@ use crate::workload::lease_storm;
 pub(crate) const OPERATOR: usize = 90;
 
 /// The number of the client that makes the calls of the first fault; the others follow.
-const CALLER: usize = 1000;
+pub(super) const CALLER: usize = 1000;
+/// The same for the calls that are made for a member that did not find whom it joins.
+pub(super) const SUPERVISOR: usize = 900;
 
 /// Bytes that still find room on a store's disk that fills up.
 const ROOM_LEFT: u64 = 500;
@@ -236,6 +238,32 @@ impl World {
                 // Whether it answers is of no matter: it must do no harm.
                 drop(self.client(place).only(*member).defragment().await);
             }
+            FaultKind::MemberAdd { member, learner } => {
+                let busy = self.begin_change(*member);
+                if busy.is_some() {
+                    self.add_member(place, *member, *learner, fault.lasts).await;
+                }
+            }
+            FaultKind::MemberRemove { member } => {
+                let busy = self.begin_change(*member);
+                if busy.is_some() {
+                    self.remove_member(place, *member).await;
+                }
+            }
+            FaultKind::MemberReplace { member } => {
+                let busy = self.begin_change(*member);
+                if busy.is_some() {
+                    self.replace_member(place, *member, fault.lasts).await;
+                }
+            }
+            FaultKind::MemberPromote { member } => self.promote_member(place, *member).await,
+            FaultKind::MemberMove { member } => {
+                let busy = self.begin_change(*member);
+                if busy.is_some() {
+                    self.move_member(place, *member).await;
+                }
+            }
+            FaultKind::MemberReturn { member } => self.let_return(*member).await,
             FaultKind::LeaseStorm { leases } => {
                 let id = CALLER + place;
                 lease_storm(id, self.client(place), self.recorder.clone(), place as u32, *leases).await;

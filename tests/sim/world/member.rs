@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use madsim::runtime::{Handle, NodeHandle};
 use mainstay_raft_log::disk::sim::{SimLatency, SimMedium};
 use mainstay_server::config::{Config, Given, Invocation};
 use mainstay_server::engine::mem::MemHome;
@@ -32,7 +33,22 @@ pub(crate) struct Member {
     ledger: Ledger,
     recorder: Recorder,
     life: Arc<Mutex<Option<Life>>>,
+    way: Arc<Mutex<Way>>,
 }
+
+/// How a member comes into the cluster, and where its peers find it.
+#[derive(Clone, Debug)]
+struct Way {
+    /// The members that it is to join, itself among them; `None` for a first member.
+    joins: Option<String>,
+    /// Whether a process of it has come so far as to take part.
+    has_started: bool,
+    /// The ports for its peers; the last one is the one that it is to be found at.
+    ports: Vec<u16>,
+}
+
+/// Where peers reach a member at first, and where when it has moved.
+const PEER_PORTS: [u16; 2] = [2380, 2382];
 
 /// What can be asked of a member that runs.
 #[derive(Clone)]
@@ -40,6 +56,10 @@ pub(crate) struct Life {
     pub(crate) leadership: Leadership,
     pub(crate) occupancy: Arc<dyn Fn() -> Occupancy + Send + Sync>,
     pub(crate) leases: LeaseView,
+    /// Whether it knows of a member that was removed.
+    pub(crate) knows_removed: Arc<dyn Fn(u64) -> bool + Send + Sync>,
+    /// What peers call.
+    peer_routes: tonic::service::Routes,
 }
 
 /// A member's disks. They are replaced when it loses them.
@@ -58,7 +78,9 @@ impl Member {
     pub(crate) fn new(index: usize, plan: Arc<Plan>, seed: u64, ledger: Ledger, recorder: Recorder) -> Self {
         let seed = seed.wrapping_mul(31).wrapping_add(index as u64);
         let disks = Disks { log: new_log(&plan, seed), store: new_store(&plan) };
-        Self { index, disks: Arc::new(Mutex::new(disks)), plan, seed, ledger, recorder, life: Arc::default() }
+        let way = Way { joins: None, has_started: false, ports: vec![PEER_PORTS[0]] };
+        let way = Arc::new(Mutex::new(way));
+        Self { index, disks: Arc::new(Mutex::new(disks)), plan, seed, ledger, recorder, life: Arc::default(), way }
     }
 
     /// The disks that it has now.
@@ -101,16 +123,23 @@ impl Member {
     }
 
     fn config(&self) -> Config {
-        let cluster: Vec<String> =
-            (0..self.plan.members).map(|index| format!("m{}=http://{}:2380", index + 1, address(index))).collect();
+        let way = self.way().clone();
+        let (first, port) = (PEER_PORTS[0], way.ports.last().copied().unwrap_or(PEER_PORTS[0]));
+        let founders = || {
+            let founder = |index| format!("m{}=http://{}:{first}", index + 1, address(index));
+            (0..self.plan.members).map(founder).collect::<Vec<String>>().join(",")
+        };
+        let state = if way.joins.is_some() { "existing" } else { "new" };
+        let cluster = way.joins.unwrap_or_else(founders);
         let own = address(self.index);
         let arguments = [
             format!("--name={}", self.name()),
-            format!("--listen-peer-urls=http://{own}:2380"),
-            format!("--initial-advertise-peer-urls=http://{own}:2380"),
+            format!("--listen-peer-urls=http://{own}:{port}"),
+            format!("--initial-advertise-peer-urls=http://{own}:{port}"),
+            format!("--initial-cluster-state={state}"),
             format!("--listen-client-urls=http://{own}:2379"),
             format!("--advertise-client-urls=http://{own}:2379"),
-            format!("--initial-cluster={}", cluster.join(",")),
+            format!("--initial-cluster={}", cluster),
             format!("--heartbeat-interval={}", self.plan.heartbeat.as_millis()),
             format!("--election-timeout={}", self.plan.heartbeat.as_millis() * 10),
             format!("--snapshot-count={}", self.plan.snapshot_count),
@@ -162,19 +191,100 @@ impl Member {
             let address = SocketAddr::new(self.address(), port);
             tokio::task::spawn(async move { transport::serve(address, routes).await })
         };
-        let _peers = serve(2380, node.peer_routes());
+        let ports = self.way().ports.clone();
+        let _peers: Vec<_> = ports.into_iter().map(|port| serve(port, node.peer_routes())).collect();
         let _clients = serve(2379, node.client_routes());
         let (leadership, occupancy) = (node.leadership(), Arc::new(node.occupancy()));
         let views = note_leaderships(leadership.clone(), self.index, self.recorder.clone());
         drop(tokio::task::spawn(views));
         let leases = node.services().leases.clone();
         view.has_leases(leases.clone());
-        let life = Life { leadership, occupancy, leases };
+        let services = node.services();
+        let knows_removed = Arc::new(move |id| services.gateway.is_removed(id));
+        let life = Life { leadership, occupancy, leases, knows_removed, peer_routes: node.peer_routes() };
         self.life.lock().unwrap_or_else(std::sync::PoisonError::into_inner).replace(life);
         if let Err(error) = node.start().await {
             return format!("does not start: {error}");
         }
+        self.way().has_started = true;
         node.failed().await
+    }
+
+    fn way(&self) -> MutexGuard<'_, Way> {
+        self.way.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// It is to join these members, itself among them.
+    pub(crate) fn is_to_join(&self, cluster: String) {
+        self.way().joins = Some(cluster);
+    }
+
+    /// Whether it was told to join, and no process of it has come so far as to take part.
+    pub(crate) fn is_joining(&self) -> bool {
+        let way = self.way();
+        way.joins.is_some() && !way.has_started
+    }
+
+    /// Whether a process of it has come so far as to take part.
+    pub(crate) fn has_started(&self) -> bool {
+        self.way().has_started
+    }
+
+    /// Another member takes its place.
+    pub(crate) fn forget(&self) {
+        self.dies();
+        *self.way() = Way { joins: None, has_started: false, ports: vec![PEER_PORTS[0]] };
+    }
+
+    /// There is no process of it that could be asked.
+    pub(crate) fn dies(&self) {
+        self.life.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+    }
+
+    /// Where peers are to find it.
+    pub(crate) fn peer_url(&self) -> String {
+        let port = self.way().ports.last().copied().unwrap_or(PEER_PORTS[0]);
+        format!("http://{}:{port}", address(self.index))
+    }
+
+    /// Whether a peer URL is one of this machine's.
+    pub(crate) fn has_url(&self, url: &str) -> bool {
+        url.starts_with(&format!("http://{}:", address(self.index)))
+    }
+
+    /// It listens at another port, too, from now on and after each start; the URL there.
+    pub(crate) fn moves(&self, node: &NodeHandle, is_up: bool) -> String {
+        let port = {
+            let mut way = self.way();
+            let old = way.ports.last().copied();
+            let new = if old == Some(PEER_PORTS[0]) { PEER_PORTS[1] } else { PEER_PORTS[0] };
+            let listens = way.ports.contains(&new);
+            way.ports.retain(|port| *port != new);
+            way.ports.push(new);
+            (!listens).then_some(new)
+        };
+        // The handle of a node that was ended once is one of its first life.
+        let node = Handle::current().get_node(node.id());
+        if let (Some(port), Some(life), Some(node), true) = (port, self.life(), node, is_up) {
+            let address = SocketAddr::new(self.address(), port);
+            drop(node.spawn(async move { transport::serve(address, life.peer_routes).await }));
+        }
+        self.peer_url()
+    }
+
+    /// It is found at its new port alone, from the next start on.
+    pub(crate) fn has_moved(&self) {
+        let mut way = self.way();
+        let old = way.ports.len().saturating_sub(1);
+        way.ports.drain(..old);
+    }
+
+    /// It is found where it was.
+    pub(crate) fn has_stayed(&self) {
+        let mut way = self.way();
+        if way.ports.len() > 1 {
+            way.ports.pop();
+        }
     }
 }
 

@@ -10,6 +10,9 @@ mod ledger;
 mod links;
 mod logs;
 mod member;
+mod operator;
+mod standing;
+mod votes;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -26,6 +29,7 @@ use tokio::sync::mpsc;
 
 use self::ledger::Ledger;
 use self::links::Links;
+use self::standing::Standing;
 use crate::perform_auth::{ROOT, user};
 use crate::plan::Plan;
 use crate::recorder::Recorder;
@@ -49,6 +53,8 @@ pub(crate) struct World {
     pub(crate) ledger: Ledger,
     nodes: Arc<Vec<NodeHandle>>,
     state: Arc<Mutex<WorldState>>,
+    /// Held by whoever takes a vote away, so that a quorum is left.
+    changes: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Default)]
@@ -56,6 +62,8 @@ struct WorldState {
     conditions: Vec<Condition>,
     links: Links,
     clients: BTreeMap<usize, NodeId>,
+    /// Where the operator's calls are made.
+    operator: Option<NodeHandle>,
     faults: BTreeMap<String, u64>,
     /// What happened that nobody announced.
     surprises: Vec<String>,
@@ -76,6 +84,20 @@ struct Condition {
     lost: bool,
     /// When its processes were ended.
     ended: Vec<Duration>,
+    /// How the place stands to the cluster.
+    standing: Standing,
+    /// Whether one of the reasons to leave it down is that no process is wanted there.
+    rests: bool,
+    /// Whether somebody is about to change that, or where the member is reached.
+    is_changed: bool,
+    /// How many members have had the place before.
+    lives: u32,
+    /// Whether the last process of this member ended as one that was removed.
+    ended_as_removed: bool,
+    /// Since when it has no process.
+    down_since: Option<Duration>,
+    /// Whether it has no vote, by the stock that was taken last.
+    learns: bool,
 }
 
 /// How a process ends from outside.
@@ -94,10 +116,16 @@ impl World {
         set_window(plan.window);
         let (recorder, ledger) = (Recorder::new(), Ledger::default());
         let new = |index| Member::new(index, plan.clone(), seed, ledger.clone(), recorder.clone());
-        let members: Vec<Member> = (0..plan.members).map(new).collect();
+        let members: Vec<Member> = (0..plan.places()).map(new).collect();
         let (ended, endings) = mpsc::unbounded_channel();
-        let nodes = members.iter().map(|member| create_node(&handle, member, ended.clone())).collect();
-        let conditions = vec![Condition { up: true, ..Condition::default() }; plan.members];
+        let nodes: Vec<NodeHandle> = members.iter().map(|member| create_node(&handle, member, ended.clone())).collect();
+        nodes[plan.members..].iter().for_each(|spare| handle.kill(spare.id()));
+        if plan.spares > 0 {
+            // From the beginning some places have nobody.
+            recorder.disturbed(Duration::ZERO, Duration::ZERO, "spare", None);
+        }
+        let mut conditions = vec![Condition { up: true, ..Condition::default() }; plan.members];
+        conditions.resize(plan.places(), Condition::spare());
         let world = Self {
             plan,
             recorder,
@@ -106,8 +134,12 @@ impl World {
             members: Arc::new(members),
             nodes: Arc::new(nodes),
             state: Arc::new(Mutex::new(WorldState { conditions, ..WorldState::default() })),
+            changes: Arc::default(),
         };
         drop(tokio::task::spawn(world.clone().supervise(endings)));
+        if world.plan.spares > 0 {
+            drop(tokio::task::spawn(world.clone().watch_votes()));
+        }
         world
     }
 
@@ -120,6 +152,9 @@ impl World {
         let address = format!("10.0.1.{}", id + 1).parse().expect("a client's address is made from its number");
         let node = Handle::current().create_node().name(format!("c{id}")).ip(address).build();
         self.state().clients.insert(id, node.id());
+        if id == OPERATOR {
+            self.state().operator = Some(node.clone());
+        }
         node
     }
 
@@ -136,7 +171,11 @@ impl World {
     /// The members that are not lost for good.
     pub(crate) fn survivors(&self) -> Vec<usize> {
         let state = self.state();
-        (0..self.members.len()).filter(|index| !state.conditions[*index].lost).collect()
+        let survives = |index: &usize| {
+            let condition = &state.conditions[*index];
+            !condition.lost && condition.standing == Standing::Member
+        };
+        (0..self.members.len()).filter(survives).collect()
     }
 
     /// How often each kind of fault took place.
@@ -185,7 +224,9 @@ impl World {
 
     fn end(&self, index: usize, ending: Ending) {
         trace::note(format_args!("{} ends", self.members[index].name()));
-        self.state().conditions[index].ended.push(TimeHandle::current().elapsed());
+        let now = TimeHandle::current().elapsed();
+        self.state().conditions[index].ended.push(now);
+        self.state().conditions[index].down_since.get_or_insert(now);
         Handle::current().kill(self.nodes[index].id());
         let disks = self.members[index].disks();
         match ending {
@@ -211,6 +252,7 @@ impl World {
             let start = condition.held_down == 0 && !condition.up && !condition.lost;
             condition.up |= start;
             if start {
+                condition.down_since = None;
                 condition.excuses.started(TimeHandle::current().elapsed());
             }
             start
@@ -226,7 +268,7 @@ impl World {
         while let Some((index, reason)) = endings.recv().await {
             let (began, now) = (self.recorder.now(), TimeHandle::current().elapsed());
             trace::note(format_args!("{} ended: {reason}", self.members[index].name()));
-            let (announced, lost) = {
+            let (announced, lost, joins) = {
                 let mut state = self.state();
                 let condition = &mut state.conditions[index];
                 if !condition.up {
@@ -235,16 +277,23 @@ impl World {
                 condition.up = false;
                 condition.held_down += 1;
                 condition.lost |= condition.may_be_lost;
-                let (announced, lost) = (condition.excuses.cover(now), condition.lost);
+                condition.ended_as_removed = condition.may_end_as_removed(&reason);
+                condition.rests |= condition.ended_as_removed;
+                let joins = self.members[index].is_joining();
+                // Who joins finds out that it knows the wrong members, or nobody who tells.
+                let accounted = condition.ended_as_removed || (joins && reason.starts_with("does not start"));
+                let announced = accounted || condition.excuses.cover(now);
+                let lost = condition.lost || condition.ended_as_removed;
                 if !announced {
                     let surprise = format!("{} ended at {began:?}: {reason}", self.members[index].name());
                     state.surprises.push(surprise);
                 }
-                (announced, lost)
+                (announced, lost, joins)
             };
             self.end(index, Ending::Process);
             if lost {
                 trace::note(format_args!("{} is lost", self.members[index].name()));
+                self.members[index].dies();
                 continue;
             }
             let world = self.clone();
@@ -256,6 +305,14 @@ impl World {
             }
             drop(tokio::task::spawn(async move {
                 tokio::time::sleep(pause).await;
+                let operator = world.state().operator.clone();
+                if joins && let Some(operator) = operator {
+                    let asking = world.clone();
+                    let known = operator.spawn(async move { asking.know_the_cluster(faults::SUPERVISOR, index).await });
+                    if !known.await.expect("an operator does not panic") {
+                        trace::note(format_args!("{} has nothing to join", world.members[index].name()));
+                    }
+                }
                 world.release(index);
             }));
         }

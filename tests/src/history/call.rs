@@ -1,4 +1,4 @@
-use super::{AuthCall, HeldCall};
+use super::{AuthCall, HeldCall, MemberCall};
 
 /// What a client asked for.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,6 +43,8 @@ pub enum Call {
     Auth(AuthCall),
     /// Something about a lock or an election that the server holds.
     Held(HeldCall),
+    /// Something about the members.
+    Member(MemberCall),
 }
 
 /// A transaction. A put, delete or range alone is one without conditions and with one step.

@@ -8,6 +8,7 @@ mod auth;
 mod call;
 mod disturbance;
 mod held;
+mod member;
 mod reply;
 mod watched;
 
@@ -18,6 +19,7 @@ pub use auth::{AuthCall, AuthEnd, AuthReply, Rights};
 pub use call::{Call, Compare, Comparison, Order, Relation, Sort, SortBy, Span, Step, Txn, Within};
 pub use disturbance::{Disturbance, Effect};
 pub use held::{Candidate, HeldCall, HeldReply, Led, Observation, UNTOLD, key_of};
+pub use member::{Listed, MemberCall, MemberReply, Started};
 pub use reply::{KeyValue, Outcome, Reply, StepReply};
 pub use watched::{Change, Received, Said, Watch, WatchStream};
 
@@ -39,6 +41,8 @@ pub struct History {
     pub disturbances: Vec<Disturbance>,
     /// Who answered, and in which term, for the answers that say so.
     pub headers: Vec<Header>,
+    /// The processes of members that were started while the run went on, to join the cluster.
+    pub joined: Vec<Started>,
     /// What each member said it was, whenever that changed.
     pub leaderships: Vec<Leadership>,
     /// What the store held in the end, once all was quiet and everything that lapses had time to.
@@ -49,6 +53,11 @@ impl History {
     /// Whether somebody decides what clients may do.
     pub fn has_users(&self) -> bool {
         self.operations.iter().any(|operation| matches!(operation.call, Call::Auth(_)))
+    }
+
+    /// Whether members come and go.
+    pub fn has_changing_members(&self) -> bool {
+        self.operations.iter().any(|operation| matches!(operation.call, Call::Member(_)))
     }
 }
 

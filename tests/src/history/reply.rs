@@ -1,4 +1,4 @@
-use super::{AuthReply, HeldReply};
+use super::{AuthReply, HeldReply, MemberReply};
 
 /// What a call came to.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,6 +59,8 @@ pub enum Reply {
     Auth(AuthReply),
     /// To something about a lock or an election.
     Held(HeldReply),
+    /// To something about the members.
+    Members(MemberReply),
 }
 
 /// An answer to one step.

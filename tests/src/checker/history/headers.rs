@@ -1,17 +1,19 @@
 //! An answer's header says who answered, of which cluster and in which term.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::text::told;
 use crate::history::{Header, History, Operation};
 
 /// Checks that all answers name one cluster; that who asked one member alone was answered by that one, and
-/// by no other under its name; and that the term which a member names is not below one that it named in
+/// by no other under its name, but for one that was added in its place later; and that the term which a member names is not below one that it named in
 /// an answer before the question. A member that lost its disks may have forgotten its term.
 pub fn check(history: &History) -> Result<(), String> {
     let Some(first) = history.headers.first() else { return Ok(()) };
     // Clients count the members in orders of their own.
     let mut members: BTreeMap<(usize, usize), u64> = BTreeMap::new();
+    // Who had a place before the one that has it now.
+    let mut gone: BTreeSet<(usize, usize, u64)> = BTreeSet::new();
     for header in &history.headers {
         let operation = &history.operations[header.operation];
         if header.cluster != first.cluster {
@@ -20,8 +22,12 @@ pub fn check(history: &History) -> Result<(), String> {
         }
         let Some(asked) = operation.member else { continue };
         let client = operation.client;
-        let known = *members.entry((client, asked)).or_insert(header.member);
-        if known != header.member {
+        let known = members.entry((client, asked)).or_insert(header.member);
+        if *known != header.member && takes_a_place(history, operation) && gone.insert((client, asked, *known)) {
+            *known = header.member;
+        }
+        let known = *known;
+        if known != header.member || gone.contains(&(client, asked, known)) {
             let answered = header.member;
             return Err(format!(
                 "member {asked} is {known:x}, and {answered:x} was the one that answered {}",
@@ -34,6 +40,12 @@ pub fn check(history: &History) -> Result<(), String> {
         }
     }
     terms(history)
+}
+
+/// Whether another member may have been added in the place of an earlier one.
+fn takes_a_place(history: &History, operation: &Operation) -> bool {
+    let adds = ["member-add", "member-replace"];
+    history.disturbances.iter().any(|it| adds.contains(&it.what.as_str()) && it.from <= operation.ended)
 }
 
 /// Holds each answer's term against the highest that its member named before.
@@ -71,6 +83,8 @@ fn lost_its_disks(history: &History, from: &Operation, to: &Operation) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::super::sample::{Sample, expect, get, millis};
     use super::*;
     use crate::history::Disturbance;
@@ -119,6 +133,14 @@ mod tests {
         expect(check(&sample(&[(0, 7, 1), (1, 7, 1)])), "members 0 and 1 are both 7");
         let mut rotated = sample(&[(0, 7, 1), (1, 7, 1)]);
         rotated.operations[1].client += 1;
+        let place = |answers: &[(usize, u64, u64)]| {
+            let mut history = sample(answers);
+            let what = "member-replace".to_owned();
+            history.disturbances.push(Disturbance { from: Duration::ZERO, until: Duration::ZERO, what, effect: None });
+            check(&history)
+        };
+        assert_eq!(place(&[(0, 7, 3), (0, 8, 1)]), Ok(()));
+        expect(place(&[(0, 7, 1), (0, 8, 1), (0, 7, 1)]), "7 was the one that answered");
         assert_eq!(check(&rotated), Ok(()));
         let mut history = sample(&[(0, 7, 1), (1, 8, 1)]);
         history.headers[1].cluster = 0xd;

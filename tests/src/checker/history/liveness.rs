@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::refusals::{asked_the_lost, is_unavailability};
+use super::refusals::{LEARNER, asked_the_lost, is_unavailability, may_meet_a_learner};
 use super::text::{seconds, told};
 use crate::history::{Call, History, Operation, Outcome, UNTOLD};
 
@@ -19,6 +19,10 @@ pub fn check(history: &History, bound: Duration) -> Result<(), String> {
         // Who waits for others, or goes away, is not owed an answer.
         (Call::Held(held), _) if held.waits() => false,
         (_, Outcome::Done(_)) => false,
+        // One that has no vote says so, though for locks and elections it may come late.
+        (Call::Held(_), Outcome::Unknown(why)) if why.ends_with(LEARNER) => {
+            !may_meet_a_learner(history, operation.ended)
+        }
         (_, Outcome::Refused(why)) => is_unavailability(why) && !asked_the_lost(history, operation),
         (_, Outcome::Unknown(why)) => why != UNTOLD,
     };

@@ -17,6 +17,7 @@ pub mod linearizable;
 pub mod lists;
 pub mod liveness;
 pub mod locks;
+pub mod membership;
 pub mod permissions;
 pub mod realtime;
 pub mod refusals;
@@ -71,8 +72,9 @@ pub type Check = fn(&History, &Truth, &Bounds) -> Result<(), String>;
 
 /// Every checker by its file's name. What others follow from stands before them: a record that is
 /// wrong by itself makes every comparison with it wrong.
-pub const CHECKERS: [(&str, Check); 26] = [
+pub const CHECKERS: [(&str, Check); 27] = [
     ("elections", |history, _, _| elections::check(history)),
+    ("membership", |history, _, _| membership::check(history)),
     ("watch_streams", |history, _, bounds| watch_streams::check(history, bounds.recovery)),
     ("watch_ordered", |history, _, _| watch_ordered::check(history)),
     ("watch_atomic", |history, _, _| watch_atomic::check(history)),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Bounds;
 use super::text::told;
 use super::window::Window;
-use crate::history::{Call, Disturbance, Effect, History, Operation, Outcome, Step, Txn};
+use crate::history::{Call, Disturbance, Effect, History, MemberCall, Operation, Outcome, Step, Txn};
 use crate::model::{DUPLICATE_KEY, LEASE_PROVIDED, Truth, VALUE_PROVIDED, always_refused, evaluate};
 
 const KEY_NOT_FOUND: &str = "etcdserver: key not found";
@@ -35,7 +35,9 @@ const OF_HOLDERS: [&str; 2] = ["election: not leader", "election: no leader"];
 /// So much of its time a lease certainly lives; how much exactly `leases` judges.
 const TOLERANCE: f64 = 0.9;
 /// What a member may be lost by, so that it never serves again.
-const LOST_BY: [&str; 2] = ["rot", "wipe"];
+const LOST_BY: [&str; 5] = ["rot", "wipe", "spare", "member-remove", "member-replace"];
+/// What is told by a member that has no vote.
+pub(super) const LEARNER: &str = "etcdserver: rpc not supported for learner";
 
 /// Checks of every refusal that what it says is so, in some state that the call may have met; that a
 /// member was not able to serve only during a disturbance or until the cluster is to serve again, or
@@ -75,6 +77,12 @@ pub fn asked_the_lost(history: &History, operation: &Operation) -> bool {
     found_nobody && operation.member.is_some() && losses.any(|it| it.from <= operation.ended)
 }
 
+/// Whether there may have been a learner by some time.
+pub fn may_meet_a_learner(history: &History, by: Duration) -> bool {
+    let adds = |it: &&Operation| matches!(it.call, Call::Member(MemberCall::Add { learner: true, .. }));
+    history.operations.iter().filter(adds).any(|it| it.began <= by)
+}
+
 struct Run<'a> {
     history: &'a History,
     truth: &'a Truth,
@@ -85,7 +93,8 @@ struct Run<'a> {
 impl Run<'_> {
     fn refused(&self, operation: &Operation, text: &str) -> Result<(), String> {
         // Where there are users, `permissions.rs` judges what those are told who may not.
-        if matches!(operation.call, Call::Auth(_))
+        // What is told of members `membership.rs` judges.
+        if matches!(operation.call, Call::Auth(_) | Call::Member(_))
             || (OF_USERS.iter().any(|known| text.ends_with(known)) && self.history.has_users())
         {
             return Ok(());
@@ -93,6 +102,9 @@ impl Run<'_> {
         let why = match (text, &operation.call) {
             (DUPLICATE_KEY | VALUE_PROVIDED | LEASE_PROVIDED, Call::Txn(txn)) => {
                 (always_refused(txn) != Some(text)).then(|| "there is nothing of that kind in it".to_owned())
+            }
+            (text, _) if text.ends_with(LEARNER) => {
+                (!may_meet_a_learner(self.history, operation.ended)).then(|| "there was no learner".to_owned())
             }
             (KEY_NOT_FOUND, Call::Txn(txn)) => self.no_key_is_missing(operation, txn),
             (LEASE_EXISTS, Call::LeaseGrant { .. }) => self.does_not_exist(operation),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::refusals::asks_for_a_name;
+use super::refusals::{LEARNER, asks_for_a_name, may_meet_a_learner};
 use super::text::{named, seconds};
 use crate::history::{History, Received, Watch};
 
@@ -50,7 +50,9 @@ fn opened(history: &History, watch: &Watch, quiet: Duration, bound: Duration, en
                 without(closed.take(), *at, last)?;
             }
             Received::Broken { at, why } => {
-                if !LAWFUL.iter().any(|lawful| why.contains(lawful)) && !asks_for_a_name(history, why) {
+                let met_a_learner = why.ends_with(LEARNER) && may_meet_a_learner(history, *at);
+                let is_lawful = met_a_learner || LAWFUL.iter().any(|lawful| why.contains(lawful));
+                if !is_lawful && !asks_for_a_name(history, why) {
                     return Err(format!("at {} its stream broke: {why}", seconds(*at)));
                 }
                 closed = closed.or(Some(*at));
