@@ -1,7 +1,7 @@
 //! The mainstay server: an etcd-v3-compatible key-value store, replicated with Raft.
 //!
 //! Rooms import in one direction:
-//! `api, http, leader → raft, backup → watch, apply → lease, auth, mvcc → engine`.
+//! `api, http, leader → space → raft, backup → watch, apply → lease, auth, mvcc → engine`.
 //! `command`, `limits`, `env` and `metrics` are open to all.
 
 pub mod api;
@@ -21,4 +21,5 @@ pub mod metrics;
 pub mod mvcc;
 pub mod node;
 pub mod raft;
+pub mod space;
 pub mod watch;

@@ -18,7 +18,7 @@ use mainstay_raft_log::{Disk, LogTask, Observer, Options as LogOptions, RaftLog}
 use prost::Message;
 use tokio::task::JoinHandle;
 
-use crate::api::{self, Access, ApiLimits, LeaderLoss, Quota, RpcObserver, Services, Stopping, Withdrawals};
+use crate::api::{self, Access, ApiLimits, LeaderLoss, RpcObserver, Services, Stopping, Withdrawals};
 use crate::apply::{State, StateOptions};
 use crate::auth::{Passwords, SimpleTokens, TokenError, TokenProvider};
 use crate::command::command::Kind;
@@ -27,6 +27,7 @@ use crate::config::{AutoCompaction, ClusterState, Config, Refusal, Url, identity
 use crate::engine::layout::meta;
 use crate::engine::{Batch, Engine, EngineError, EngineHome, Family};
 use crate::env::clock;
+use crate::env::transport::Dialer;
 use crate::leader::{auto_compaction, lease_expirer};
 use crate::lease::Lessor;
 use crate::limits;
@@ -34,6 +35,7 @@ use crate::metrics::Metrics;
 use crate::raft::{
     self, AppliedObserver, Consensus, ConsensusOptions, Gateway, Leadership, Listeners, MemberRules, PeerNode,
 };
+use crate::space::{self, Quota};
 use crate::watch::{Bounds, Hub, HubOptions};
 
 /// Pause before a member tells again under which name clients reach it.
@@ -69,6 +71,8 @@ pub struct Surroundings {
     pub run_log: Box<dyn FnOnce(LogTask) + Send>,
     /// The addresses behind a URL's host, to compare two ways to write one.
     pub resolve: Resolve,
+    /// Makes the connections to the other members.
+    pub dialer: Dialer,
     /// Is told what the log's disk does.
     pub log_observer: Option<Arc<dyn Observer>>,
     /// Counts what the rooms do.
@@ -94,6 +98,8 @@ pub struct Occupancy {
     pub watchers: u64,
     /// Events that wait in mailboxes.
     pub pending_events: u64,
+    /// In so many messages.
+    pub pending_messages: u64,
     /// Entries that are kept in the log.
     pub log_entries: u64,
 }
@@ -181,7 +187,9 @@ impl Node {
                 config.check_first_start(&surroundings.resolve)?;
                 match config.initial_cluster_state {
                     ClusterState::New => new_identity(config),
-                    ClusterState::Existing => joining_identity(config, &surroundings.resolve).await?,
+                    ClusterState::Existing => {
+                        joining_identity(config, &surroundings.resolve, &surroundings.dialer).await?
+                    }
                 }
             }
         };
@@ -234,14 +242,22 @@ impl Node {
             metrics: metrics.clone(),
             observer: surroundings.applied_observer,
         };
-        let consensus =
-            Consensus::open(consensus_options(config, &founded), log.clone(), state, home, listeners).await?;
+        let consensus = Consensus::open(
+            consensus_options(config, &founded, surroundings.dialer),
+            log.clone(),
+            state,
+            home,
+            listeners,
+        )
+        .await?;
         let gateway = consensus.gateway();
+        let quota = Quota::new(config.quota_backend_bytes);
         let mut tasks = vec![hub_task];
         tasks.push(spawn_expirer(config, &gateway, lessor_inbox, leases.clone(), &metrics));
         if let Some(mode) = &config.auto_compaction {
             tasks.push(auto_compaction::spawn(compaction_mode(mode), gateway.clone(), store.clone()));
         }
+        tasks.push(space::spawn(quota, gateway.clone(), store.clone(), alarms.clone(), metrics.clone()));
         let (leader_loss, leader_loss_task) = LeaderLoss::spawn(gateway.clone(), config.election_timeout);
         tasks.push(leader_loss_task);
         let (withdrawals, withdrawals_task) = Withdrawals::spawn(gateway.clone());
@@ -265,7 +281,7 @@ impl Node {
                 max_request_bytes: config.max_request_bytes,
                 lease_ttl_min_seconds: ApiLimits::lease_ttl_min_seconds(config.election_timeout),
             },
-            quota: Quota::new(config.quota_backend_bytes),
+            quota,
             observer: surroundings.rpc_observer,
             metrics,
             slow_apply: config.warning_apply_duration,
@@ -314,6 +330,7 @@ impl Node {
                 watch_streams: read(&watches.streams),
                 watchers: read(&watches.watchers),
                 pending_events: read(&watches.pending_events),
+                pending_messages: read(&watches.pending_messages),
                 log_entries,
             }
         }
@@ -380,10 +397,10 @@ fn new_identity(config: &Config) -> Identity {
 }
 
 /// The ids of a member that joins: the cluster has given them.
-async fn joining_identity(config: &Config, resolve: &Resolve) -> Result<Identity, StartError> {
+async fn joining_identity(config: &Config, resolve: &Resolve, dialer: &Dialer) -> Result<Identity, StartError> {
     let others = config.initial_cluster.iter().filter(|(name, _)| **name != config.name);
     let urls: Vec<String> = others.flat_map(|(_, urls)| urls).map(|url| url.as_str().to_owned()).collect();
-    let cluster = raft::existing_cluster(&urls, JOIN_TIMEOUT).await.ok_or(StartError::NoCluster)?;
+    let cluster = raft::existing_cluster(&urls, dialer, JOIN_TIMEOUT).await.ok_or(StartError::NoCluster)?;
     let member_id = config.find_in(&cluster.members, resolve)?;
     Ok(Identity { cluster_id: cluster.cluster_id, member_id })
 }
@@ -399,7 +416,7 @@ fn member_ids(config: &Config) -> BTreeMap<String, u64> {
         .collect()
 }
 
-fn consensus_options(config: &Config, identity: &Identity) -> ConsensusOptions {
+fn consensus_options(config: &Config, identity: &Identity, dialer: Dialer) -> ConsensusOptions {
     let joins = config.initial_cluster_state == ClusterState::Existing;
     let ids = member_ids(config);
     let initial_members = config
@@ -425,6 +442,7 @@ fn consensus_options(config: &Config, identity: &Identity) -> ConsensusOptions {
         snapshot_catchup_entries: if config.keep_raft_log { u64::MAX } else { config.snapshot_catchup_entries },
         request_bytes_max: config.max_request_bytes,
         slow_apply: config.warning_apply_duration,
+        dialer,
     }
 }
 

@@ -123,9 +123,8 @@ fn physical_state(message: &mut DynamicMessage) {
     if message.get_field_by_name("storageVersion").is_some_and(|version| version.as_str() == Some("3.5.0")) {
         message.set_field_by_name("storageVersion", Value::String("3.7.0".to_owned()));
     }
-    for size in ["dbSize", "dbSizeInUse"] {
-        message.set_field_by_name(size, Value::I64(int(message, size).min(1)));
-    }
+    message.set_field_by_name("dbSize", Value::I64(int(message, "dbSize").min(1)));
+    message.clear_field_by_name("dbSizeInUse");
     for place in ["raftIndex", "raftTerm", "raftAppliedIndex"] {
         replace(message, place, |place| place.min(1));
     }

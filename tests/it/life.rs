@@ -91,7 +91,10 @@ async fn move_leader(cluster: &ProcessCluster, to: usize) -> Result<()> {
     let from = leader(cluster).await?;
     let target = cluster.id_of(to).await?;
     let asked = Instant::now();
-    cluster.client_of(from).move_leader(target).await?;
+    if let Err(error) = cluster.client_of(from).move_leader(target).await {
+        // It may take longer than the leader waits, on a machine that has much else to do.
+        ensure!(error.to_string().contains("leader transfer took too long"), "{error}");
+    }
     while leader(cluster).await? != to {
         ensure!(asked.elapsed() < RECOVERS_WITHIN, "member {to} does not lead");
     }

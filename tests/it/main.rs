@@ -1,15 +1,17 @@
-//! Real processes: one member's basics, kills, cuts, lost quorum, restarts, refused starts.
+//! Real processes: one member's basics, kills, cuts, lost quorum, a full store, restarts, refused starts.
 //!
 //! `MAINSTAY_BIN` names the binary under test; etcd's own binary must pass, too, but for
-//! `logins`, which says why.
+//! `certificates`, `logins` and `space`, which say why.
 
 #![cfg(not(madsim))] // processes are not simulated
 #![allow(clippy::unwrap_used)] // a test fails by panicking
 
+mod certificates;
 mod faults;
 mod life;
 mod logins;
 mod restart;
 mod single_member;
+mod space;
 mod startup;
 mod users;

@@ -12,11 +12,11 @@ use mainstay_tests::history::{AuthEnd, Call, End, Received, Step, Txn};
 use tokio::time::Instant;
 
 use crate::perform::key_value;
-use crate::perform_auth;
 use crate::report::Violation;
 use crate::run::RECOVERY;
 use crate::trace;
 use crate::world::{World, lease_entries};
+use crate::{bounds, perform_auth};
 
 /// What the longest lease of the workloads takes to be over, with an election and a round on top.
 const LEASES_OVER: Duration = Duration::from_secs(12);
@@ -59,7 +59,7 @@ pub(crate) async fn judge(id: usize, world: World) -> Result<(), Violation> {
         return Err(violation("state_machine_safety", contradiction));
     }
     world.logs_match().map_err(|reason| violation("log_matching", reason))?;
-    bounded(&world).map_err(|reason| violation("bounded", reason))?;
+    bounded(&world).and_then(|()| bounds::watches(&world)).map_err(|reason| violation("bounded", reason))?;
     let complaints = trace::errors();
     let is_due = |complaint: &&trace::Complaint| !is_harmless(&complaint.text) && !world.accounts_for(complaint);
     if let Some(complaint) = complaints.iter().find(is_due) {
@@ -162,7 +162,9 @@ async fn look(id: usize, world: &World) -> Result<End, Violation> {
             if world.plan.has_users {
                 continue;
             }
-            equal_keys(&one, &response.kvs).await.map_err(|reason| violation("equal_members", format!("{name}: {reason}")))?;
+            equal_keys(&one, &response.kvs)
+                .await
+                .map_err(|reason| violation("equal_members", format!("{name}: {reason}")))?;
             continue;
         }
         // A linearizable read: the member takes part.

@@ -5,6 +5,8 @@
 //! says how to read what it says and how to add to it.
 
 #[cfg(madsim)]
+mod bounds;
+#[cfg(madsim)]
 mod driver;
 #[cfg(madsim)]
 mod judge;

@@ -59,6 +59,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant("filter-ignored-in-catch-up", "A watcher that catches up gets events that its filter excludes."),
     mutant("split-revision-in-watch", "The events of a revision come in several responses that are not marked as fragments."),
     mutant("prev-kv-from-wrong-revision", "The record after a change passes for the one before it."),
+    mutant("mailbox-without-bounds", "A watcher that is slow is sent everything nevertheless, so that it waits in memory."),
+    mutant("watches-outlive-their-stream", "The watches of a stream that has ended stay."),
     mutant("cancelled-watch-goes-on", "A watch is told events after the answer to its cancellation."),
     mutant("progress-of-one-counts-for-all", "Progress of all watches of a stream is told when one of them knows everything."),
     mutant("watch-misses-snapshot", "A watch on a member that gets a snapshot misses what the snapshot skipped."),

@@ -5,7 +5,10 @@ use mainstay_proto::etcdserverpb::{Member, ResponseHeader};
 use mainstay_tests::history::{Listed, MemberCall, MemberReply};
 
 /// Asks a server.
-pub(crate) async fn perform(client: &Client, call: &MemberCall) -> Result<(Option<ResponseHeader>, MemberReply), Error> {
+pub(crate) async fn perform(
+    client: &Client,
+    call: &MemberCall,
+) -> Result<(Option<ResponseHeader>, MemberReply), Error> {
     let told = |members: Vec<Member>, added| MemberReply { added, members: members.into_iter().map(listed).collect() };
     match call {
         MemberCall::List { linearizable: true } => {

@@ -3,6 +3,10 @@
 /// Those that a few hundred seeds come to, by room.
 pub(crate) const REACHABLE: &[&str] = &[
     // raft-log
+    "disk-read-failed",
+    "disk-write-failed",
+    "disk-sync-failed",
+    "disk-name-failed",
     "log-segment-sealed",
     "log-segment-recycled",
     "log-segment-retired",
@@ -62,6 +66,7 @@ pub(crate) const REACHABLE: &[&str] = &[
 /// Those that it takes thousands of seeds to come to.
 #[allow(dead_code)] // read by the rules of the tree
 pub(crate) const RARE: &[&str] = &[
+    "disk-directory-sync-failed",
     "compaction-resumed",
     "log-torn-tail-found",
     "log-waits-for-segment",
@@ -82,4 +87,6 @@ pub(crate) const BEYOND: &[&str] = &[
     "lease-renewal-clears-checkpoint",
     "lease-checkpoint-proposed",
     "write-refused-for-space",
+    "quota-warned",
+    "quota-alarm-disarmed",
 ];

@@ -13,7 +13,7 @@ use crate::plan::Plan;
 use crate::report::{Report, Violation};
 use crate::workload::{self, Worker};
 use crate::world::{OPERATOR, World};
-use crate::{judge, report};
+use crate::{bounds, judge, report};
 
 /// The cluster must serve every call that begins this long after the last disturbance: an election,
 /// and what a cut connection takes to be used again.
@@ -70,6 +70,7 @@ async fn play(run: Run, plan: Arc<Plan>) -> Report {
         let (client, recorder, observed) = (world.client(id), world.recorder.clone(), world.observed.clone());
         drop(world.client_node(id).spawn(workload::watch(id, client, recorder, observed, storm)));
     }
+    drop(tokio::task::spawn(bounds::look_on(world.clone())));
     let mut work = Vec::new();
     for (id, workload) in plan.clients.iter().enumerate() {
         let worker = Worker {

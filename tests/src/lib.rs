@@ -8,6 +8,7 @@
 //! - [`checker`] holds one property per file against such a record.
 //! - [`excuses`] says how long a fault accounts for what a member does.
 //! - [`shrink`] finds the shortest list of faults that still breaks something.
+//! - [`secured`] is a CA, and clients that speak TLS.
 //! - [`Server`] is one process of any program, [`wire`] speaks to it byte by byte, and [`schema`] knows
 //!   its methods and messages; [`dice`] are random choices that a seed decides, [`seeds`] rows of them.
 //! - [`scenario`] puts them together once, for any cluster; `it/` runs them on processes.
@@ -26,6 +27,8 @@ mod process_cluster;
 pub mod scenario;
 #[cfg(not(madsim))]
 pub mod schema;
+#[cfg(not(madsim))]
+pub mod secured;
 pub mod seeds;
 #[cfg(not(madsim))]
 mod server;
@@ -36,6 +39,6 @@ pub mod workload;
 
 pub use cluster::{Cluster, leader, wait_until_serving};
 #[cfg(not(madsim))]
-pub use process_cluster::{ProcessCluster, binary, free_port};
+pub use process_cluster::{ProcessCluster, Security, binary, free_port};
 #[cfg(not(madsim))]
 pub use server::Server;

@@ -16,6 +16,7 @@ use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
 use crate::cluster::Cluster;
+use crate::secured::TlsSockets;
 use links::Links;
 pub use port::free_port;
 
@@ -37,6 +38,15 @@ pub struct ProcessCluster {
     members: Vec<Member>,
     links: Links,
     flags: Vec<String>,
+    security: Option<Security>,
+}
+
+/// A cluster whose members speak TLS among them.
+pub struct Security {
+    /// The flags of each member that name its certificates.
+    pub flags: Vec<Vec<String>>,
+    /// How clients connect; without TLS where that is `None`.
+    pub clients: Option<TlsSockets>,
 }
 
 struct Member {
@@ -73,20 +83,29 @@ impl ProcessCluster {
     /// Starts the first `size` of `places` members; the others can [join](Self::join) later. Clients know the
     /// addresses of all from the beginning.
     pub async fn start_some(size: usize, places: usize, flags: &[&str]) -> Result<Self> {
+        Self::start_secured(size, places, flags, None).await
+    }
+
+    /// The same, with TLS where that is given.
+    pub async fn start_secured(size: usize, places: usize, flags: &[&str], security: Option<Security>) -> Result<Self> {
+        let scheme = |secured| if secured { "https" } else { "http" };
+        let peer_scheme = scheme(security.is_some());
+        let client_scheme = scheme(security.as_ref().is_some_and(|security| security.clients.is_some()));
         let mut cluster = Self {
             binary: binary(),
             home: Some(tempfile::Builder::new().prefix("mainstay-it-").tempdir()?),
             members: Vec::new(),
             links: Links::new(),
             flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
+            security,
         };
         for member in 0..places {
             let peer = free_port()?;
             cluster.links.open(member, peer).await?;
             cluster.members.push(Member {
                 name: format!("m{member}"),
-                client_url: format!("http://127.0.0.1:{}", free_port()?),
-                listen_peer_url: format!("http://127.0.0.1:{peer}"),
+                client_url: format!("{client_scheme}://127.0.0.1:{}", free_port()?),
+                listen_peer_url: format!("{peer_scheme}://127.0.0.1:{peer}"),
                 process: None,
                 paused: false,
                 place: if member < size { Place::Founder } else { Place::Outside },
@@ -103,7 +122,7 @@ impl ProcessCluster {
     pub async fn join(&mut self, member: usize) -> Result<()> {
         ensure!(self.members[member].place == Place::Outside, "member {member} is one already");
         let client = self.client(0, ClientOptions::default());
-        client.member_add(vec![self.links.url(member)]).await?;
+        client.member_add(vec![self.peer_url(member)]).await?;
         self.members[member].place = Place::Joined;
         self.start(member).await?;
         crate::cluster::wait_until_serving(self, [member]).await?;
@@ -138,6 +157,16 @@ impl ProcessCluster {
     /// Where clients reach a member.
     pub fn client_url(&self, member: usize) -> &str {
         &self.members[member].client_url
+    }
+
+    /// Where a member listens for its peers, past the proxy through which they reach it.
+    pub fn listen_peer_url(&self, member: usize) -> &str {
+        &self.members[member].listen_peer_url
+    }
+
+    /// Where the others reach a member.
+    fn peer_url(&self, member: usize) -> String {
+        format!("{}://{}", if self.security.is_some() { "https" } else { "http" }, self.links.address(member))
     }
 
     /// What a member has written to its log so far.
@@ -186,13 +215,17 @@ impl Cluster for ProcessCluster {
     fn client(&self, first: usize, options: ClientOptions) -> Client {
         let mut urls: Vec<&str> = self.members.iter().map(|member| member.client_url.as_str()).collect();
         urls.rotate_left(first);
-        Client::connect(urls, options).expect("the endpoints are well-formed")
+        match self.security.as_ref().and_then(|security| security.clients.as_ref()) {
+            Some(sockets) => Client::with_connector(sockets, urls, options),
+            None => Client::connect(urls, options),
+        }
+        .expect("the endpoints are well-formed")
     }
 
     async fn start(&mut self, member: usize) -> Result<()> {
         ensure!(self.members[member].process.is_none(), "member {member} is already running");
         let present = self.present().into_iter();
-        let initial: Vec<String> = present.map(|i| format!("{}={}", self.members[i].name, self.links.url(i))).collect();
+        let initial: Vec<String> = present.map(|i| format!("{}={}", self.members[i].name, self.peer_url(i))).collect();
         let log = File::options().create(true).append(true).open(self.log_path(member))?;
         let Member { name, client_url, listen_peer_url, place, .. } = &self.members[member];
         let place = *place;
@@ -202,10 +235,11 @@ impl Cluster for ProcessCluster {
             .arg(format!("--listen-client-urls={client_url}"))
             .arg(format!("--advertise-client-urls={client_url}"))
             .arg(format!("--listen-peer-urls={listen_peer_url}"))
-            .arg(format!("--initial-advertise-peer-urls={}", self.links.url(member)))
+            .arg(format!("--initial-advertise-peer-urls={}", self.peer_url(member)))
             .arg(format!("--initial-cluster={}", initial.join(",")))
             .arg(format!("--initial-cluster-state={}", if place == Place::Joined { "existing" } else { "new" }))
             .args(&self.flags)
+            .args(self.security.iter().flat_map(|security| &security.flags[member]))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)

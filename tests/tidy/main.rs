@@ -58,18 +58,19 @@ fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
 }
 
 /// Where each room of the server stands; a room may use those of a higher number only.
-const ROOMS: [(&str, u8); 11] = [
+const ROOMS: [(&str, u8); 12] = [
     ("api", 0),
     ("http", 0),
     ("leader", 0),
-    ("raft", 1),
-    ("backup", 1),
-    ("watch", 2),
-    ("apply", 2),
-    ("lease", 3),
-    ("auth", 3),
-    ("mvcc", 3),
-    ("engine", 4),
+    ("space", 1),
+    ("raft", 2),
+    ("backup", 2),
+    ("watch", 3),
+    ("apply", 3),
+    ("lease", 4),
+    ("auth", 4),
+    ("mvcc", 4),
+    ("engine", 5),
 ];
 
 /// The rooms named right after `crate::`: one, or a group in braces.

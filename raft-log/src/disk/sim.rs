@@ -14,6 +14,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::{Disk, DiskFile, Operation};
+use crate::probe;
 
 /// What a crash keeps or loses as a whole.
 const SECTOR_BYTES: usize = 512;
@@ -94,6 +95,8 @@ struct Medium {
     power_fails_at: Option<u64>,
     /// Per kind how many succeed before one fails.
     faults: BTreeMap<Fault, u64>,
+    /// The same for whoever mounts it next.
+    faults_after_mount: BTreeMap<Fault, u64>,
 }
 
 /// The content of one file, whatever its name.
@@ -139,6 +142,7 @@ impl SimMedium {
             operations: 0,
             power_fails_at: None,
             faults: BTreeMap::new(),
+            faults_after_mount: BTreeMap::new(),
         };
         Self { inner: Arc::new(Mutex::new(medium)) }
     }
@@ -153,7 +157,11 @@ impl SimMedium {
 
     /// Gives access to the medium, and takes it from whoever had it before.
     pub fn mount(&self) -> SimDisk {
-        SimDisk { mount: self.inner.lock().unmount(), inner: Arc::clone(&self.inner) }
+        let mut medium = self.inner.lock();
+        let mount = medium.unmount();
+        medium.faults = std::mem::take(&mut medium.faults_after_mount);
+        drop(medium);
+        SimDisk { mount, inner: Arc::clone(&self.inner) }
     }
 
     /// Ends the process that has it mounted; what was written stays readable, what was not synced stays unsynced.
@@ -206,11 +214,17 @@ impl SimMedium {
         self.inner.lock().faults.insert(fault, successes);
     }
 
-    /// Takes back what [`fail_after`](Self::fail_after), [`fail_power_after`](Self::fail_power_after) and
+    /// The same for whoever mounts it next, from then on.
+    pub fn fail_after_mount(&self, fault: Fault, successes: u64) {
+        self.inner.lock().faults_after_mount.insert(fault, successes);
+    }
+
+    /// Takes back what [`fail_after`](Self::fail_after), [`fail_after_mount`](Self::fail_after_mount), [`fail_power_after`](Self::fail_power_after) and
     /// [`stall_next_sync`](Self::stall_next_sync) announced and has not happened yet.
     pub fn fail_no_more(&self) {
         let mut medium = self.inner.lock();
         medium.faults.clear();
+        medium.faults_after_mount.clear();
         medium.power_fails_at = None;
         medium.stall = None;
     }
@@ -363,6 +377,13 @@ impl Medium {
         match self.faults.get_mut(&fault) {
             Some(0) => {
                 self.faults.remove(&fault);
+                match fault {
+                    Fault::Read => probe::reached("disk-read-failed"),
+                    Fault::Write => probe::reached("disk-write-failed"),
+                    Fault::Sync => probe::reached("disk-sync-failed"),
+                    Fault::Name => probe::reached("disk-name-failed"),
+                    Fault::SyncDir => probe::reached("disk-directory-sync-failed"),
+                }
                 Err(io::Error::other("a fault was injected"))
             }
             Some(successes) => {

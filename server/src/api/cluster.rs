@@ -8,6 +8,7 @@ use mainstay_proto::etcdserverpb::{
 use tonic::{Request, Response, Status};
 
 use super::Services;
+use super::access::{Credentials, RpcAccess};
 use super::status::ApiError;
 use crate::config::{Url, identity};
 use crate::env::{clock, probe};
@@ -19,8 +20,11 @@ const NO_REVISION: i64 = 0;
 #[tonic::async_trait]
 impl Cluster for Services {
     async fn member_add(&self, request: Request<MemberAddRequest>) -> Result<Response<MemberAddResponse>, Status> {
+        let credentials = Credentials::of(&request);
         let MemberAddRequest { peer_ur_ls, is_learner } = request.into_inner();
+        // Before who asks; as in etcd.
         let peer_urls = checked(&peer_ur_ls)?;
+        self.access.admit(RpcAccess::Root, &credentials).await?;
         // Wrong where it is broken: whoever is added in the place of another gets its id.
         let salt = if probe::broken("added-id-of-the-removed") { 0 } else { clock::since_epoch().as_secs() };
         let id = identity::member_id_at(&peer_urls, salt);

@@ -17,7 +17,7 @@ use super::header::{header, revision_of};
 use super::propose::Applied;
 use super::range_chunks::RangeChunks;
 use super::status::{self, ApiError};
-use super::{quota, validate};
+use super::validate;
 use crate::apply::{self, ReadTxnError, range_response};
 use crate::auth::{Auth, Right};
 use crate::command::Caller;
@@ -25,6 +25,7 @@ use crate::command::command::Kind;
 use crate::command::outcome::Reply;
 use crate::env::clock;
 use crate::metrics::Operation;
+use crate::space;
 
 #[tonic::async_trait]
 impl Kv for Services {
@@ -78,7 +79,7 @@ impl Kv for Services {
     async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
         let credentials = Credentials::of(&request);
         let request = request.into_inner();
-        self.check_quota(quota::put_cost(&request)).await?;
+        self.check_quota(space::put_cost(&request), |value_len| apply::put_grows(&request, value_len)).await?;
         validate::put(&request)?;
         let Applied { revision, reply: Some(Reply::Put(mut response)) } =
             self.propose(&credentials, Kind::Put(request)).await?
@@ -108,7 +109,7 @@ impl Kv for Services {
     async fn txn(&self, request: Request<TxnRequest>) -> Result<Response<TxnResponse>, Status> {
         let credentials = Credentials::of(&request);
         let request = request.into_inner();
-        self.check_quota(quota::txn_cost(&request)).await?;
+        self.check_quota(space::txn_cost(&request), |value_len| apply::txn_grows(&request, value_len)).await?;
         validate::txn(&request, self.limits.max_txn_ops)?;
         let (mut response, revision) = if apply::is_read_only(&request) {
             self.measured(Operation::READ_ONLY_TXN, self.read_txn(&credentials, &request)).await?

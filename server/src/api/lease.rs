@@ -15,7 +15,6 @@ use tonic::{Request, Response, Status, Streaming};
 use super::access::Credentials;
 use super::header::header;
 use super::propose::Applied;
-use super::quota;
 use super::status::{self, ApiError};
 use super::{Access, Services};
 use crate::auth::Right;
@@ -25,12 +24,13 @@ use crate::env::probe;
 use crate::lease::LeaseView;
 use crate::mvcc::Store;
 use crate::raft::{Gateway, Unavailable};
+use crate::space;
 
 #[tonic::async_trait]
 impl Lease for Services {
     async fn lease_grant(&self, request: Request<LeaseGrantRequest>) -> Result<Response<LeaseGrantResponse>, Status> {
         let credentials = Credentials::of(&request);
-        self.check_quota(quota::LEASE_COST).await?;
+        self.check_quota(space::LEASE_COST, |_| Ok(true)).await?;
         let request = decided(request.into_inner(), self.limits.lease_ttl_min_seconds, rand::random);
         let Applied { revision, reply: Some(Reply::LeaseGrant(mut response)) } =
             self.propose(&credentials, Kind::LeaseGrant(request)).await?

@@ -16,8 +16,8 @@ use super::status::{self, ApiError};
 use super::{RpcAccess, Services, snapshot, validate};
 use crate::command::command::Kind;
 use crate::command::outcome::Reply;
-use crate::engine::Size;
 use crate::env::{self, clock, probe};
+use crate::mvcc::Size;
 use crate::raft::{self, TransferError};
 
 /// The release of etcd that this server answers as.

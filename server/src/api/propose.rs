@@ -1,5 +1,6 @@
 //! From a validated request to the outcome of its command.
 
+use bytes::Bytes;
 use mainstay_proto::etcdserverpb::alarm_request::AlarmAction;
 use mainstay_proto::etcdserverpb::{AlarmRequest, AlarmType};
 use tonic::Status;
@@ -8,9 +9,11 @@ use super::Services;
 use super::access::Credentials;
 use super::status::{self, ApiError};
 use super::validate;
+use crate::apply::ValueLen;
 use crate::command::command::Kind;
 use crate::command::outcome::Reply;
 use crate::command::{self, Caller, Refusal};
+use crate::mvcc::ReadError;
 
 /// What a command that was not refused answers.
 pub(super) struct Applied {
@@ -41,9 +44,18 @@ impl Services {
         }
     }
 
-    /// Refuses a write that the quota has no room for, and raises the alarm that stops all writes.
-    pub(super) async fn check_quota(&self, cost: u64) -> Result<(), ApiError> {
-        if self.quota.fits(cost, || self.store.size().total_bytes) {
+    /// Refuses a write that the quota has no room for, and raises the alarm that stops all such writes.
+    /// `grows` says whether it makes the store larger, as far as this member knows; that is judged again when it
+    /// is applied.
+    pub(super) async fn check_quota(
+        &self,
+        cost: u64,
+        grows: impl FnOnce(ValueLen<'_, ReadError>) -> Result<bool, ReadError>,
+    ) -> Result<(), ApiError> {
+        let revision = self.store.revision();
+        let mut value_len = |key: &Bytes| Ok(self.store.get_at(key, revision)?.map(|kv| kv.value.len()));
+        // Where that cannot be read it counts as growing.
+        if self.quota.fits(cost, self.store.retained_bytes()) || !grows(&mut value_len).unwrap_or(true) {
             return Ok(());
         }
         let alarm = AlarmRequest {

@@ -99,7 +99,7 @@ pub static RPCS: [Rpc; 52] = numbered([
     stream(LEASE, "LeaseKeepAlive", RpcKind::BidiStream),
     user(unary(LEASE, "LeaseTimeToLive")),
     unary(LEASE, "LeaseLeases"),
-    root(unary(CLUSTER, "MemberAdd")),
+    unary(CLUSTER, "MemberAdd"),
     root(unary(CLUSTER, "MemberRemove")),
     root(unary(CLUSTER, "MemberUpdate")),
     user(unary(CLUSTER, "MemberList")),
@@ -237,7 +237,6 @@ mod tests {
         };
         let root = [
             "Compact",
-            "MemberAdd",
             "MemberRemove",
             "MemberUpdate",
             "MemberPromote",
@@ -252,8 +251,17 @@ mod tests {
         let user = ["LeaseGrant", "LeaseRevoke", "LeaseTimeToLive", "MemberList", "Status"];
         assert_eq!(named(RpcAccess::User), user);
         // These judge by their keys or by what they ask for; users and roles when they are applied.
-        let by_request =
-            ["Range", "RangeStream", "Put", "DeleteRange", "Txn", "LeaseKeepAlive", "LeaseLeases", "Alarm"];
+        let by_request = [
+            "Range",
+            "RangeStream",
+            "Put",
+            "DeleteRange",
+            "Txn",
+            "LeaseKeepAlive",
+            "LeaseLeases",
+            "MemberAdd",
+            "Alarm",
+        ];
         let others = RPCS.iter().filter(|rpc| rpc.access == RpcAccess::ByRequest && !by_request.contains(&rpc.method));
         let services: std::collections::BTreeSet<&str> = others.map(|rpc| rpc.service).collect();
         // Locks and elections ask the services for keys and leases, in their caller's name.

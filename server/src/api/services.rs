@@ -1,13 +1,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Access, ApiLimits, LeaderLoss, Quota, RpcObserver, Stopping, Withdrawals};
+use super::{Access, ApiLimits, LeaderLoss, RpcObserver, Stopping, Withdrawals};
 use crate::apply::{AlarmView, DowngradeView};
 use crate::auth::Passwords;
 use crate::lease::{LeaseView, Lessor};
 use crate::metrics::Metrics;
 use crate::mvcc::Store;
 use crate::raft::{Gateway, Leadership};
+use crate::space::Quota;
 use crate::watch::Hub;
 
 /// What the services are made of; the generated services are implemented for it.

@@ -3,16 +3,14 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use mainstay_proto::etcdserverpb::alarm_request::AlarmAction;
-use mainstay_proto::etcdserverpb::{
-    AlarmMember, AlarmRequest, AlarmResponse, AlarmType, RequestOp, TxnRequest, request_op,
-};
+use mainstay_proto::etcdserverpb::{AlarmMember, AlarmRequest, AlarmResponse, AlarmType};
 use prost::Message;
 
 use super::dispatch::done;
-use super::{OpenError, State};
+use super::{OpenError, State, growth};
 use crate::command::{Outcome, Refusal, command, outcome};
 use crate::engine::layout::meta;
-use crate::engine::{Engine, Family};
+use crate::engine::{Engine, EngineError, Family};
 use crate::env::probe;
 
 /// The alarms that are raised.
@@ -38,6 +36,11 @@ impl AlarmView {
     pub fn is_raised(&self, kind: AlarmType) -> bool {
         self.raised.load().iter().any(|alarm| alarm.alarm == i32::from(kind))
     }
+
+    /// Whether one member has raised an alarm of this kind.
+    pub fn is_raised_by(&self, member_id: u64, kind: AlarmType) -> bool {
+        self.raised.load().contains(&AlarmMember { member_id, alarm: kind.into() })
+    }
 }
 
 impl Alarms {
@@ -59,14 +62,8 @@ impl Alarms {
 }
 
 /// Why alarms forbid a command.
-pub(super) fn refusal(alarms: &Alarms, command: &command::Kind) -> Option<Refusal> {
+pub(super) fn refusal(state: &mut State, command: &command::Kind) -> Result<Option<Refusal>, EngineError> {
     use command::Kind;
-    let grows = || match command {
-        Kind::Put(_) | Kind::LeaseGrant(_) => true,
-        Kind::Txn(request) => contains_put(request),
-        // As in etcd, users and roles are too small to matter.
-        _ => false,
-    };
     let reads_or_writes_data = matches!(
         command,
         Kind::Put(_)
@@ -76,25 +73,19 @@ pub(super) fn refusal(alarms: &Alarms, command: &command::Kind) -> Option<Refusa
             | Kind::LeaseGrant(_)
             | Kind::LeaseRevoke(_)
     );
-    if reads_or_writes_data && alarms.is_raised(AlarmType::Corrupt) {
-        return Some(Refusal::Corrupt);
+    if reads_or_writes_data && state.alarms.is_raised(AlarmType::Corrupt) {
+        return Ok(Some(Refusal::Corrupt));
     }
-    if alarms.is_raised(AlarmType::Nospace) && grows() {
+    if !state.alarms.is_raised(AlarmType::Nospace) {
+        return Ok(None);
+    }
+    let mut txn = state.store.begin();
+    let mut value_len = |key: &Bytes| Ok::<_, EngineError>(txn.get(key)?.map(|kv| kv.value.len()));
+    let grows = growth::grows(command, &mut value_len)?;
+    if grows {
         probe::reached("write-refused-for-space");
-        return Some(Refusal::NoSpace);
     }
-    None
-}
-
-/// Whether either branch may put. etcd asks whether the costlier branch costs anything, which is the
-/// same: only puts cost.
-fn contains_put(request: &TxnRequest) -> bool {
-    let puts = |operation: &RequestOp| match &operation.request {
-        Some(request_op::Request::RequestPut(_)) => true,
-        Some(request_op::Request::RequestTxn(nested)) => contains_put(nested),
-        Some(request_op::Request::RequestRange(_) | request_op::Request::RequestDeleteRange(_)) | None => false,
-    };
-    request.success.iter().chain(&request.failure).any(puts)
+    Ok(grows.then_some(Refusal::NoSpace))
 }
 
 /// Lists, raises or lifts alarms. An unknown action does nothing; `api` refuses it before proposing.

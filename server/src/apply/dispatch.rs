@@ -15,11 +15,11 @@ pub struct Origin {
 ///
 /// Total: every command has an outcome; only the engine may fail, and that is fatal.
 pub fn apply(state: &mut State, origin: &Origin, command: &command::Kind) -> Result<Outcome, EngineError> {
-    let refusal = permission::management(state, &origin.caller, command)
-        .err()
-        .or_else(|| alarm::refusal(&state.alarms, command))
-        .or_else(|| permission::check(state, &origin.caller, command).err());
-    if let Some(refusal) = refusal {
+    let mut refusal = permission::management(state, &origin.caller, command).err();
+    if refusal.is_none() {
+        refusal = alarm::refusal(state, command)?;
+    }
+    if let Some(refusal) = refusal.or_else(|| permission::check(state, &origin.caller, command).err()) {
         return Ok(refused(state, refusal));
     }
     match command {

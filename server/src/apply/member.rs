@@ -64,7 +64,9 @@ impl Members {
             Bound::Unbounded,
             &mut |_, value| match MemberAttributes::decode(value) {
                 // Wrong where it is broken: who was removed is forgotten with a restart or a snapshot.
-                Ok(attributes) if attributes.removed && probe::broken("tombstones-forgotten") => ControlFlow::Continue(()),
+                Ok(attributes) if attributes.removed && probe::broken("tombstones-forgotten") => {
+                    ControlFlow::Continue(())
+                }
                 Ok(attributes) => {
                     published.insert(attributes.id, attributes);
                     ControlFlow::Continue(())

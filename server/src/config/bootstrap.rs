@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::build::unavailable;
+use super::build::{TLS_BY_FILE, unavailable};
 use super::fields::Config;
 use super::refusal::Refusal;
-use super::url::{self, Url};
+use super::url::{self, Scheme, Url};
 
 /// Reads `name=url,name=url`; a name may stand there several times.
 pub(super) fn parse_initial_cluster(text: &str) -> Result<BTreeMap<String, Vec<Url>>, Refusal> {
@@ -40,8 +40,8 @@ impl Config {
                 initial_cluster_text(&self.initial_cluster)
             )));
         }
-        if let Some(url) = self.initial_cluster.values().flatten().find(|url| url.is_tls()) {
-            return Err(unavailable("initial-cluster", "TLS", url.as_str()));
+        if let Some(url) = self.initial_cluster.values().flatten().find(|url| url.scheme() == Scheme::Unixs) {
+            return Err(unavailable("initial-cluster", TLS_BY_FILE, url.as_str()));
         }
         Ok(())
     }

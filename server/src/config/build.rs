@@ -15,7 +15,7 @@ use super::refusal::Refusal;
 use super::security;
 use super::settings::Settings;
 use super::table::Effect;
-use super::url::{self, Url};
+use super::url::{self, Scheme, Url};
 use crate::auth::TokenOptions;
 
 const DEFAULT_NAME: &str = "default";
@@ -47,6 +47,7 @@ pub(super) fn build(mut settings: Settings, source: Source, notices: &mut Vec<No
     let tls = security::tls_details(s)?;
     let metrics = metrics(s)?;
     refuse_unavailable(s)?;
+    security::check_peer_certificate(s)?;
     security::check_certificate(s)?;
 
     let name = s.text("name").to_owned();
@@ -448,14 +449,16 @@ fn refuse_unavailable(s: &Settings) -> Result<(), Refusal> {
             return Err(unavailable(flag.name, feature, value));
         }
     }
-    // Client URLs are only announced: a proxy that ends TLS may stand before this member.
     for name in ["listen-peer-urls", "initial-advertise-peer-urls"] {
-        if let Some(url) = s.urls(name).iter().find(|url| url.is_tls()) {
-            return Err(unavailable(name, "TLS", url.as_str()));
+        if let Some(url) = s.urls(name).iter().find(|url| url.scheme() == Scheme::Unixs) {
+            return Err(unavailable(name, TLS_BY_FILE, url.as_str()));
         }
     }
     Ok(())
 }
+
+/// What members cannot do whose URLs are `unixs`.
+pub(super) const TLS_BY_FILE: &str = "TLS over a Unix socket between members";
 
 pub(super) fn unavailable(flag: &str, feature: &str, value: &str) -> Refusal {
     Refusal::Unavailable { flag: flag.to_owned(), feature: feature.to_owned(), value: value.to_owned() }

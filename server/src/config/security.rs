@@ -34,7 +34,7 @@ pub(super) fn tls_details(s: &Settings) -> Result<TlsDetails, Refusal> {
         cipher_suites,
         min_version: min.unwrap_or(TlsVersion::Tls12),
         max_version: max,
-        self_signed_cert_validity_years: s.uint("self-signed-cert-validity").max(1),
+        self_signed_cert_validity_years: s.uint("self-signed-cert-validity"),
     })
 }
 
@@ -42,6 +42,9 @@ pub(super) fn tls_details(s: &Settings) -> Result<TlsDetails, Refusal> {
 pub(super) fn check_certificate(s: &Settings) -> Result<(), Refusal> {
     let (cert, key) = (s.text("cert-file"), s.text("key-file"));
     if cert.is_empty() && key.is_empty() {
+        if s.bool("auto-tls") {
+            return check_made_certificate(s, "auto-tls", &["cert-file", "key-file"], CLIENT_FLAGS);
+        }
         for name in ["listen-client-urls", "listen-client-http-urls"] {
             if let Some(url) = s.urls(name).iter().find(|url| url.is_tls()) {
                 return Err(Refusal::Invalid(format!(
@@ -58,6 +61,60 @@ pub(super) fn check_certificate(s: &Settings) -> Result<(), Refusal> {
     }
     if cert.is_empty() || key.is_empty() {
         return Err(Refusal::Invalid(format!("KeyFile and CertFile must both be present[key: {key}, cert: {cert}]")));
+    }
+    Ok(())
+}
+
+/// Flags that say who may connect to a side: without meaning where its certificate is made.
+const CLIENT_FLAGS: &[&str] =
+    &["client-cert-auth", "trusted-ca-file", "client-crl-file", "client-cert-allowed-hostname"];
+const PEER_FLAGS: &[&str] = &[
+    "peer-client-cert-auth",
+    "peer-trusted-ca-file",
+    "peer-crl-file",
+    "peer-cert-allowed-cn",
+    "peer-cert-allowed-hostname",
+];
+
+/// A certificate that the server makes for itself is signed by nobody, so that nobody's can be asked for.
+fn check_made_certificate(s: &Settings, auto: &str, given: &[&str], flags: &[&str]) -> Result<(), Refusal> {
+    if s.uint("self-signed-cert-validity") == 0 {
+        return Err(Refusal::Invalid("selfSignedCertValidity is invalid,it should be greater than 0".to_owned()));
+    }
+    let asked = |flag: &&&str| !matches!(s.text(flag), "" | "false");
+    match flags.iter().find(asked) {
+        // etcd drops it without a word, and lets everybody in.
+        Some(flag) => Err(Refusal::Invalid(format!(
+            "--{flag} has no effect beside --{auto}: give a certificate (--{})",
+            given.join(", --")
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// What stands for peers must go together; whether they may listen at all is found out when they do.
+pub(super) fn check_peer_certificate(s: &Settings) -> Result<(), Refusal> {
+    let (cert, key) = (s.text("peer-cert-file"), s.text("peer-key-file"));
+    if cert.is_empty() != key.is_empty() {
+        return Err(Refusal::Invalid(format!("KeyFile and CertFile must both be present[key: {key}, cert: {cert}]")));
+    }
+    if cert.is_empty() && s.bool("peer-auto-tls") {
+        check_made_certificate(s, "peer-auto-tls", &["peer-cert-file", "peer-key-file"], PEER_FLAGS)?;
+    }
+    let (cert, key) = (s.text("peer-client-cert-file"), s.text("peer-client-key-file"));
+    if cert.is_empty() != key.is_empty() {
+        return Err(Refusal::Invalid(format!(
+            "ClientKeyFile and ClientCertFile must both be present or both absent: key: {key}, cert: {cert}]"
+        )));
+    }
+    let (names, hosts) = (s.texts("peer-cert-allowed-cn"), s.texts("peer-cert-allowed-hostname"));
+    if !names.is_empty() && !hosts.is_empty() {
+        let quoted = |texts: &[String]| texts.iter().map(|text| format!("{text:?}")).collect::<Vec<_>>().join(" ");
+        return Err(Refusal::Invalid(format!(
+            "AllowedCNs and AllowedHostnames are mutually exclusive (cns=[{}], hostnames=[{}])",
+            quoted(&names),
+            quoted(&hosts)
+        )));
     }
     Ok(())
 }

@@ -114,8 +114,6 @@ const fn ignored(name: &'static str) -> Flag {
     Flag { name, kind: Ignored, default: "", file: Absent, effect: Used, help: "" }
 }
 
-const TLS: Effect = Unavailable("TLS");
-const TLS_DETAIL: Effect = Nothing("no certificates are made in this release");
 const NO_OWN_CLIENT: Effect = Nothing("the server does not connect to itself here");
 const DISCOVERY: Effect = Unavailable("discovery");
 const TRACING: Effect = Unavailable("distributed tracing");
@@ -327,43 +325,49 @@ const SECURITY: &[Flag] = &[
     ),
     at(
         At("client-transport-security.auto-tls"),
-        flag("auto-tls", Bool, "false", TLS, "Whether to make a certificate for clients."),
+        flag("auto-tls", Bool, "false", Used, "Whether to make a certificate for clients."),
     ),
-    at(At("peer-transport-security.cert-file"), flag("peer-cert-file", Text, "", TLS, "Certificate for peers.")),
-    at(At("peer-transport-security.key-file"), flag("peer-key-file", Text, "", TLS, "Key of that certificate.")),
+    at(At("peer-transport-security.cert-file"), flag("peer-cert-file", Text, "", Used, "Certificate for peers.")),
+    at(At("peer-transport-security.key-file"), flag("peer-key-file", Text, "", Used, "Key of that certificate.")),
     at(
         At("peer-transport-security.client-cert-auth"),
-        flag("peer-client-cert-auth", Bool, "false", TLS, "Whether peers need a certificate."),
+        flag("peer-client-cert-auth", Bool, "false", Used, "Whether peers need a certificate."),
     ),
     at(
         At("peer-transport-security.client-cert-file"),
-        flag("peer-client-cert-file", Text, "", TLS, "Certificate for dialling peers."),
+        flag("peer-client-cert-file", Text, "", Used, "Certificate for dialling peers."),
     ),
     at(
         At("peer-transport-security.client-key-file"),
-        flag("peer-client-key-file", Text, "", TLS, "Key of that certificate."),
+        flag("peer-client-key-file", Text, "", Used, "Key of that certificate."),
     ),
     at(
         At("peer-transport-security.trusted-ca-file"),
-        flag("peer-trusted-ca-file", Text, "", TLS, "CA of peer certificates."),
+        flag("peer-trusted-ca-file", Text, "", Used, "CA of peer certificates."),
     ),
     at(
         At("peer-transport-security.allowed-cn"),
-        flag("peer-cert-allowed-cn", Texts, "", TLS, "Common names that peer certificates may carry."),
+        flag("peer-cert-allowed-cn", Texts, "", Used, "Common names that peer certificates may carry."),
     ),
     at(
         At("peer-transport-security.allowed-hostname"),
-        flag("peer-cert-allowed-hostname", Texts, "", TLS, "Host names that peer certificates may carry."),
+        flag("peer-cert-allowed-hostname", Texts, "", Used, "Host names that peer certificates may carry."),
     ),
     at(
         At("peer-transport-security.auto-tls"),
-        flag("peer-auto-tls", Bool, "false", TLS, "Whether to make a certificate for peers."),
+        flag("peer-auto-tls", Bool, "false", Used, "Whether to make a certificate for peers."),
     ),
-    flag("self-signed-cert-validity", Uint, "1", TLS_DETAIL, "Years that a made certificate is valid."),
-    at(Absent, flag("peer-crl-file", Text, "", TLS, "Revoked peer certificates.")),
+    flag("self-signed-cert-validity", Uint, "1", Used, "Years that a made certificate is valid."),
+    at(Absent, flag("peer-crl-file", Text, "", Used, "Revoked peer certificates.")),
     at(
         At("peer-transport-security.skip-client-san-verification"),
-        flag("peer-skip-client-san-verification", Bool, "false", TLS, "Whether to skip the check of peers' addresses."),
+        flag(
+            "peer-skip-client-san-verification",
+            Bool,
+            "false",
+            Used,
+            "Whether to skip the check of peers' addresses.",
+        ),
     ),
     flag("cipher-suites", Texts, "", Used, "TLS cipher suites, by their Go names."),
     flag("cors", Origins, "*", Used, "Origins that browsers may call from."),

@@ -8,6 +8,8 @@ use super::{
     Notice, Refusal, Url, join_urls,
 };
 
+mod security;
+
 fn understand(arguments: &[&str], variables: &[(&str, &str)], file: &str) -> Result<Invocation, Refusal> {
     let read_file = |path: &Path| match path.to_str() {
         Some("etcd.yml") => Ok(file.to_owned()),
@@ -498,20 +500,8 @@ fn broken_rules_are_refused_in_etcds_words() {
 #[test]
 fn what_this_release_cannot_do_is_refused_by_name() {
     for (argument, feature, value) in [
-        ("--auto-tls=1", "TLS", "true"),
-        ("--peer-cert-file=a", "TLS", "a"),
-        ("--peer-key-file=a", "TLS", "a"),
-        ("--peer-client-cert-auth", "TLS", "true"),
-        ("--peer-client-cert-file=a", "TLS", "a"),
-        ("--peer-client-key-file=a", "TLS", "a"),
-        ("--peer-trusted-ca-file=a", "TLS", "a"),
-        ("--peer-cert-allowed-cn=a", "TLS", "a"),
-        ("--peer-cert-allowed-hostname=a", "TLS", "a"),
-        ("--peer-auto-tls", "TLS", "true"),
-        ("--peer-crl-file=a", "TLS", "a"),
-        ("--peer-skip-client-san-verification", "TLS", "true"),
-        ("--listen-peer-urls=https://127.0.0.1:1", "TLS", "https://127.0.0.1:1"),
-        ("--initial-advertise-peer-urls=https://a:1", "TLS", "https://a:1"),
+        ("--listen-peer-urls=unixs://p", "TLS over a Unix socket between members", "unixs://p"),
+        ("--initial-advertise-peer-urls=unixs://p", "TLS over a Unix socket between members", "unixs://p"),
         ("--discovery-srv=example.com", "discovery", "example.com"),
         ("--discovery-srv-name=x", "discovery", "x"),
         ("--discovery-dial-timeout=3s", "discovery", "3s"),
@@ -542,24 +532,6 @@ fn what_this_release_cannot_do_is_refused_by_name() {
         1,
         r#"--discovery-token: discovery is not available in this release (set to "t")"#,
     );
-    refuse(
-        &["--listen-client-urls=https://127.0.0.1:1", "--advertise-client-urls=https://127.0.0.1:1"],
-        1,
-        "TLS key/cert (--cert-file, --key-file) must be provided for client url https://127.0.0.1:1 with HTTPS scheme",
-    );
-    refuse(
-        &["--listen-metrics-urls=https://127.0.0.1:1"],
-        1,
-        "client TLS key/cert (--cert-file, --key-file) must be provided for metrics secure url",
-    );
-    refuse(&["--cert-file=a.crt"], 1, "KeyFile and CertFile must both be present[key: , cert: a.crt]");
-    // The file's sections say the same.
-    let refusal =
-        understand(&["--config-file=etcd.yml"], &[], "peer-transport-security: {trusted-ca-file: ca.crt}").unwrap_err();
-    assert_eq!(
-        refusal.to_string(),
-        r#"--peer-trusted-ca-file: TLS is not available in this release (set to "ca.crt")"#
-    );
 }
 
 #[test]
@@ -586,7 +558,6 @@ fn what_has_no_meaning_here_is_accepted_with_a_remark() {
         "--enable-pprof",
         "--client-cert-file=a",
         "--client-key-file=a",
-        "--self-signed-cert-validity=3",
         "--compaction-batch-limit=7",
         "--compaction-sleep-interval=1s",
         "--corrupt-check-time=1h",
@@ -725,8 +696,8 @@ fn a_first_start_that_cannot_be_is_refused_in_etcds_words() {
         "initial cluster m1=http://localhost:2380,m2=http://localhost:2380 has duplicate url (http://localhost:2380)",
     );
     refuse_first_start(
-        &["--name=m1", "--initial-cluster=m1=http://localhost:2380,m2=https://b:1"],
-        r#"--initial-cluster: TLS is not available in this release (set to "https://b:1")"#,
+        &["--name=m1", "--initial-cluster=m1=http://localhost:2380,m2=unixs://b"],
+        r#"--initial-cluster: TLS over a Unix socket between members is not available in this release (set to "unixs://b")"#,
     );
 }
 

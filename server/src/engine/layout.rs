@@ -19,6 +19,9 @@ pub mod meta {
     pub const COMPACTED: &[u8] = b"compacted";
     /// The revision up to which compacted history has been removed: `i64`.
     pub const COMPACTION_FINISHED: &[u8] = b"compaction_finished";
+    /// Bytes of all keys and values of [`Family::Revisions`](super::super::Family::Revisions) together: `i64`.
+    /// Written with every change of them; a store of an older release does not have it.
+    pub const RETAINED: &[u8] = b"retained";
     /// The revision that [`Family::Index`](super::super::Family::Index) covers at least: `i64`.
     pub const INDEXED_REVISION: &[u8] = b"indexed_revision";
     /// The applied position: opaque, written by `apply` for `raft`.

@@ -13,7 +13,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use parking_lot::Mutex;
 
 use super::{
-    Batch, BatchOperation, Checkpoint, Engine, EngineError, EngineHome, FAMILIES, Family, Size, Staging, View, Visit,
+    Batch, BatchOperation, Checkpoint, Engine, EngineError, EngineHome, FAMILIES, Family, Staging, View, Visit,
 };
 
 /// The one file of a checkpoint.
@@ -265,11 +265,9 @@ impl Engine for MemEngine {
         self.with_disk(|_| ())
     }
 
-    fn size(&self) -> Size {
-        let bytes = self
-            .snapshot()
-            .map_or(0, |maps| maps.iter().flatten().map(|(key, value)| (key.len() + value.len()) as u64).sum());
-        Size { total_bytes: bytes, in_use_bytes: bytes }
+    fn size_bytes(&self) -> u64 {
+        let sum = |maps: Arc<Maps>| maps.iter().flatten().map(|(key, value)| (key.len() + value.len()) as u64).sum();
+        self.snapshot().map_or(0, sum)
     }
 }
 

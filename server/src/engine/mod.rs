@@ -132,8 +132,8 @@ pub trait Engine: Send + Sync + 'static {
     /// Ends work in the background, because another engine takes this one's place. Who still reads may go on.
     fn retire(&self) {}
 
-    /// Bytes on disk: everything, and what live data needs.
-    fn size(&self) -> Size;
+    /// Bytes that the engine's files take, and what is to be written to them.
+    fn size_bytes(&self) -> u64;
 }
 
 /// The state of an engine at one moment. Readers and writers of the engine do not notice it.
@@ -143,15 +143,6 @@ pub trait View {
 
     /// Visits the pairs between two bounds in key order; as [`Engine::scan`], but leaves the caches alone.
     fn scan(&self, family: Family, from: Bound<&[u8]>, to: Bound<&[u8]>, visit: Visit<'_>) -> Result<(), EngineError>;
-}
-
-/// Bytes of an engine on disk.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Size {
-    /// Everything that the engine's files take.
-    pub total_bytes: u64,
-    /// What live data takes, an estimate.
-    pub in_use_bytes: u64,
 }
 
 /// A consistent copy of an engine as named files; its space is given back when it is dropped.

@@ -17,6 +17,8 @@ mod secured;
 pub mod serve;
 #[cfg(not(madsim))]
 pub mod system;
+#[cfg(not(madsim))]
+pub mod tls;
 pub mod transport;
 
 pub use blocking::{Outlet, Production, blocking, processors, produce};

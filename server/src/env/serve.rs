@@ -5,7 +5,6 @@
 
 mod listen;
 mod stream;
-mod tls;
 
 use std::io;
 use std::pin::pin;
@@ -28,7 +27,6 @@ use crate::env::Secured;
 use crate::limits;
 
 pub use self::listen::{BindError, Listener, SocketOptions, bind};
-pub use self::tls::{Tls, TlsError};
 
 /// What a port serves.
 #[derive(Clone)]
@@ -173,7 +171,7 @@ fn announce(security: &Security, traffic: &str, address: &str) {
 }
 
 async fn accept_loop(listener: Listener, content: Content, mut stop: watch::Receiver<bool>, options: ServeOptions) {
-    let builder = connection_builder(&options);
+    let (builder, purpose) = (connection_builder(&options), options.purpose);
     let mut connections = JoinSet::new();
     loop {
         // Stopping goes first; ended connections are taken off before new ones are taken on.
@@ -187,7 +185,7 @@ async fn accept_loop(listener: Listener, content: Content, mut stop: watch::Rece
                     let (builder, content, stop) = (builder.clone(), content.clone(), stop.clone());
                     let security = listener.security().clone();
                     connections.spawn(async move {
-                        if let Some((stream, secured)) = open(socket, &security, stop.clone()).await {
+                        if let Some((stream, secured)) = open(socket, &security, purpose, stop.clone()).await {
                             connection(builder, stream, Dispatch { content, secured }, stop).await;
                         }
                         drop(counted);
@@ -235,15 +233,16 @@ fn connection_builder(options: &ServeOptions) -> auto::Builder<TokioExecutor> {
 async fn open(
     socket: Socket,
     security: &Security,
+    purpose: Purpose,
     mut stop: watch::Receiver<bool>,
 ) -> Option<(Stream, Option<Secured>)> {
-    let remote = socket.remote_address();
+    let (remote, address) = (socket.remote_address(), socket.remote_ip());
     let opened = async {
         match security {
             Security::Plain => Ok((Stream::Plain(socket), None)),
             Security::Both(_) if !socket.speaks_tls().await? => Ok((Stream::Plain(socket), None)),
             Security::Tls(tls) | Security::Both(tls) => {
-                let (stream, certificate) = tls.accept(socket).await?;
+                let (stream, certificate) = tls.accept(socket, address).await?;
                 Ok((Stream::Tls(Box::new(stream)), Some(Secured { certificate })))
             }
         }
@@ -260,7 +259,14 @@ async fn open(
     match opened {
         Ok(opened) => Some(opened),
         Err(error) => {
-            tracing::warn!("remote-addr" = remote, %error, "rejected connection on client endpoint");
+            let endpoint = if purpose == Purpose::Peer { "peer" } else { "client" };
+            // Whoever looks whether the port is open says nothing.
+            match error.kind() {
+                io::ErrorKind::UnexpectedEof => {
+                    tracing::debug!("remote-addr" = remote, %error, "rejected connection on {endpoint} endpoint");
+                }
+                _ => tracing::warn!("remote-addr" = remote, %error, "rejected connection on {endpoint} endpoint"),
+            }
             None
         }
     }

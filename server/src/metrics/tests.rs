@@ -39,6 +39,7 @@ fn etcds() -> Vec<[&'static str; 5]> {
 fn names_are_etcds() {
     let ours: Vec<[String; 4]> = METRICS
         .iter()
+        .filter(|row| !row.name.starts_with("mainstay_"))
         .map(|row| {
             let (kind, buckets) = match row.kind {
                 Kind::Counter => ("counter", "-".to_owned()),

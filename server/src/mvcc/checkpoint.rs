@@ -131,7 +131,7 @@ impl Writer {
         let Phase::Writing { revision, cursor } = &mut self.checkpoint.phase else { return Ok(true) };
         if !self.compaction.is_buried() {
             // An entry no longer knows its removed revisions: they have to go first.
-            self.compaction.bury(engine)?;
+            self.shared.set_retained(self.compaction.bury(engine, self.shared.retained())?);
             return Ok(false);
         }
         let mut batch = Batch::default();

@@ -18,6 +18,7 @@ use bytes::Bytes;
 use super::hash::HashWalk;
 use super::index::{Fate, Interest, Tree};
 use super::store::released;
+use super::write::stored_bytes;
 use super::{Revision, Writer};
 use crate::engine::layout::{self, meta};
 use crate::engine::{Batch, Engine, EngineError, Family};
@@ -106,18 +107,29 @@ impl Compaction {
         self.graves.is_empty()
     }
 
-    /// Removes from the engine a slice of what is out of the index.
-    pub(super) fn bury(&mut self, engine: &dyn Engine) -> Result<(), EngineError> {
+    /// Removes from the engine a slice of what is out of the index; returns how many bytes of
+    /// records are left then.
+    pub(super) fn bury(&mut self, engine: &dyn Engine, retained: u64) -> Result<u64, EngineError> {
         let mut batch = Batch::default();
-        self.buried += self.graves.len().min(SLICE_REVISIONS) as u64;
+        let mut revisions = Vec::new();
         for grave in self.graves.drain(..self.graves.len().min(SLICE_REVISIONS)) {
             let (Grave::Revision(revision) | Grave::Last(revision, _)) = grave;
-            batch.delete(Family::Revisions, Bytes::copy_from_slice(&revision.to_bytes()));
+            revisions.push(Bytes::copy_from_slice(&revision.to_bytes()));
             if let Grave::Last(_, key) = grave {
                 batch.delete(Family::Index, key);
             }
         }
-        engine.write(batch)
+        self.buried += revisions.len() as u64;
+        // Some may be gone: after a crash they are looked for again.
+        let records = engine.multi_get(Family::Revisions, &revisions)?;
+        let bytes = records.iter().flatten().map(|record| stored_bytes(record)).sum();
+        for revision in revisions {
+            batch.delete(Family::Revisions, revision);
+        }
+        let retained = retained.saturating_sub(bytes);
+        batch.put(Family::Meta, meta::RETAINED, layout::meta_i64(retained.cast_signed()));
+        engine.write(batch)?;
+        Ok(retained)
     }
 
     /// Takes what a compaction at `at` drops out of a slice of the index. Returns where to go on.
@@ -144,7 +156,7 @@ impl Writer {
         let shared = self.shared.clone();
         let compaction = &mut self.compaction;
         if !compaction.is_buried() {
-            compaction.bury(&*engine)?;
+            shared.set_retained(compaction.bury(&*engine, shared.retained())?);
             return Ok(true);
         }
         let Some(round) = compaction.rounds.front() else { return Ok(false) };

@@ -40,5 +40,5 @@ pub use mainstay_proto::mvccpb::{Event, KeyValue};
 pub use open::OpenError;
 pub use read::{RangeOptions, RangeResult, ReadError};
 pub use revision::Revision;
-pub use store::Store;
+pub use store::{Size, Store};
 pub use write::{DeletedKey, PutEffect, WriteTxn, Writer};

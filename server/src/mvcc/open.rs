@@ -7,7 +7,7 @@ use super::checkpoint::Checkpoint;
 use super::compact::Compaction;
 use super::index::{Builder, Cache, Changes, Tree, decode_entry};
 use super::store::{Shared, State};
-use super::write::Run;
+use super::write::{Run, stored_bytes};
 use super::{Revision, Writer, record};
 use crate::engine::layout::{self, meta};
 use crate::engine::{Batch, Engine, EngineError, Family};
@@ -40,6 +40,7 @@ struct Loaded {
     revision: i64,
     compacted: i64,
     finished: i64,
+    retained: u64,
 }
 
 impl Writer {
@@ -86,6 +87,7 @@ impl Writer {
         self.engine = Some(engine.clone());
         self.shared.hashes.lock().clear();
         self.shared.finished.send_replace(loaded.finished);
+        self.shared.set_retained(loaded.retained);
         let cache_bytes = self.cache_bytes;
         self.shared.publish(|state| {
             *state = State {
@@ -130,7 +132,11 @@ fn load(engine: &dyn Engine) -> Result<Loaded, OpenError> {
             return Err(OpenError::Damaged(format!("the {name} is of revision {value}, the store of {stored}")));
         }
     }
-    Ok(Loaded { tree, revision: stored, compacted, finished })
+    let retained = match meta_i64(engine, meta::RETAINED)? {
+        Some(bytes) => bytes.cast_unsigned(),
+        None => count_bytes(engine)?,
+    };
+    Ok(Loaded { tree, revision: stored, compacted, finished, retained })
 }
 
 fn load_index(engine: &dyn Engine) -> Result<Tree, OpenError> {
@@ -144,6 +150,16 @@ fn load_index(engine: &dyn Engine) -> Result<Tree, OpenError> {
         ControlFlow::Break(())
     })?;
     failure.map_or_else(|| Ok(builder.finish()), Err)
+}
+
+/// Counts the bytes of all records, where an older release did not.
+fn count_bytes(engine: &dyn Engine) -> Result<u64, OpenError> {
+    let mut bytes = 0;
+    engine.scan(Family::Revisions, Bound::Unbounded, Bound::Unbounded, &mut |_, record| {
+        bytes += stored_bytes(record);
+        ControlFlow::Continue(())
+    })?;
+    Ok(bytes)
 }
 
 /// Adds the history after a revision to the index; returns the revision of the last record.

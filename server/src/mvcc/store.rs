@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use mainstay_proto::KeyRange;
 use parking_lot::{Mutex, RwLock};
@@ -13,7 +13,7 @@ use super::history::EventSlice;
 use super::index::{Cache, Changes, Tree};
 use super::read::{RangeOptions, RangeResult, ReadError};
 use super::{KeyValue, hash, history, read};
-use crate::engine::{Engine, EngineError, Size, View};
+use crate::engine::{Engine, EngineError, View};
 use crate::limits;
 
 /// A handle to read the published state; clones are cheap and see the same.
@@ -33,6 +33,18 @@ pub(super) struct Shared {
     pub(super) finished: watch::Sender<i64>,
     /// Equals [`State::published`].
     published: AtomicI64,
+    /// Bytes of all that is stored of records; changed by the writer only.
+    retained: AtomicU64,
+}
+
+/// How large a store is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Size {
+    /// Bytes on disk, with what waits there to be given back.
+    pub total_bytes: u64,
+    /// Bytes of the records that can be read, history included, and of what a compaction has yet to remove:
+    /// uncompressed, and without what the engine adds.
+    pub in_use_bytes: u64,
 }
 
 /// The state that readers read. The index may be ahead of `published`: the writer's run is in it.
@@ -73,7 +85,16 @@ impl Shared {
             state: RwLock::new(state),
             hashes: Mutex::default(),
             finished: watch::Sender::new(-1),
+            retained: AtomicU64::new(0),
         }
+    }
+
+    pub(super) fn retained(&self) -> u64 {
+        self.retained.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_retained(&self, bytes: u64) {
+        self.retained.store(bytes, Ordering::Relaxed);
     }
 
     /// Changes the state and lets readers see its revisions from then on.
@@ -208,9 +229,15 @@ impl Store {
         Ok(read(&*view))
     }
 
-    /// Bytes on disk.
+    /// How large the store is.
     pub fn size(&self) -> Size {
-        self.shared.engine().map_or_else(|_| Size::default(), |engine| engine.size())
+        let total_bytes = self.shared.engine().map_or(0, |engine| engine.size_bytes());
+        Size { total_bytes, in_use_bytes: self.retained_bytes() }
+    }
+
+    /// [`Size::in_use_bytes`] alone, which costs nothing.
+    pub fn retained_bytes(&self) -> u64 {
+        self.shared.retained()
     }
 
     /// Gives the space of what was compacted back.

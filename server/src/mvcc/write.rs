@@ -45,6 +45,8 @@ pub(super) struct Run {
     pub(super) batch: Batch,
     /// Memory for the keys of the records, shared by many.
     keys: BytesMut,
+    /// Bytes that its records take.
+    bytes: u64,
     /// The records, oldest first.
     pub(super) pending: Vec<Pending>,
     pub(super) events: Vec<Arc<RevisionEvents>>,
@@ -59,6 +61,7 @@ impl Run {
             compactions: Vec::new(),
             batch: Batch::default(),
             keys: BytesMut::new(),
+            bytes: 0,
             pending: Vec::new(),
             events: Vec::new(),
         }
@@ -143,10 +146,13 @@ impl Writer {
         let engine = self.engine.clone().ok_or_else(released)?;
         let next = Run::new(self.run.revision, self.run.compacted);
         let mut run = std::mem::replace(&mut self.run, next);
+        let retained = self.shared.retained() + run.bytes;
         if !run.pending.is_empty() {
             run.batch.put(Family::Meta, meta::REVISION, layout::meta_i64(run.revision));
+            run.batch.put(Family::Meta, meta::RETAINED, layout::meta_i64(retained.cast_signed()));
         }
         engine.write(run.batch)?;
+        self.shared.set_retained(retained);
         self.shared.publish(|state| {
             for pending in run.pending {
                 state.cache.fill(pending.slot, pending.revision, pending.record);
@@ -270,6 +276,7 @@ impl WriteTxn<'_> {
             run.keys = BytesMut::with_capacity(KEYS_AT_ONCE * layout::REVISION_KEY_LEN);
         }
         run.keys.extend_from_slice(&revision.to_bytes());
+        run.bytes += stored_bytes(&record);
         run.batch.put(Family::Revisions, run.keys.split().freeze(), record.clone());
         run.pending.push(Pending { revision, slot, record });
         Ok(())
@@ -285,6 +292,11 @@ impl WriteTxn<'_> {
         self.writer.run.events.push(Arc::new(RevisionEvents { revision, events }));
         Some(revision)
     }
+}
+
+/// What a record takes in the family `revisions`, as far as [`Store::size`] counts it.
+pub(super) fn stored_bytes(record: &[u8]) -> u64 {
+    (layout::REVISION_KEY_LEN + record.len()) as u64
 }
 
 impl Drop for WriteTxn<'_> {

@@ -3,6 +3,7 @@
 mod data_dir;
 mod observers;
 mod requests;
+mod security;
 pub(crate) mod tcp_proxy;
 
 use std::collections::BTreeSet;
@@ -17,10 +18,10 @@ use mainstay_raft_log::disk::real::RealDisk;
 use mainstay_server::api::Services;
 use mainstay_server::config::{Config, Url, version};
 use mainstay_server::engine::{self, rocks::RocksHome};
-use mainstay_server::env::serve::{
-    self, ConnectionCount, Content, Listener, Purpose, ServeOptions, SocketOptions, Tls, TlsError,
-};
+use mainstay_server::env::serve::{self, ConnectionCount, Content, Listener, Purpose, ServeOptions, SocketOptions};
 use mainstay_server::env::system::{self, StopSignals};
+use mainstay_server::env::tls::Tls;
+use mainstay_server::env::transport::Dialer;
 use mainstay_server::http::{Access, JsonGateway, Probe, ReadFailure, Site, client_router, metrics_router};
 use mainstay_server::limits;
 use mainstay_server::metrics::{Metrics, Options as MetricsOptions, RaftNumbers, StoreNumbers, WatchNumbers};
@@ -66,13 +67,14 @@ impl Process {
         let mut signals = StopSignals::catch()?;
         log_start(config);
         data_dir::prepare(config)?;
-        let sockets = bind(config).await?;
+        let peer_tls = security::with_peers(config)?;
+        let sockets = bind(config, &peer_tls).await?;
         let metrics = Metrics::with(MetricsOptions {
             detail: config.metrics,
             feature_gates: config.feature_gates.clone(),
             process: Some(Box::new(system::process_numbers)),
         });
-        let mut node = Node::open(config, storage(config)?, surroundings(config, &metrics)).await?;
+        let mut node = Node::open(config, storage(config)?, surroundings(config, peer_tls, &metrics)).await?;
         let (clients, peers) = serve_all(config, sockets, &node, &metrics);
         // It may wait for peers, and must be stoppable meanwhile.
         tokio::select! {
@@ -164,28 +166,18 @@ fn log_start(config: &Config) {
     );
 }
 
-/// What client URLs that ask for TLS are served with.
-fn client_tls(config: &Config) -> Result<Option<Tls>, TlsError> {
-    if config.client_tls.cert_file.is_empty() {
-        return Ok(None);
-    }
-    for url in config.listen_client_urls.iter().chain(&config.listen_client_http_urls).filter(|url| !url.is_tls()) {
-        tracing::warn!(
-            "client-url" = url.as_str(),
-            "scheme is http or unix while key and cert files are present; ignoring key and cert files"
-        );
-    }
-    Tls::server(&config.client_tls, &config.tls).map(Some)
-}
-
-async fn bind(config: &Config) -> anyhow::Result<Sockets> {
-    let plain = SocketOptions { reuse_port: config.socket_reuse_port, tls: None };
-    let options = SocketOptions { tls: client_tls(config)?, ..plain.clone() };
+async fn bind(config: &Config, peer_tls: &Tls) -> anyhow::Result<Sockets> {
+    let reuse_port = config.socket_reuse_port;
+    let peers = SocketOptions { reuse_port, tls: Some(peer_tls.clone()).filter(Tls::accepts), separate: true };
+    let tls = security::with_clients(config)?;
+    // As in etcd, where clients of this port show their certificates from where these are for.
+    let metrics = SocketOptions { reuse_port, tls: tls.as_ref().map(Tls::checking_addresses), separate: false };
+    let clients = SocketOptions { reuse_port, tls, separate: false };
     Ok(Sockets {
-        peers: serve::bind(&config.listen_peer_urls, &plain).await?,
-        clients: serve::bind(&config.listen_client_urls, &options).await?,
-        pages: serve::bind(&config.listen_client_http_urls, &options).await?,
-        metrics: serve::bind(&config.listen_metrics_urls, &options).await?,
+        peers: serve::bind(&config.listen_peer_urls, &peers).await?,
+        clients: serve::bind(&config.listen_client_urls, &clients).await?,
+        pages: serve::bind(&config.listen_client_http_urls, &clients).await?,
+        metrics: serve::bind(&config.listen_metrics_urls, &metrics).await?,
     })
 }
 
@@ -200,10 +192,11 @@ fn storage(config: &Config) -> anyhow::Result<Storage> {
     })
 }
 
-fn surroundings(config: &Config, metrics: &Arc<Metrics>) -> Surroundings {
+fn surroundings(config: &Config, peer_tls: Tls, metrics: &Arc<Metrics>) -> Surroundings {
     Surroundings {
         run_log: Box::new(|task| drop(task.spawn_thread())),
         resolve: Box::new(resolve),
+        dialer: Dialer::with_tls(peer_tls),
         log_observer: Some(Arc::new(observers::LogDisk(metrics.clone()))),
         metrics: metrics.clone(),
         rpc_observer: Arc::new(observers::Requests::new(metrics.clone(), config.warning_unary_request_duration)),

@@ -27,7 +27,8 @@ use super::network::peer_client;
 use super::type_config::PeerNode;
 use crate::engine::layout::meta;
 use crate::engine::{Engine, EngineError, Family};
-use crate::env::{clock, transport};
+use crate::env::clock;
+use crate::env::transport::Dialer;
 
 /// Pause between two rounds of questions: a peer's process may be about to start.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -48,13 +49,19 @@ pub fn applied_index(engine: &dyn Engine) -> Result<Option<u64>, EngineError> {
 /// Asks all peers whether they know of an earlier life of a member, until enough have answered.
 ///
 /// Each question may take `limit`.
-pub(super) async fn is_known(cluster_id: u64, member_id: u64, peers: &[&PeerNode], limit: Duration) -> bool {
+pub(super) async fn is_known(
+    cluster_id: u64,
+    member_id: u64,
+    peers: &[&PeerNode],
+    dialer: &Dialer,
+    limit: Duration,
+) -> bool {
     if peers.is_empty() {
         return false;
     }
     let request = MemberKnownRequest { cluster_id, member_id };
     for round in 0.. {
-        let mut answers: FuturesUnordered<_> = peers.iter().map(|peer| ask(peer, request, limit)).collect();
+        let mut answers: FuturesUnordered<_> = peers.iter().map(|peer| ask(peer, request, dialer, limit)).collect();
         let mut tally = Tally { peers: peers.len(), fresh: 0, strangers: 0 };
         while let Some(answer) = answers.next().await {
             if answer.is_some_and(|answer| answer.known) {
@@ -88,9 +95,9 @@ pub struct ExistingCluster {
 }
 
 /// Asks a running cluster who its members are, at any of these URLs; `None` where nobody says.
-pub async fn existing_cluster(urls: &[String], limit: Duration) -> Option<ExistingCluster> {
+pub async fn existing_cluster(urls: &[String], dialer: &Dialer, limit: Duration) -> Option<ExistingCluster> {
     for url in urls {
-        let Ok(channel) = transport::connect(url, limit) else { continue };
+        let Ok(channel) = dialer.connect(url, limit) else { continue };
         match clock::timeout(limit, peer_client(channel).members(MembersRequest {})).await {
             Ok(Ok(response)) => {
                 let response = response.into_inner();
@@ -130,9 +137,14 @@ impl Tally {
 }
 
 /// Asks one peer, at any of its addresses; `None` where it does not say.
-async fn ask(peer: &PeerNode, request: MemberKnownRequest, limit: Duration) -> Option<MemberKnownResponse> {
+async fn ask(
+    peer: &PeerNode,
+    request: MemberKnownRequest,
+    dialer: &Dialer,
+    limit: Duration,
+) -> Option<MemberKnownResponse> {
     for url in &peer.peer_urls {
-        let Ok(channel) = transport::connect(url, limit) else {
+        let Ok(channel) = dialer.connect(url, limit) else {
             continue; // refused again, and said, when it is to be connected in earnest
         };
         match clock::timeout(limit, peer_client(channel).member_known(request)).await {

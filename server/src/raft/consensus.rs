@@ -30,6 +30,7 @@ use crate::auth::SimpleTokens;
 use crate::engine::EngineHome;
 use crate::env::clock;
 use crate::env::probe;
+use crate::env::transport::Dialer;
 use crate::lease::Lessor;
 use crate::metrics::Metrics;
 use crate::watch::Hub;
@@ -74,6 +75,8 @@ pub struct ConsensusOptions {
     pub request_bytes_max: usize,
     /// A command that takes longer to apply is slow.
     pub slow_apply: Duration,
+    /// Makes the connections to the other members.
+    pub dialer: Dialer,
 }
 
 /// Why consensus did not start.
@@ -158,6 +161,7 @@ impl Consensus {
         let network = Network {
             cluster_id: options.cluster_id,
             rpc_timeout: options.election_timeout,
+            dialer: options.dialer.clone(),
             addresses: addresses.clone(),
             removal: removal.clone(),
             metrics: metrics.clone(),
@@ -173,6 +177,7 @@ impl Consensus {
             election_timeout: options.election_timeout,
             request_bytes_max: options.request_bytes_max,
             log_at_start,
+            dialer: options.dialer.clone(),
         };
         let (rules, timeout) = (options.member_rules, options.election_timeout);
         let reconfigure = Arc::new(Reconfigure::new(raft.clone(), members.clone(), rules, timeout));
@@ -225,7 +230,8 @@ impl Consensus {
         let own = self.options.member_id;
         let peers = self.options.initial_members.iter().filter(|(id, _)| **id != own).map(|(_, node)| node);
         let peers: Vec<&PeerNode> = peers.collect();
-        bootstrap::is_known(self.options.cluster_id, own, &peers, self.options.election_timeout).await
+        let options = &self.options;
+        bootstrap::is_known(options.cluster_id, own, &peers, &options.dialer, options.election_timeout).await
     }
 
     /// Starts to take part; with the initial members where this is the first start of all.

@@ -23,7 +23,7 @@ use super::type_config::{Raft, StoredMembership, Vote};
 use crate::apply::MemberView;
 use crate::env::clock::{self, Instant};
 use crate::env::probe;
-use crate::env::transport::{self, PeerChannel};
+use crate::env::transport::{self, Dialer, PeerChannel};
 use crate::lease::{Lessor, Remaining};
 use crate::limits;
 use crate::metrics::Metrics;
@@ -112,6 +112,7 @@ pub(crate) struct GatewayOptions {
     pub(crate) request_bytes_max: usize,
     /// Index of the last entry that the log held at the start. The first one, 0, is the list of first members.
     pub(crate) log_at_start: Option<u64>,
+    pub(crate) dialer: Dialer,
 }
 
 /// The way to the replicated state for `api`, `http` and `leader`: propose, wait for a read, ask.
@@ -160,7 +161,7 @@ impl Gateway {
             }
         });
         let inner = Arc::new(Inner {
-            peers: Peers::new(options.election_timeout),
+            peers: Peers::new(options.dialer.clone(), options.election_timeout),
             options,
             raft,
             members,

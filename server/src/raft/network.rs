@@ -28,7 +28,7 @@ use super::snapshot::{Snapshot, SnapshotData};
 use super::type_config::{PeerNode, TypeConfig, Vote};
 use crate::env::clock::{self, Instant};
 use crate::env::probe;
-use crate::env::transport::{self, PeerChannel};
+use crate::env::transport::{Dialer, PeerChannel};
 use crate::limits;
 use crate::metrics::{Metrics, PeerMetrics};
 
@@ -40,6 +40,7 @@ pub(crate) struct Network {
     pub(crate) cluster_id: u64,
     /// A peer that does not answer for this long is taken for unreachable.
     pub(crate) rpc_timeout: Duration,
+    pub(crate) dialer: Dialer,
     /// Where members are now.
     pub(crate) addresses: Addresses,
     /// Is told where a peer says that this member was removed.
@@ -92,7 +93,7 @@ impl Connection {
         let Some(url) = urls.get(self.url % urls.len().max(1)) else {
             return Err(unreachable(format!("member {:x} has no peer URL", self.target)));
         };
-        let channel = transport::connect(url, self.network.rpc_timeout).map_err(unreachable)?;
+        let channel = self.network.dialer.connect(url, self.network.rpc_timeout).map_err(unreachable)?;
         let client = peer_client(channel);
         self.client = Some(client.clone());
         Ok(client)

@@ -7,18 +7,19 @@ use parking_lot::Mutex;
 use super::gateway::Unavailable;
 use super::network::peer_client;
 use super::type_config::Membership;
-use crate::env::transport::{self, PeerChannel};
+use crate::env::transport::{Dialer, PeerChannel};
 
 /// The connections over which this member asks others on its clients' behalf.
 pub(crate) struct Peers {
+    dialer: Dialer,
     connect_timeout: Duration,
     /// By member id, with the URL that each was made for. A leaf lock, never held across a wait.
     clients: Mutex<BTreeMap<u64, (String, PeerClient<PeerChannel>)>>,
 }
 
 impl Peers {
-    pub(crate) fn new(connect_timeout: Duration) -> Self {
-        Self { connect_timeout, clients: Mutex::default() }
+    pub(crate) fn new(dialer: Dialer, connect_timeout: Duration) -> Self {
+        Self { dialer, connect_timeout, clients: Mutex::default() }
     }
 
     /// The connection to a member, at the address that it has now.
@@ -30,7 +31,7 @@ impl Peers {
             Some((known, client)) if known == url => Ok(client.clone()),
             _ => {
                 let channel =
-                    transport::connect(url, self.connect_timeout).map_err(|_| Unavailable::TimeoutConnectionLost)?;
+                    self.dialer.connect(url, self.connect_timeout).map_err(|_| Unavailable::TimeoutConnectionLost)?;
                 let client = peer_client(channel);
                 clients.insert(id, (url.clone(), client.clone()));
                 Ok(client)

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use mainstay_proto::mainstay::MemberRefusal;
-use openraft::{ReadPolicy, ServerState};
 use openraft::async_runtime::WatchReceiver;
 use openraft::error::{ChangeMembershipError, ClientWriteError, LinearizableReadError, RaftError};
+use openraft::{ReadPolicy, ServerState};
 
 use super::gateway::Unavailable;
 use super::members::{MemberChange, MemberRules, Plan, Situation};
@@ -114,7 +114,9 @@ impl Reconfigure {
     async fn is_settled(&self, refusal: MemberRefusal, before: Option<LogId>) -> Result<bool, Unavailable> {
         use MemberRefusal::{LearnerNotReady, NotEnoughStarted, Unhealthy};
         // Wrong where it is broken: the refusal says what may never be so.
-        if matches!(refusal, Unhealthy | NotEnoughStarted | LearnerNotReady) || probe::broken("refused-by-the-uncommitted") {
+        if matches!(refusal, Unhealthy | NotEnoughStarted | LearnerNotReady)
+            || probe::broken("refused-by-the-uncommitted")
+        {
             return Ok(true);
         }
         match self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await {

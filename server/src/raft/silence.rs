@@ -12,12 +12,14 @@ use super::consensus::ConsensusOptions;
 use super::gateway::Gateway;
 use super::network::peer_client;
 use super::removal::Removal;
-use crate::env::{clock, probe, transport};
+use crate::env::transport::Dialer;
+use crate::env::{clock, probe};
 
 /// What one member needs to ask the others.
 pub(super) struct Silence {
     question: MemberKnownRequest,
     gateway: Gateway,
+    dialer: Dialer,
     removal: Removal,
     /// Where the others are, as this member was told when it was started: it may have joined and be told nothing.
     first_urls: BTreeSet<String>,
@@ -31,6 +33,7 @@ impl Silence {
         Self {
             question: MemberKnownRequest { cluster_id, member_id },
             gateway,
+            dialer: options.dialer.clone(),
             removal,
             first_urls: others.flat_map(|(_, node)| node.peer_urls.clone()).collect(),
             election_timeout: options.election_timeout,
@@ -57,7 +60,7 @@ impl Silence {
         let mut urls = self.first_urls.clone();
         urls.extend(known.flat_map(|member| member.peer_urls));
         for url in urls {
-            let Ok(channel) = transport::connect(&url, self.election_timeout) else { continue };
+            let Ok(channel) = self.dialer.connect(&url, self.election_timeout) else { continue };
             let mut peer = peer_client(channel);
             let answer = clock::timeout(self.election_timeout, peer.member_known(self.question)).await;
             // Whoever belongs to another cluster refuses.

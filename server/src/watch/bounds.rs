@@ -44,6 +44,11 @@ impl Bounds {
         step_hits: limits::CATCH_UP_STEP_HITS,
     };
 
+    /// How many messages with events wait for a stream at most.
+    pub fn mailbox_messages(&self) -> usize {
+        self.mailbox_messages
+    }
+
     /// So little that a few clients meet every bound: a simulation of seconds sees what otherwise
     /// takes hours of load.
     pub const SMALL: Self = Self {

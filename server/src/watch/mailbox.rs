@@ -10,6 +10,7 @@ use super::StreamKey;
 use super::bounds::Bounds;
 use super::delivery::{Delivery, Events};
 use super::stats::{self, WatchStats};
+use crate::env::probe;
 use crate::limits;
 
 /// The hub's end of a stream's mailbox.
@@ -93,6 +94,7 @@ impl Mailbox {
         self.level.messages.fetch_add(1, Ordering::SeqCst);
         self.level.bytes.fetch_add(events.bytes, Ordering::SeqCst);
         stats::add(&self.level.stats.pending_events, events.count);
+        stats::add(&self.level.stats.pending_messages, 1);
         stats::add(&self.level.stats.events_total, events.count);
         self.send(Delivery::Events(events));
         Ok(())
@@ -120,7 +122,10 @@ impl Level {
     fn has_room(&self, bytes: usize) -> bool {
         let messages = self.messages.load(Ordering::SeqCst);
         let waiting = self.bytes.load(Ordering::SeqCst);
-        messages == 0 || (messages < self.bounds.mailbox_messages && waiting + bytes <= self.bounds.mailbox_bytes)
+        // Wrong where it is broken: whoever is slow is sent everything nevertheless.
+        messages == 0
+            || probe::broken("mailbox-without-bounds")
+            || (messages < self.bounds.mailbox_messages && waiting + bytes <= self.bounds.mailbox_bytes)
     }
 
     fn is_half_empty(&self) -> bool {
@@ -138,6 +143,7 @@ impl Level {
                 self.bytes.fetch_sub(events.bytes, Ordering::SeqCst);
                 self.messages.fetch_sub(1, Ordering::SeqCst);
                 stats::subtract(&self.stats.pending_events, events.count);
+                stats::subtract(&self.stats.pending_messages, 1);
             }
         }
     }

@@ -11,6 +11,8 @@ pub struct WatchStats {
     pub slow_watchers: AtomicU64,
     /// Events that wait in mailboxes.
     pub pending_events: AtomicU64,
+    /// In so many messages.
+    pub pending_messages: AtomicU64,
     /// Events that were ever put into mailboxes.
     pub events_total: AtomicU64,
 }

@@ -7,6 +7,10 @@ use super::Planner;
 use crate::step::Step;
 use crate::symbols::Symbol;
 
+/// The largest value that is stored. None other is put while there is no space, as a put that shrinks its key is
+/// carried out then, which etcd refuses.
+const LARGEST: &[u8] = b"@fill:20000";
+
 impl Planner {
     pub(super) fn put(&mut self, client: usize) -> Step {
         Step::call(client, "KV.Put", &self.put_request())
@@ -67,10 +71,13 @@ impl Planner {
     /// A value: mostly its own, sometimes one of a few, so that some are equal.
     pub(super) fn value(&mut self) -> Bytes {
         self.values += 1;
+        if !self.full_members.is_empty() {
+            return Bytes::from_static(LARGEST);
+        }
         match self.dice.below(400) {
             0 => Bytes::from_static(b"@fill:1600000"), // above what a request may have
             1 => Bytes::from_static(b"@fill:2200000"), // above what a message may have
-            2..=5 => Bytes::from_static(b"@fill:20000"),
+            2..=5 => Bytes::from_static(LARGEST),
             6..=30 => Bytes::new(),
             31..=200 => format!("v{}", self.values % 5).into(),
             _ => format!("v{}", self.values).into(),

@@ -19,6 +19,8 @@ mod session;
 mod txn;
 mod watch;
 
+use std::collections::BTreeSet;
+
 use mainstay_tests::dice::Dice;
 
 use self::keys::Keys;
@@ -35,6 +37,8 @@ struct Planner {
     mix: Mix,
     /// Counts the values that were written, so that each can be told from the others.
     values: usize,
+    /// Which members may have the alarm NOSPACE.
+    full_members: BTreeSet<u64>,
     /// Counts the leases whose ids were left to the server.
     picked_leases: i64,
     /// Counts how often two wanted the same.
@@ -46,7 +50,8 @@ pub(crate) fn script(seed: u64, steps: usize) -> Vec<Step> {
     let mut dice = Dice::new(seed);
     let keys = Keys::new(&mut dice);
     let mix = Mix::new(&mut dice);
-    let mut planner = Planner { dice, keys, mix, values: 0, picked_leases: 0, contentions: 0 };
+    let mut planner =
+        Planner { dice, keys, mix, values: 0, full_members: BTreeSet::new(), picked_leases: 0, contentions: 0 };
     let mut script = Vec::new();
     while script.len() < steps {
         if planner.mix.has_auth && script.len() == BEFORE_AUTH {

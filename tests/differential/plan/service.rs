@@ -1,8 +1,9 @@
 //! What is not about keys: alarms, state, members, health.
 
+use mainstay_proto::etcdserverpb::alarm_request::AlarmAction;
 use mainstay_proto::etcdserverpb::{
-    AlarmRequest, DefragmentRequest, HashRequest, MemberListRequest, MemberPromoteRequest, MemberRemoveRequest,
-    MemberUpdateRequest, StatusRequest,
+    AlarmRequest, AlarmType, DefragmentRequest, HashRequest, MemberListRequest, MemberPromoteRequest,
+    MemberRemoveRequest, MemberUpdateRequest, StatusRequest,
 };
 use mainstay_proto::health::HealthCheckRequest;
 
@@ -18,6 +19,14 @@ impl Planner {
         let member_id = *self.dice.pick(&[0, 0, Symbol::Member.number().cast_unsigned(), 7]);
         let alarm = if action == 0 { self.dice.between(0, 3) } else { self.dice.between(0, 2) };
         let alarm = i32::try_from(alarm).expect("it is small");
+        if alarm == i32::from(AlarmType::Nospace) {
+            if action == i32::from(AlarmAction::Activate) {
+                self.full_members.insert(member_id);
+            } else if action == i32::from(AlarmAction::Deactivate) && !self.mix.has_auth {
+                // With authentication this may be refused.
+                self.full_members.remove(&member_id);
+            }
+        }
         Step::call(client, "Maintenance.Alarm", &AlarmRequest { action, member_id, alarm })
     }
 

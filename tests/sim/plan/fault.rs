@@ -41,8 +41,8 @@ pub(crate) enum FaultKind {
     SlowDisk { member: usize, millis: u64 },
     /// One sync of the log takes very long.
     StalledSync { member: usize },
-    /// One operation of the log's disk fails. Where power fails later, too, what counted as written then
-    /// shows whether it was.
+    /// One operation of the log's disk fails: of those that only a start makes, one of the next start, which comes
+    /// right away. Where power fails later, too, what counted as written then shows whether it was.
     DiskError { member: usize, operation: DiskOperation, after: u64, then_power_fails: bool },
     /// The log's disk, or the store's, has no room left.
     FullDisk { member: usize, store: bool },
@@ -88,6 +88,7 @@ pub(crate) enum DiskOperation {
     Write,
     Sync,
     Name,
+    SyncDirectory,
 }
 
 /// An operation of the store that can fail.

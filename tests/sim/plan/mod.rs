@@ -85,13 +85,23 @@ const KINDS: &[(u32, Maker)] = &[
     }),
     (3, |dice, members| FaultKind::SlowDisk { member: dice.gen_range(0..members), millis: dice.gen_range(20..400) }),
     (3, |dice, members| FaultKind::StalledSync { member: dice.gen_range(0..members) }),
-    (3, |dice, members| FaultKind::DiskError {
-        member: dice.gen_range(0..members),
-        operation: *[DiskOperation::Read, DiskOperation::Write, DiskOperation::Sync, DiskOperation::Name]
-            .choose(dice)
-            .expect("there are some"),
-        after: dice.gen_range(0..40),
-        then_power_fails: dice.gen_bool(0.5),
+    (3, |dice, members| {
+        // The rarer an operation, the earlier one of them fails.
+        let (operation, after) = *[
+            (DiskOperation::Read, 5),
+            (DiskOperation::Write, 40),
+            (DiskOperation::Sync, 40),
+            (DiskOperation::Name, 5),
+            (DiskOperation::SyncDirectory, 2),
+        ]
+        .choose(dice)
+        .expect("there are some");
+        FaultKind::DiskError {
+            member: dice.gen_range(0..members),
+            operation,
+            after: dice.gen_range(0..after),
+            then_power_fails: dice.gen_bool(0.5),
+        }
     }),
     (2, |dice, members| FaultKind::FullDisk { member: dice.gen_range(0..members), store: dice.gen_bool(0.3) }),
     (2, |dice, members| FaultKind::StoreError {

@@ -135,9 +135,17 @@ impl World {
                     DiskOperation::Write => DiskFault::Write,
                     DiskOperation::Sync => DiskFault::Sync,
                     DiskOperation::Name => DiskFault::Name,
+                    DiskOperation::SyncDirectory => DiskFault::SyncDir,
                 };
                 let log = self.members[*member].disks().log;
-                log.fail_after(kind, *after);
+                if matches!(operation, DiskOperation::Read | DiskOperation::Name) {
+                    // A log that is open reads from memory, and has its names.
+                    self.hold_down(*member, Ending::Process);
+                    log.fail_after_mount(kind, *after);
+                    self.release(*member);
+                } else {
+                    log.fail_after(kind, *after);
+                }
                 lasts().await;
                 log.fail_no_more();
                 self.is_whole(*member, excuse);

@@ -57,7 +57,7 @@ impl World {
         if let Some((at, record)) = gone {
             let (name, term) = (self.members[index].name(), record.term);
             let surprise = format!("rot in the log of {name} took entry {at} of term {term}, and nobody noticed");
-            self.state().surprises.push(surprise);
+            self.surprise(surprise);
         }
     }
 

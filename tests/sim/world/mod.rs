@@ -118,8 +118,7 @@ impl World {
         let new = |index| Member::new(index, plan.clone(), seed, ledger.clone(), recorder.clone());
         let members: Vec<Member> = (0..plan.places()).map(new).collect();
         let (ended, endings) = mpsc::unbounded_channel();
-        let nodes: Vec<NodeHandle> =
-            members.iter().map(|member| create_node(&handle, member, ended.clone())).collect();
+        let nodes: Vec<NodeHandle> = members.iter().map(|member| create_node(&handle, member, ended.clone())).collect();
         nodes[plan.members..].iter().for_each(|spare| handle.kill(spare.id()));
         if plan.spares > 0 {
             // From the beginning some places have nobody.
@@ -187,6 +186,11 @@ impl World {
     /// What happened that nobody announced.
     pub(crate) fn surprises(&self) -> Vec<String> {
         self.state().surprises.clone()
+    }
+
+    /// Notes what nobody announced.
+    pub(crate) fn surprise(&self, what: String) {
+        self.state().surprises.push(what);
     }
 
     /// Whether the world did something to the member that said this, of which it may complain: it broke

@@ -99,7 +99,8 @@ impl World {
                         return Err(format!("{name} ended as one that was removed, and is a member: {listed:?}"));
                     }
                     let life = self.members[index].life().filter(|_| condition.up && !condition.lost);
-                    let forgotten = life.and_then(|life| removed.iter().find(|id| !(life.knows_removed)(**id)).copied());
+                    let forgotten =
+                        life.and_then(|life| removed.iter().find(|id| !(life.knows_removed)(**id)).copied());
                     if let Some(forgotten) = forgotten {
                         return Err(format!("{name} does not know that {forgotten:x} was removed"));
                     }

@@ -24,7 +24,8 @@ impl World {
             for (member, life) in lives {
                 let voters = life.map(|life| life.leadership.voters()).unwrap_or_default();
                 if let Some(ghost) = voters.iter().find(|id| !seen.contains(id)) {
-                    let surprise = format!("{} counts on the vote of {ghost:x}, which was never started", member.name());
+                    let surprise =
+                        format!("{} counts on the vote of {ghost:x}, which was never started", member.name());
                     return self.state().surprises.push(surprise);
                 }
             }

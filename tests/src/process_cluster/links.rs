@@ -98,8 +98,8 @@ impl Links {
     }
 
     /// Where the others reach a member.
-    pub(super) fn url(&self, member: usize) -> String {
-        format!("http://127.0.0.1:{}", self.ports[member])
+    pub(super) fn address(&self, member: usize) -> String {
+        format!("127.0.0.1:{}", self.ports[member])
     }
 
     /// Says which process a member is, from now on.

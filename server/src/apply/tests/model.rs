@@ -177,7 +177,23 @@ struct Run {
     model: Model,
 }
 
+/// Every put of a transaction, in whatever branch.
+fn puts(request: &TxnRequest) -> Vec<&PutRequest> {
+    let puts = request.success.iter().chain(&request.failure).flat_map(|op| match &op.request {
+        Some(request_op::Request::RequestPut(put)) => vec![put],
+        Some(request_op::Request::RequestTxn(nested)) => puts(nested),
+        _ => Vec::new(),
+    });
+    puts.collect()
+}
+
 impl Run {
+    /// Whether a put needs more space than what it replaces.
+    fn grows(&self, request: &PutRequest) -> bool {
+        let live = self.model.at(self.model.revision);
+        request.ignore_value || live.get(&request.key).is_none_or(|kv| kv.value.len() <= request.value.len())
+    }
+
     fn command(&mut self, command: &command::Kind) -> Result<Option<outcome::Reply>, Refusal> {
         use command::Kind;
         let corrupt = self.model.alarms.iter().any(|(kind, _)| *kind == 2);
@@ -190,8 +206,9 @@ impl Run {
             return Err(Refusal::Corrupt);
         }
         let grows = match command {
-            Kind::Put(_) | Kind::LeaseGrant(_) => true,
-            Kind::Txn(request) => format!("{request:?}").contains("RequestPut("),
+            Kind::Put(request) => self.grows(request),
+            Kind::Txn(request) => puts(request).into_iter().any(|put| self.grows(put)),
+            Kind::LeaseGrant(_) => true,
             _ => false,
         };
         if no_space && grows {

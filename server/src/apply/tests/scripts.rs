@@ -499,6 +499,7 @@ fn no_space_stops_what_grows() {
             grant(7, 60),
             alarm(AlarmAction::Activate, 1, AlarmType::Nospace),
             put("b", "2"),
+            put("a", "2"),
             grant(8, 60),
             txn(vec![], vec![does(put("b", ""))], vec![]),
             txn(vec![], vec![reads_key("a")], vec![does(txn(vec![], vec![does(put("b", ""))], vec![]))]),
@@ -518,6 +519,7 @@ fn no_space_stops_what_grows() {
             2: NoSpace
             2: NoSpace
             2: NoSpace
+            2: NoSpace
             3: txn succeeded
               2: 1 of a=1@2/2/1
               3: deleted 1
@@ -531,6 +533,31 @@ fn no_space_stops_what_grows() {
             2: +a
             3: -a
             4: +b
+        "#]],
+    );
+}
+
+#[test]
+fn without_space_values_may_still_shrink() {
+    check(
+        &[
+            put("a", "12345"),
+            alarm(AlarmAction::Activate, 1, AlarmType::Nospace),
+            put("a", "1234"),
+            txn(vec![], vec![does(put("a", "123"))], vec![]),
+            txn(vec![], vec![does(put("a", "12"))], vec![does(put("b", ""))]),
+        ],
+        expect![[r#"
+            2: put
+            2: alarms NOSPACE@1
+            3: put
+            4: txn succeeded
+              4: put
+            4: NoSpace
+            events
+            2: +a
+            3: +a
+            4: +a
         "#]],
     );
 }

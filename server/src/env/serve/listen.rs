@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixStream, lookup_host};
 
 use super::stream::Socket as Accepted;
-use super::tls::Tls;
 use crate::config::{Url, io_text};
+use crate::env::tls::Tls;
 use crate::limits;
 
 /// A socket that is listened on.
@@ -41,6 +41,8 @@ pub struct SocketOptions {
     pub reuse_port: bool,
     /// What URLs that ask for TLS are served with.
     pub tls: Option<Tls>,
+    /// Whether each URL wants a port of its own, so that none speaks both plain text and TLS.
+    pub separate: bool,
 }
 
 /// A socket that cannot be listened on; the texts are Go's, with the URL behind.
@@ -84,6 +86,9 @@ pub async fn bind(urls: &[Url], options: &SocketOptions) -> Result<Vec<Listener>
             (None, true) => return Err(BindError::NoCertificate { url: url.clone() }),
         };
         if let Some(same) = listeners.iter_mut().find(|other| is_same_port(&other.url, url)) {
+            if options.separate {
+                return Err(BindError::Bind { url: url.clone(), error: in_use() });
+            }
             same.security = match (&same.security, security) {
                 (Security::Plain, Security::Tls(tls)) => Security::Both(tls),
                 (Security::Tls(tls), Security::Plain) => Security::Both(tls.clone()),
@@ -135,7 +140,7 @@ async fn bind_unix(url: &Url) -> io::Result<Socket> {
     let path = PathBuf::from(url.address());
     // A file that a killed process left behind is in the way; one that is listened on is not ours to take.
     if UnixStream::connect(&path).await.is_ok() {
-        return Err(io::Error::new(io::ErrorKind::AddrInUse, "address already in use"));
+        return Err(in_use());
     }
     match std::fs::remove_file(&path) {
         Ok(()) => {}
@@ -143,6 +148,11 @@ async fn bind_unix(url: &Url) -> io::Result<Socket> {
         Err(error) => return Err(error),
     }
     Ok(Socket::Unix { listener: UnixListener::bind(&path)?, _file: SocketFile(path) })
+}
+
+/// An address that is taken, in the system's words.
+fn in_use() -> io::Error {
+    io::Error::new(io::ErrorKind::AddrInUse, "address already in use")
 }
 
 struct SocketFile(PathBuf);

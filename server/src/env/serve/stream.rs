@@ -1,4 +1,5 @@
 use std::io;
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
@@ -31,6 +32,14 @@ impl Socket {
         match self {
             Socket::Tcp(stream) => stream.peer_addr().map(|address| address.to_string()).unwrap_or_default(),
             Socket::Unix(_) => "@".to_owned(),
+        }
+    }
+
+    /// The address at the other end, where it has one.
+    pub(super) fn remote_ip(&self) -> Option<IpAddr> {
+        match self {
+            Socket::Tcp(stream) => stream.peer_addr().ok().map(|address| address.ip()),
+            Socket::Unix(_) => None,
         }
     }
 }

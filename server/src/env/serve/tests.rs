@@ -146,7 +146,7 @@ async fn a_port_that_is_taken_is_named() {
 
 #[tokio::test]
 async fn a_port_may_be_shared_where_both_say_so() {
-    let shared = SocketOptions { reuse_port: true, tls: None };
+    let shared = SocketOptions { reuse_port: true, ..SocketOptions::default() };
     let first = bind(&[url("http://127.0.0.1:0")], &shared).await.unwrap();
     let address = first[0].local_address().unwrap();
     bind(&[url(&format!("http://{address}"))], &shared).await.unwrap();

@@ -1,6 +1,6 @@
 //! How members reach each other: HTTP/2 over sockets, or the simulated network.
 //!
-//! Both carry the same gRPC services: a [`PeerChannel`] is what a generated client calls, and a
+//! Both carry the same gRPC services: a [`Dialer`] makes a [`PeerChannel`], which a generated client calls, and a
 //! `tonic::service::Routes` is what answers. Only framing, TLS and flow control differ.
 
 #[cfg(not(madsim))]
@@ -9,9 +9,9 @@ mod real;
 mod sim;
 
 #[cfg(not(madsim))]
-pub use real::{PeerChannel, connect};
+pub use real::{Dialer, PeerChannel};
 #[cfg(madsim)]
-pub use sim::{LinkConditions, PeerChannel, clear_links, connect, serve, set_link, set_window};
+pub use sim::{Dialer, LinkConditions, PeerChannel, clear_links, connect, serve, set_link, set_window};
 
 /// Whether a failed request certainly never left this member: no connection could be made.
 pub fn never_sent(status: &tonic::Status) -> bool {

@@ -51,6 +51,20 @@ pub struct PeerChannel {
     endpoint: Arc<OnceCell<Endpoint>>,
 }
 
+/// Makes the connections to other members.
+#[derive(Clone, Debug, Default)]
+pub struct Dialer;
+
+impl Dialer {
+    /// Prepares a connection to a URL of the simulated network.
+    ///
+    /// # Errors
+    /// When the URL names no socket address.
+    pub fn connect(&self, url: &str, connect_timeout: Duration) -> Result<PeerChannel, String> {
+        connect(url, connect_timeout)
+    }
+}
+
 /// Prepares a connection to a URL of the simulated network.
 ///
 /// # Errors

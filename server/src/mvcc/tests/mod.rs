@@ -8,6 +8,7 @@ mod property;
 mod rocks;
 mod table;
 
+use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -15,8 +16,9 @@ use mainstay_proto::KeyRange;
 use proptest::test_runner::{Config as ProptestConfig, RngSeed};
 
 use super::*;
+use crate::engine::layout::meta;
 use crate::engine::mem::MemHome;
-use crate::engine::{Engine, EngineHome};
+use crate::engine::{Batch, Engine, EngineHome, Family};
 
 /// The same cases in every run; others with `PROPTEST_RNG_SEED=…`, more with `PROPTEST_CASES=…`.
 pub(super) fn cases(count: u32) -> ProptestConfig {
@@ -67,6 +69,37 @@ fn compact(writer: &mut Writer, revision: i64) {
     writer.compact(revision).unwrap();
     writer.commit().unwrap();
     while writer.compact_slice().unwrap() {}
+}
+
+/// Bytes of all records in an engine, with their keys.
+fn stored_bytes(engine: &dyn Engine) -> u64 {
+    let mut sum = 0;
+    let mut visit = |key: &[u8], record: &[u8]| {
+        sum += (key.len() + record.len()) as u64;
+        ControlFlow::Continue(())
+    };
+    engine.scan(Family::Revisions, Bound::Unbounded, Bound::Unbounded, &mut visit).unwrap();
+    sum
+}
+
+#[test]
+fn a_store_that_was_not_counted_is_counted_when_it_is_opened() {
+    let home = MemHome::new();
+    let mut writer = open(&home);
+    put(&mut writer, "a", "1");
+    put(&mut writer, "a", "22");
+    let counted = writer.store().retained_bytes();
+    assert_eq!(counted, stored_bytes(&**writer.engine()));
+    let mut batch = Batch::default();
+    batch.delete(Family::Meta, meta::RETAINED);
+    writer.engine().write(batch).unwrap();
+    writer.engine().flush().unwrap();
+    drop(writer);
+    let mut writer = open(&home);
+    assert_eq!(writer.store().retained_bytes(), counted);
+    compact(&mut writer, 3);
+    assert_eq!(writer.store().retained_bytes(), stored_bytes(&**writer.engine()));
+    assert!(writer.store().retained_bytes() < counted);
 }
 
 /// The records of a range as `key=value@mod`, in order.

@@ -186,6 +186,7 @@ impl World {
         self.writer.for_each_leased(&mut |key, lease| leased.push((Bytes::copy_from_slice(key), lease)));
         let live = self.model.live(self.model.revision).into_values();
         assert_eq!(leased, live.filter(|kv| kv.lease != 0).map(|kv| (kv.key, kv.lease)).collect::<Vec<_>>());
+        assert_eq!(self.store.retained_bytes(), stored_bytes(&**self.writer.engine()));
     }
 
     /// Everything that is dropped is gone from the engine, and nothing else.

@@ -10,7 +10,7 @@ use mainstay_proto::etcdserverpb::{WatchCreateRequest, WatchResponse};
 
 use super::world::{World, drain, run};
 use crate::engine::mem::MemHome;
-use crate::engine::{Batch, Checkpoint, Engine, EngineError, EngineHome, Family, Size, View, Visit};
+use crate::engine::{Batch, Checkpoint, Engine, EngineError, EngineHome, Family, View, Visit};
 use crate::limits;
 use crate::mvcc::Writer;
 use crate::watch::bounds::Bounds;
@@ -227,7 +227,7 @@ impl Engine for Counting {
         self.engine.reclaim()
     }
 
-    fn size(&self) -> Size {
-        self.engine.size()
+    fn size_bytes(&self) -> u64 {
+        self.engine.size_bytes()
     }
 }

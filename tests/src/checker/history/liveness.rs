@@ -20,7 +20,9 @@ pub fn check(history: &History, bound: Duration) -> Result<(), String> {
         (Call::Held(held), _) if held.waits() => false,
         (_, Outcome::Done(_)) => false,
         // One that has no vote says so, though for locks and elections it may come late.
-        (Call::Held(_), Outcome::Unknown(why)) if why.ends_with(LEARNER) => !may_meet_a_learner(history, operation.ended),
+        (Call::Held(_), Outcome::Unknown(why)) if why.ends_with(LEARNER) => {
+            !may_meet_a_learner(history, operation.ended)
+        }
         (_, Outcome::Refused(why)) => is_unavailability(why) && !asked_the_lost(history, operation),
         (_, Outcome::Unknown(why)) => why != UNTOLD,
     };

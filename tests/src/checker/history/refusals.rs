@@ -103,8 +103,9 @@ impl Run<'_> {
             (DUPLICATE_KEY | VALUE_PROVIDED | LEASE_PROVIDED, Call::Txn(txn)) => {
                 (always_refused(txn) != Some(text)).then(|| "there is nothing of that kind in it".to_owned())
             }
-            (text, _) if text.ends_with(LEARNER) => (!may_meet_a_learner(self.history, operation.ended))
-                .then(|| "there was no learner".to_owned()),
+            (text, _) if text.ends_with(LEARNER) => {
+                (!may_meet_a_learner(self.history, operation.ended)).then(|| "there was no learner".to_owned())
+            }
             (KEY_NOT_FOUND, Call::Txn(txn)) => self.no_key_is_missing(operation, txn),
             (LEASE_EXISTS, Call::LeaseGrant { .. }) => self.does_not_exist(operation),
             (LEASE_NOT_FOUND, Call::LeaseRevoke { id }) => self.no_lease_is_gone(operation, &[*id]),

@@ -1,14 +1,8 @@
-//! TLS over real sockets, with certificates of a CA that is made here.
+//! TLS on ports, with certificates of a CA that is made here.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Extension;
-use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType, IsCa, KeyIdMethod,
-    KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber, date_time_ymd,
-};
-use tempfile::TempDir;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
@@ -16,98 +10,29 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName}
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use super::*;
-use crate::config::{TlsDetails, TlsVersion, TransportSecurity};
+use crate::config::{TlsDetails, TransportSecurity};
 use crate::env::Secured;
+use crate::env::tls::Tls;
+use crate::env::tls::authority::{Authority, Identity, details, text};
 
-struct Authority {
-    issuer: CertifiedIssuer<'static, KeyPair>,
-    folder: TempDir,
-}
-
-struct Identity {
-    certificate: PathBuf,
-    key: PathBuf,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        let authority = Self { issuer, folder: tempfile::tempdir().unwrap() };
-        std::fs::write(authority.path("ca.crt"), authority.issuer.pem()).unwrap();
-        authority
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    /// Signs a certificate for localhost with this common name and serial number.
-    fn sign(&self, common_name: &str, serial: u64) -> Identity {
-        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-        params.distinguished_name.push(DnType::CommonName, common_name);
-        params.serial_number = Some(SerialNumber::from(serial));
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        let identity =
-            Identity { certificate: self.path(&format!("{serial}.crt")), key: self.path(&format!("{serial}.key")) };
-        std::fs::write(&identity.certificate, certificate.pem()).unwrap();
-        std::fs::write(&identity.key, key.serialize_pem()).unwrap();
-        identity
-    }
-
-    fn revoke(&self, serial: u64) -> PathBuf {
-        let revoked = RevokedCertParams {
-            serial_number: SerialNumber::from(serial),
-            revocation_time: date_time_ymd(2020, 1, 1),
-            reason_code: None,
-            invalidity_date: None,
-        };
-        let params = CertificateRevocationListParams {
-            this_update: date_time_ymd(2020, 1, 1),
-            next_update: date_time_ymd(2100, 1, 1),
-            crl_number: SerialNumber::from(1),
-            issuing_distribution_point: None,
-            revoked_certs: vec![revoked],
-            key_identifier_method: KeyIdMethod::Sha256,
-        };
-        let list = params.signed_by(&self.issuer).unwrap();
-        std::fs::write(self.path("revoked.crl"), list.der()).unwrap();
-        self.path("revoked.crl")
-    }
-
-    /// What the server is told; clients need a certificate of this authority.
-    fn security(&self, identity: &Identity) -> TransportSecurity {
-        let text = |path: &PathBuf| path.to_str().unwrap().to_owned();
-        TransportSecurity {
-            cert_file: text(&identity.certificate),
-            key_file: text(&identity.key),
-            trusted_ca_file: text(&self.path("ca.crt")),
-            ..TransportSecurity::default()
+/// Connects and asks for the page, by HTTP/1.1.
+async fn ask(authority: &Authority, address: SocketAddr, identity: Option<&Identity>) -> std::io::Result<String> {
+    let provider = Arc::new(ring::default_provider());
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(authority.ca()).unwrap()).unwrap();
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let builder = builder.with_root_certificates(roots);
+    let config = match identity {
+        None => builder.with_no_client_auth(),
+        Some(identity) => {
+            let chain = vec![CertificateDer::from_pem_file(&identity.certificate).unwrap()];
+            builder.with_client_auth_cert(chain, PrivateKeyDer::from_pem_file(&identity.key).unwrap()).unwrap()
         }
-    }
-
-    /// Connects and asks for the page, by HTTP/1.1.
-    async fn ask(&self, address: SocketAddr, identity: Option<&Identity>) -> std::io::Result<String> {
-        let provider = Arc::new(ring::default_provider());
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_file(self.path("ca.crt")).unwrap()).unwrap();
-        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-        let builder = builder.with_root_certificates(roots);
-        let config = match identity {
-            None => builder.with_no_client_auth(),
-            Some(identity) => {
-                let chain = vec![CertificateDer::from_pem_file(&identity.certificate).unwrap()];
-                builder.with_client_auth_cert(chain, PrivateKeyDer::from_pem_file(&identity.key).unwrap()).unwrap()
-            }
-        };
-        let stream = TcpStream::connect(address).await?;
-        let name = ServerName::try_from("localhost").unwrap();
-        let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
-        page(stream).await
-    }
+    };
+    let stream = TcpStream::connect(address).await?;
+    let name = ServerName::try_from("localhost").unwrap();
+    let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
+    page(stream).await
 }
 
 async fn page(mut stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin) -> std::io::Result<String> {
@@ -117,22 +42,13 @@ async fn page(mut stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Un
     Ok(text.rsplit("\r\n\r\n").next().unwrap().to_owned())
 }
 
-fn details() -> TlsDetails {
-    TlsDetails {
-        cipher_suites: Vec::new(),
-        min_version: TlsVersion::Tls12,
-        max_version: None,
-        self_signed_cert_validity_years: 1,
-    }
-}
-
 /// A server that says who asks.
 async fn who(security: &TransportSecurity, scheme: &[&str]) -> Running {
-    let tls = Some(Tls::server(security, &details()).unwrap());
+    let tls = Some(Tls::with_clients(security, &details()).unwrap());
     // A port that is free, so that two URLs can have it.
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let urls: Vec<Url> = scheme.iter().map(|scheme| url(&format!("{scheme}://{free}"))).collect();
-    let mut listeners = bind(&urls, &SocketOptions { reuse_port: false, tls }).await.unwrap();
+    let mut listeners = bind(&urls, &SocketOptions { tls, ..SocketOptions::default() }).await.unwrap();
     assert_eq!(listeners.len(), 1);
     let pages = Router::new().route(
         "/who",
@@ -151,7 +67,7 @@ async fn one_port_speaks_tls_and_plain_text() {
     let mut security = authority.security(&authority.sign("server", 1));
     security.trusted_ca_file = String::new();
     let server = who(&security, &["http", "https"]).await;
-    assert_eq!(authority.ask(server.address, None).await.unwrap(), "somebody");
+    assert_eq!(ask(&authority, server.address, None).await.unwrap(), "somebody");
     assert_eq!(page(TcpStream::connect(server.address).await.unwrap()).await.unwrap(), "nobody");
 }
 
@@ -160,12 +76,12 @@ async fn a_clients_certificate_says_who_it_is() {
     let authority = Authority::new();
     let server = who(&authority.security(&authority.sign("server", 1)), &["https"]).await;
     let (alice, nameless) = (authority.sign("alice", 2), authority.sign("", 3));
-    assert_eq!(authority.ask(server.address, Some(&alice)).await.unwrap(), "<alice>");
-    assert_eq!(authority.ask(server.address, Some(&nameless)).await.unwrap(), "<>");
-    assert!(authority.ask(server.address, None).await.is_err(), "without a certificate");
+    assert_eq!(ask(&authority, server.address, Some(&alice)).await.unwrap(), "<alice>");
+    assert_eq!(ask(&authority, server.address, Some(&nameless)).await.unwrap(), "<>");
+    assert!(ask(&authority, server.address, None).await.is_err(), "without a certificate");
     let strangers = Authority::new();
     let stranger = strangers.sign("alice", 2);
-    assert!(authority.ask(server.address, Some(&stranger)).await.is_err(), "of another authority");
+    assert!(ask(&authority, server.address, Some(&stranger)).await.is_err(), "of another authority");
     assert_ne!(page(TcpStream::connect(server.address).await.unwrap()).await.unwrap_or_default(), "nobody");
 }
 
@@ -175,14 +91,14 @@ async fn names_and_revocations_are_looked_at() {
     let mut security = authority.security(&authority.sign("server", 1));
     let (alice, bob) = (authority.sign("alice", 2), authority.sign("bob", 300));
     security.allowed_hostnames = vec!["elsewhere".to_owned(), "localhost".to_owned()];
-    security.crl_file = authority.revoke(300).to_str().unwrap().to_owned();
+    security.crl_file = text(&authority.revoke(&[300]));
     let server = who(&security, &["https"]).await;
-    assert_eq!(authority.ask(server.address, Some(&alice)).await.unwrap(), "<alice>");
-    assert_ne!(authority.ask(server.address, Some(&bob)).await.unwrap_or_default(), "<bob>");
+    assert_eq!(ask(&authority, server.address, Some(&alice)).await.unwrap(), "<alice>");
+    assert_ne!(ask(&authority, server.address, Some(&bob)).await.unwrap_or_default(), "<bob>");
 
     security.allowed_hostnames = vec!["elsewhere".to_owned()];
     let server = who(&security, &["https"]).await;
-    assert_ne!(authority.ask(server.address, Some(&alice)).await.unwrap_or_default(), "<alice>");
+    assert_ne!(ask(&authority, server.address, Some(&alice)).await.unwrap_or_default(), "<alice>");
 }
 
 #[tokio::test]
@@ -191,17 +107,31 @@ async fn what_cannot_be_spoken_is_refused() {
     let security = authority.security(&authority.sign("server", 1));
     let refusal = |security: &TransportSecurity, suites: &[&str]| {
         let cipher_suites = suites.iter().map(|name| (*name).to_owned()).collect();
-        Tls::server(security, &TlsDetails { cipher_suites, ..details() }).err().map(|error| error.to_string())
+        Tls::with_clients(security, &TlsDetails { cipher_suites, ..details() }).err().map(|error| error.to_string())
     };
     assert_eq!(refusal(&security, &["TLS_AES_128_GCM_SHA256", "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"]), None);
     assert_eq!(refusal(&security, &["X"]).unwrap(), r#"unexpected TLS cipher suite "X""#);
+    let old = "TLS_RSA_WITH_AES_128_CBC_SHA";
+    assert_eq!(refusal(&security, &[old]).unwrap(), format!("--cipher-suites: {old} is not available in this release"));
     let missing = TransportSecurity { cert_file: "/none.crt".to_owned(), ..security.clone() };
     assert_eq!(refusal(&missing, &[]).unwrap(), "open /none.crt: no such file or directory");
-    let other = authority.sign("other", 2).key.to_str().unwrap().to_owned();
+    let other = text(&authority.sign("other", 2).key);
     assert!(refusal(&TransportSecurity { key_file: other, ..security.clone() }, &[]).unwrap().starts_with("tls: "));
     let empty = TransportSecurity { cert_file: security.key_file.clone(), ..security };
     assert!(refusal(&empty, &[]).unwrap().ends_with("it holds no certificate"));
     let urls = [url("https://127.0.0.1:0")];
     let error = bind(&urls, &SocketOptions::default()).await.err().unwrap();
     assert_eq!(error.to_string(), "cannot listen on TLS for 127.0.0.1:0: KeyFile and CertFile are not presented");
+}
+
+#[tokio::test]
+async fn a_port_for_peers_speaks_one_of_both() {
+    let authority = Authority::new();
+    let tls = Tls::with_peers(&authority.security(&authority.sign("server", 1)), &details()).unwrap();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let urls = [url(&format!("http://{free}")), url(&format!("https://{free}"))];
+    let options = SocketOptions { tls: Some(tls), separate: true, ..SocketOptions::default() };
+    let error = bind(&urls, &options).await.err().unwrap();
+    assert_eq!(error.to_string(), format!("listen tcp {free}: bind: address already in use (https://{free})"));
+    assert_eq!(bind(&urls[1..], &options).await.unwrap().len(), 1);
 }

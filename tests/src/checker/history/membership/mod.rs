@@ -37,7 +37,10 @@ pub fn check(history: &History) -> Result<(), String> {
         Verdict::Explained | Verdict::Undecided => Ok(()),
         Verdict::Violated { state, left } => {
             let left: Vec<String> = left.iter().map(|place| told(&history.operations[*place])).collect();
-            Err(format!("no order explains what was told of the members: after {state:?} comes none of\n{}", left.join("\n")))
+            Err(format!(
+                "no order explains what was told of the members: after {state:?} comes none of\n{}",
+                left.join("\n")
+            ))
         }
     }
 }
@@ -51,7 +54,9 @@ fn answered(operation: &Operation, call: &MemberCall) -> Result<(), String> {
         MemberCall::Remove { id } => !has(*id),
         // Who joins has been told of nobody yet.
         MemberCall::List { linearizable: false } => true,
-        MemberCall::List { linearizable: true } | MemberCall::Promote { .. } | MemberCall::Update { .. } => !reply.members.is_empty(),
+        MemberCall::List { linearizable: true } | MemberCall::Promote { .. } | MemberCall::Update { .. } => {
+            !reply.members.is_empty()
+        }
     };
     if fits { Ok(()) } else { Err(format!("the answer does not show the change: {}", told(operation))) }
 }
@@ -66,7 +71,8 @@ fn promoted(history: &History, operation: &Operation, call: &MemberCall) -> Resu
         _ => None,
     });
     for (urls, added) in adds {
-        let started = |it: &crate::history::Started| urls.contains(&it.url) && it.at >= added && it.at <= operation.ended;
+        let started =
+            |it: &crate::history::Started| urls.contains(&it.url) && it.at >= added && it.at <= operation.ended;
         if !history.joined.iter().any(started) {
             return Err(format!("member {id:x} was promoted before it was started: {}", told(operation)));
         }

@@ -99,14 +99,21 @@ impl Register {
         };
         if let What::TooManyLearners = what {
             // A learner whose adding nobody answered need not have been listed by anybody.
-            is_required = !self.possible.iter().any(|it| matches!(it.what, What::Add { learner: true, .. } | What::Never));
+            is_required =
+                !self.possible.iter().any(|it| matches!(it.what, What::Add { learner: true, .. } | What::Never));
         }
         if is_required {
             self.required.push(Action { call, began, ended, what });
         }
     }
 
-    fn may_happen(&mut self, call: usize, operation: &Operation, asked: &MemberCall, unexplained: &BTreeMap<u64, &Listed>) {
+    fn may_happen(
+        &mut self,
+        call: usize,
+        operation: &Operation,
+        asked: &MemberCall,
+        unexplained: &BTreeMap<u64, &Listed>,
+    ) {
         let (began, ended) = (operation.began, Duration::MAX);
         let mut possible = |what| self.possible.push(Action { call, began, ended, what });
         match asked {
@@ -215,9 +222,10 @@ fn of(asked: &MemberCall) -> Option<What> {
 /// What a refusal says of who the members are; `None` where it says nothing of that.
 fn refusal(text: &str, asked: &MemberCall) -> Option<What> {
     match (text.strip_prefix("etcdserver: ")?, asked) {
-        ("member not found", MemberCall::Remove { id } | MemberCall::Promote { id } | MemberCall::Update { id, .. }) => {
-            Some(What::NotFound(*id))
-        }
+        (
+            "member not found",
+            MemberCall::Remove { id } | MemberCall::Promote { id } | MemberCall::Update { id, .. },
+        ) => Some(What::NotFound(*id)),
         // Only where its id had been another's.
         ("member not found" | "member ID already exist", MemberCall::Add { .. }) => Some(What::Never),
         ("Peer URLs already exists", MemberCall::Add { urls, .. }) => Some(What::UrlExists(urls.clone())),

@@ -45,7 +45,11 @@ fn sample() -> Sample {
     done(&mut sample, add(2, true), Some(2), &[(1, false), (2, true)]);
     refused(&mut sample, add(3, true), "too many learner members in cluster");
     started(&mut sample, 2);
-    refused(&mut sample, MemberCall::Promote { id: 2 }, "can only promote a learner member which is in sync with leader");
+    refused(
+        &mut sample,
+        MemberCall::Promote { id: 2 },
+        "can only promote a learner member which is in sync with leader",
+    );
     done(&mut sample, MemberCall::Promote { id: 2 }, None, &[(1, false), (2, false)]);
     list(&mut sample, &[(1, false), (2, false)]);
     sample
