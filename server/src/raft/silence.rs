@@ -19,6 +19,7 @@ use crate::env::{clock, probe};
 pub(super) struct Silence {
     question: MemberKnownRequest,
     gateway: Gateway,
+    dialer: Dialer,
     removal: Removal,
     /// Where the others are, as this member was told when it was started: it may have joined and be told nothing.
     first_urls: BTreeSet<String>,
@@ -33,6 +34,7 @@ impl Silence {
         Self {
             question: MemberKnownRequest { cluster_id, member_id },
             gateway,
+            dialer: options.dialer.clone(),
             removal,
             first_urls: others.flat_map(|(_, node)| node.peer_urls.clone()).collect(),
             dialer: options.dialer.clone(),
