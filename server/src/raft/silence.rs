@@ -23,7 +23,6 @@ pub(super) struct Silence {
     removal: Removal,
     /// Where the others are, as this member was told when it was started: it may have joined and be told nothing.
     first_urls: BTreeSet<String>,
-    dialer: Dialer,
     election_timeout: Duration,
 }
 
@@ -37,7 +36,6 @@ impl Silence {
             dialer: options.dialer.clone(),
             removal,
             first_urls: others.flat_map(|(_, node)| node.peer_urls.clone()).collect(),
-            dialer: options.dialer.clone(),
             election_timeout: options.election_timeout,
         }
     }
