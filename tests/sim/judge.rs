@@ -184,7 +184,9 @@ async fn look(id: usize, world: &World) -> Result<End, Violation> {
     }
     let auth = equal_users(world).await?;
     let leases = all.leases().await.map_err(|error| away("all", error))?;
-    let compacted = hashes[0].2;
+    // The hash of a revision at which history was compacted tells of the compaction before; as in etcd.
+    let voter = world.survivors().into_iter().find(|index| !world.learns(*index)).unwrap_or_default();
+    let compacted = only(world, voter).hash_kv(0).await.map_err(|error| away("all", error))?.compact_revision;
     let keys = response.kvs.into_iter().map(key_value).collect();
     Ok(End { at: world.recorder.now(), revision, keys, leases, compacted, auth })
 }

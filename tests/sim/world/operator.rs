@@ -136,6 +136,9 @@ impl World {
         if standing == Standing::Outside {
             self.lay_to_rest(index, Ending::Process);
         }
+        if let Some(members) = self.members_now(fault).await {
+            self.end_the_cut_off(&members);
+        }
         is_gone
     }
 
@@ -179,7 +182,10 @@ impl World {
         let is_up = self.state().conditions[index].up;
         let url = self.members[index].moves(&self.nodes[index], is_up);
         match self.insist(fault, MemberCall::Update { id, urls: vec![url] }).await {
-            Came::Done(_) => self.members[index].has_moved(),
+            Came::Done(reply) => {
+                self.members[index].has_moved();
+                self.end_the_cut_off(&reply.members);
+            }
             Came::Refused(_, false) => self.members[index].has_stayed(),
             // It is found at both.
             Came::Refused(_, true) | Came::Open => {}

@@ -89,6 +89,7 @@ impl World {
             });
             of.collect()
         });
+        let can_be_asked = self.can_be_asked(&reply.members);
         let mut state = self.state();
         for (index, condition) in state.conditions.iter_mut().enumerate() {
             let name = self.members[index].name();
@@ -111,13 +112,32 @@ impl World {
                     if condition.standing != Standing::Outside {
                         condition.standing = Standing::Removed;
                     }
-                    if condition.up {
+                    if condition.up && can_be_asked {
                         return Err(format!("{name} was removed, and did not end"));
                     }
                 }
             }
         }
         Ok(())
+    }
+
+    /// Whether a member that was away while it was removed can find out: it asks at the addresses that it knows.
+    fn can_be_asked(&self, members: &[Listed]) -> bool {
+        let founders = members.iter().filter(|listed| self.place_of(listed) < Some(self.plan.members));
+        founders.flat_map(|listed| &listed.peer_urls).any(|url| url.ends_with(":2380"))
+    }
+
+    /// Ends the processes of members that were removed and cannot find out, as operators do: clients would wait there.
+    pub(super) fn end_the_cut_off(&self, members: &[Listed]) {
+        if self.can_be_asked(members) {
+            return;
+        }
+        for index in 0..self.members.len() {
+            let is_removed = self.standing(index) == Standing::Removed;
+            if is_removed && !self.state().conditions[index].ended_as_removed {
+                self.lay_to_rest(index, Ending::Process);
+            }
+        }
     }
 
     /// Whether a member has no vote, by the stock that was taken.
