@@ -19,6 +19,8 @@ use crate::recorder::Recorder;
 
 /// After this silence a watcher asks for a notice of progress.
 const SILENCE: Duration = Duration::from_secs(2);
+/// How long it tries to reach a member. Several in turn may be lost, or not be members yet.
+const OPENED_WITHIN: Duration = Duration::from_secs(3);
 /// How often a watcher that may lag asks for such a notice right away.
 const PROGRESS_ASKED: f64 = 0.2;
 /// After so many silences in a row it turns to another member.
@@ -114,7 +116,8 @@ impl Watcher {
         let (first, id) = requests.pop_front().expect("a watcher watches something");
         let request = RequestUnion::CreateRequest(self.request(first, id));
         self.recorder.said(place, Said::Create(id));
-        let stream = self.client.only(member).watch_raw(WatchRequest { request_union: Some(request) }).await;
+        let client = self.client.only(member).with_timeout(OPENED_WITHIN);
+        let stream = client.watch_raw(WatchRequest { request_union: Some(request) }).await;
         let why = match stream {
             Ok(stream) => {
                 let creating = VecDeque::from([(Some(first), id)]);
