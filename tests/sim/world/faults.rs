@@ -263,7 +263,7 @@ impl World {
                     self.move_member(place, *member).await;
                 }
             }
-            FaultKind::MemberReturn { member } => self.let_return(*member).await,
+            FaultKind::MemberReturn { member } => self.let_return(place, *member).await,
             FaultKind::LeaseStorm { leases } => {
                 let id = CALLER + place;
                 lease_storm(id, self.client(place), self.recorder.clone(), place as u32, *leases).await;

@@ -192,8 +192,12 @@ impl World {
         }
     }
 
-    /// Starts a member that was removed, with what it has.
-    pub(super) async fn let_return(&self, index: usize) {
+    /// Starts a member that was removed, with what it has; where it can find out.
+    pub(super) async fn let_return(&self, fault: usize, index: usize) {
+        let Some(members) = self.members_now(fault).await else { return };
+        if !self.can_be_asked(&members) {
+            return trace::note(format_args!("{} would know nobody", self.members[index].name()));
+        }
         let starts = {
             let state = self.state();
             let condition = &state.conditions[index];

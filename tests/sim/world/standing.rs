@@ -122,7 +122,7 @@ impl World {
     }
 
     /// Whether a member that was away while it was removed can find out: it asks at the addresses that it knows.
-    fn can_be_asked(&self, members: &[Listed]) -> bool {
+    pub(super) fn can_be_asked(&self, members: &[Listed]) -> bool {
         let founders = members.iter().filter(|listed| self.place_of(listed) < Some(self.plan.members));
         founders.flat_map(|listed| &listed.peer_urls).any(|url| url.ends_with(":2380"))
     }
@@ -133,8 +133,7 @@ impl World {
             return;
         }
         for index in 0..self.members.len() {
-            let is_removed = self.standing(index) == Standing::Removed;
-            if is_removed && !self.state().conditions[index].ended_as_removed {
+            if self.standing(index) == Standing::Removed {
                 self.lay_to_rest(index, Ending::Process);
             }
         }
