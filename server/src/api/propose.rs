@@ -52,10 +52,13 @@ impl Services {
         cost: u64,
         grows: impl FnOnce(ValueLen<'_, ReadError>) -> Result<bool, ReadError>,
     ) -> Result<(), ApiError> {
+        if self.quota.fits(cost, self.store.retained_bytes()) {
+            return Ok(());
+        }
         let revision = self.store.revision();
         let mut value_len = |key: &Bytes| Ok(self.store.get_at(key, revision)?.map(|kv| kv.value.len()));
         // Where that cannot be read it counts as growing.
-        if self.quota.fits(cost, self.store.retained_bytes()) || !grows(&mut value_len).unwrap_or(true) {
+        if !grows(&mut value_len).unwrap_or(true) {
             return Ok(());
         }
         let alarm = AlarmRequest {

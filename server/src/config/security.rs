@@ -59,10 +59,15 @@ pub(super) fn check_certificate(s: &Settings) -> Result<(), Refusal> {
         }
         return Ok(());
     }
-    if cert.is_empty() || key.is_empty() {
-        return Err(Refusal::Invalid(format!("KeyFile and CertFile must both be present[key: {key}, cert: {cert}]")));
+    check_pair(cert, key)
+}
+
+/// A certificate goes with its key.
+fn check_pair(cert: &str, key: &str) -> Result<(), Refusal> {
+    if cert.is_empty() == key.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    Err(Refusal::Invalid(format!("KeyFile and CertFile must both be present[key: {key}, cert: {cert}]")))
 }
 
 /// Flags that say who may connect to a side: without meaning where its certificate is made.
@@ -95,9 +100,7 @@ fn check_made_certificate(s: &Settings, auto: &str, given: &[&str], flags: &[&st
 /// What stands for peers must go together; whether they may listen at all is found out when they do.
 pub(super) fn check_peer_certificate(s: &Settings) -> Result<(), Refusal> {
     let (cert, key) = (s.text("peer-cert-file"), s.text("peer-key-file"));
-    if cert.is_empty() != key.is_empty() {
-        return Err(Refusal::Invalid(format!("KeyFile and CertFile must both be present[key: {key}, cert: {cert}]")));
-    }
+    check_pair(cert, key)?;
     if cert.is_empty() && s.bool("peer-auto-tls") {
         check_made_certificate(s, "peer-auto-tls", &["peer-cert-file", "peer-key-file"], PEER_FLAGS)?;
     }

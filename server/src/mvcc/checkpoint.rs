@@ -128,12 +128,11 @@ impl Writer {
 
     /// Writes a slice of the changed entries; whether it was the last.
     fn write_slice(&mut self, engine: &dyn Engine) -> Result<bool, EngineError> {
-        let Phase::Writing { revision, cursor } = &mut self.checkpoint.phase else { return Ok(true) };
-        if !self.compaction.is_buried() {
-            // An entry no longer knows its removed revisions: they have to go first.
-            self.shared.set_retained(self.compaction.bury(engine, self.shared.retained())?);
+        // An entry no longer knows its removed revisions: they have to go first.
+        if matches!(self.checkpoint.phase, Phase::Writing { .. }) && self.bury(engine)? {
             return Ok(false);
         }
+        let Phase::Writing { revision, cursor } = &mut self.checkpoint.phase else { return Ok(true) };
         let mut batch = Batch::default();
         let next = self.shared.state.write().tree.sweep(cursor, Interest::Dirty, SLICE_KEYS, &mut |key, entry| {
             if entry.is_dirty() {

@@ -103,13 +103,13 @@ impl Compaction {
     }
 
     /// Whether the engine holds nothing that the index has forgotten.
-    pub(super) fn is_buried(&self) -> bool {
+    fn is_buried(&self) -> bool {
         self.graves.is_empty()
     }
 
     /// Removes from the engine a slice of what is out of the index; returns how many bytes of
     /// records are left then.
-    pub(super) fn bury(&mut self, engine: &dyn Engine, retained: u64) -> Result<u64, EngineError> {
+    fn bury(&mut self, engine: &dyn Engine, retained: u64) -> Result<u64, EngineError> {
         let mut batch = Batch::default();
         let mut revisions = Vec::new();
         for grave in self.graves.drain(..self.graves.len().min(SLICE_REVISIONS)) {
@@ -154,11 +154,10 @@ impl Writer {
     pub fn compact_slice(&mut self) -> Result<bool, EngineError> {
         let engine = self.engine.clone().ok_or_else(released)?;
         let shared = self.shared.clone();
-        let compaction = &mut self.compaction;
-        if !compaction.is_buried() {
-            shared.set_retained(compaction.bury(&*engine, shared.retained())?);
+        if self.bury(&*engine)? {
             return Ok(true);
         }
+        let compaction = &mut self.compaction;
         let Some(round) = compaction.rounds.front() else { return Ok(false) };
         let at = round.at;
         match &mut compaction.phase {
@@ -194,6 +193,15 @@ impl Writer {
             Phase::Ending => self.end_round(&*engine, at)?,
         }
         Ok(!self.compaction.rounds.is_empty() || !self.compaction.is_buried())
+    }
+
+    /// Removes from the engine a slice of what is out of the index; whether there was any.
+    pub(super) fn bury(&mut self, engine: &dyn Engine) -> Result<bool, EngineError> {
+        if self.compaction.is_buried() {
+            return Ok(false);
+        }
+        self.shared.set_retained(self.compaction.bury(engine, self.shared.retained())?);
+        Ok(true)
     }
 
     /// How many revisions [`Self::compact_slice`] removed since this was last asked.

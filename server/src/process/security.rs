@@ -5,13 +5,7 @@ use mainstay_server::env::tls::{Tls, TlsError, with_made_certificate};
 
 /// What other members are served and dialled with.
 pub(super) fn with_peers(config: &Config) -> Result<Tls, TlsError> {
-    let folder = config.data_dir.join("fixtures").join("peer");
-    let security = with_made_certificate(
-        &config.peer_tls,
-        &folder,
-        &config.listen_peer_urls,
-        config.tls.self_signed_cert_validity_years,
-    )?;
+    let security = certified(config, "peer", &config.peer_tls, &config.listen_peer_urls)?;
     for url in config.listen_peer_urls.iter().filter(|url| !url.is_tls()) {
         let url = url.as_str();
         if !security.cert_file.is_empty() {
@@ -36,9 +30,7 @@ pub(super) fn with_peers(config: &Config) -> Result<Tls, TlsError> {
 /// What client URLs that ask for TLS are served with.
 pub(super) fn with_clients(config: &Config) -> Result<Option<Tls>, TlsError> {
     let urls: Vec<Url> = config.listen_client_urls.iter().chain(&config.listen_client_http_urls).cloned().collect();
-    let folder = config.data_dir.join("fixtures").join("client");
-    let years = config.tls.self_signed_cert_validity_years;
-    let security = with_made_certificate(&config.client_tls, &folder, &urls, years)?;
+    let security = certified(config, "client", &config.client_tls, &urls)?;
     if security.cert_file.is_empty() {
         return Ok(None);
     }
@@ -57,6 +49,17 @@ pub(super) fn with_clients(config: &Config) -> Result<Option<Tls>, TlsError> {
     }
     announce("starting with client TLS", &security, config);
     Tls::with_clients(&security, &config.tls).map(Some)
+}
+
+/// The security of a side, with the certificate that is made for it where the flags ask for that.
+fn certified(
+    config: &Config,
+    side: &str,
+    given: &TransportSecurity,
+    urls: &[Url],
+) -> Result<TransportSecurity, TlsError> {
+    let folder = config.data_dir.join("fixtures").join(side);
+    with_made_certificate(given, &folder, urls, config.tls.self_signed_cert_validity_years)
 }
 
 fn announce(what: &str, security: &TransportSecurity, config: &Config) {

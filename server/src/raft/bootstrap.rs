@@ -144,14 +144,26 @@ async fn ask(
     limit: Duration,
 ) -> Option<MemberKnownResponse> {
     for url in &peer.peer_urls {
-        let Ok(channel) = dialer.connect(url, limit) else {
-            continue; // refused again, and said, when it is to be connected in earnest
-        };
-        match clock::timeout(limit, peer_client(channel).member_known(request)).await {
-            Ok(Ok(response)) => return Some(response.into_inner()),
-            Ok(Err(status)) => tracing::debug!(url, %status, "a peer does not say whether it knows this member"),
-            Err(_elapsed) => tracing::debug!(url, "a peer takes long to say whether it knows this member"),
+        if let Some(answer) = ask_at(url, request, dialer, limit).await {
+            return Some(answer);
         }
+    }
+    None
+}
+
+/// Asks whoever is at an address whether it knows a member; `None` where it does not say.
+pub(super) async fn ask_at(
+    url: &str,
+    request: MemberKnownRequest,
+    dialer: &Dialer,
+    limit: Duration,
+) -> Option<MemberKnownResponse> {
+    // Where this fails it does so again, and is said, when the peer is to be connected in earnest.
+    let channel = dialer.connect(url, limit).ok()?;
+    match clock::timeout(limit, peer_client(channel).member_known(request)).await {
+        Ok(Ok(response)) => return Some(response.into_inner()),
+        Ok(Err(status)) => tracing::debug!(url, %status, "a peer does not say whether it knows this member"),
+        Err(_elapsed) => tracing::debug!(url, "a peer takes long to say whether it knows this member"),
     }
     None
 }

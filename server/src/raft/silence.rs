@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use mainstay_proto::mainstay::MemberKnownRequest;
 
+use super::bootstrap;
 use super::consensus::ConsensusOptions;
 use super::gateway::Gateway;
-use super::network::peer_client;
 use super::removal::Removal;
 use crate::env::transport::Dialer;
 use crate::env::{clock, probe};
@@ -60,13 +60,9 @@ impl Silence {
         let mut urls = self.first_urls.clone();
         urls.extend(known.flat_map(|member| member.peer_urls));
         for url in urls {
-            let Ok(channel) = self.dialer.connect(&url, self.election_timeout) else { continue };
-            let mut peer = peer_client(channel);
-            let answer = clock::timeout(self.election_timeout, peer.member_known(self.question)).await;
             // Whoever belongs to another cluster refuses.
-            if let Ok(Ok(answer)) = answer
-                && answer.into_inner().removed
-            {
+            let answer = bootstrap::ask_at(&url, self.question, &self.dialer, self.election_timeout).await;
+            if answer.is_some_and(|answer| answer.removed) {
                 return true;
             }
         }
