@@ -17,7 +17,7 @@ use crate::config::{Config, Given, Invocation};
 use crate::engine::mem::{Fault, MemHome};
 use crate::env::{clock, transport};
 use crate::metrics::Metrics;
-use crate::raft::{AppliedObserver, Leadership, TransferError, Unavailable};
+use crate::raft::{self, AppliedObserver, Leadership, TransferError, Unavailable};
 use crate::watch::Bounds;
 use futures_util::StreamExt;
 use madsim::net::NetSim;
@@ -416,6 +416,34 @@ fn a_member_that_lost_its_data_waits_for_someone_to_ask() {
             Ok(_) => panic!("it came back as itself"),
         }
         assert!(put(&machines[1], &members[0], "b").await);
+    });
+}
+
+/// Whoever was removed and is added again at its address would find its earlier self in an old list, take that id,
+/// and be refused as one that was bootstrapped already at every start.
+#[test]
+fn who_is_cut_off_tells_nobody_that_joins_who_the_members_are() {
+    simulate(11, |machines, members| async move {
+        let cut_off = leader(&members).await;
+        let asker = Handle::current().create_node().name("joins").ip(address(MEMBERS)).build();
+        let ask = async || {
+            let url = format!("http://{}:2380", address(cut_off));
+            let asked =
+                async move { raft::existing_cluster(&[url], &transport::Dialer, Duration::from_secs(30)).await };
+            asker.spawn(asked).await.unwrap().map(|cluster| cluster.members.len())
+        };
+        assert_eq!(ask().await, Some(MEMBERS));
+        let others = || (0..MEMBERS).filter(|index| *index != cut_off);
+        let links = || others().flat_map(|other| [(cut_off, other), (other, cut_off)]);
+        for (from, to) in links() {
+            NetSim::current().clog_link(machines[from].node, machines[to].node);
+        }
+        assert_eq!(ask().await, None);
+        for (from, to) in links() {
+            NetSim::current().unclog_link(machines[from].node, machines[to].node);
+        }
+        sleep(Duration::from_secs(5)).await;
+        assert_eq!(ask().await, Some(MEMBERS));
     });
 }
 

@@ -290,11 +290,10 @@ impl Gateway {
         self.inner.reconfigure.change(change).await
     }
 
-    /// The members, for one that is to join.
+    /// The members that this one has applied, for one that is to join.
     pub(crate) fn nodes(&self) -> MembersResponse {
-        let metrics = self.inner.raft.metrics();
-        let stored = metrics.borrow_watched().membership_config.clone();
-        let nodes = stored.nodes().map(|(id, node)| (*id, codec::node_to_wire(node)));
+        let members = self.inner.addresses.members();
+        let nodes = members.nodes().map(|(id, node)| (*id, codec::node_to_wire(node)));
         MembersResponse { cluster_id: self.inner.options.cluster_id, nodes: nodes.collect() }
     }
 
