@@ -6,6 +6,6 @@ cd "$(dirname "$0")/.."
 # Its own folder, for another --cfg would rebuild everything that the other stages share.
 target=${CARGO_TARGET_DIR:-target}/sim
 CARGO_TARGET_DIR=$target RUSTFLAGS="--cfg madsim" \
-  cargo build --quiet --profile test-release --package mainstay-tests --bin sim
+  cargo build --quiet --profile simulation --package mainstay-tests --bin sim
 # A run tells local times, of openraft.
-TZ=UTC exec "$target/test-release/sim" "$@"
+TZ=UTC exec "$target/simulation/sim" "$@"

@@ -1,7 +1,7 @@
 //! The command line.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::builder::{PossibleValuesParser, RangedU64ValueParser};
 use clap::{Args, Parser, Subcommand};
@@ -60,7 +60,7 @@ pub(crate) struct Simulate {
     #[arg(long)]
     pub(crate) no_shrink: bool,
     /// Seconds of the machine's clock after which a run counts as hanging
-    #[arg(long, value_name = "SECONDS", default_value_t = LIMIT)]
+    #[arg(long, value_name = "SECONDS", default_value_t = LIMIT, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) limit: u64,
     /// How this program calls itself
     #[arg(long, hide = true)]
@@ -89,6 +89,20 @@ impl Simulate {
             trace: self.trace.clone(),
         }
     }
+
+    /// Refuses places that a seed's schedule does not have.
+    fn check_without(&self) -> io::Result<()> {
+        let seeds = if self.without.is_empty() { Vec::new() } else { Seeds::all(&self.seeds) };
+        for seed in seeds {
+            let run = self.run(seed);
+            let faults = Plan::new(run.seed, run.members).faults.len();
+            if run.without.last().is_some_and(|last| *last >= faults) {
+                let text = format!("--without: the schedule of seed {seed} has {faults} faults, counted from 0");
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Whether a seed is one run.
@@ -104,7 +118,7 @@ pub(crate) struct Meta {
     #[arg(long = "break", value_name = "NAME", value_parser = bugs())]
     broken: Option<String>,
     /// Seconds of the machine's clock after which a run counts as hanging
-    #[arg(long, value_name = "SECONDS", default_value_t = LIMIT)]
+    #[arg(long, value_name = "SECONDS", default_value_t = LIMIT, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) limit: u64,
 }
 
@@ -131,7 +145,7 @@ pub(crate) struct Mutants {
     #[arg(long, value_name = "FILE")]
     pub(crate) report: Option<PathBuf>,
     /// Seconds of the machine's clock after which a run counts as hanging
-    #[arg(long, value_name = "SECONDS", default_value_t = LIMIT)]
+    #[arg(long, value_name = "SECONDS", default_value_t = LIMIT, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) limit: u64,
 }
 
@@ -156,14 +170,10 @@ impl Cli {
             return wrong("which seed? `sim 7` runs one, `sim 1..300` many, `sim --help` says more");
         }
         let single = Seeds::single(&simulate.seeds);
-        if let Some(run) = single.map(|seed| simulate.run(seed)) {
-            let faults = Plan::new(run.seed, run.members).faults.len();
-            if run.without.last().is_some_and(|last| *last >= faults) {
-                return Err(io::Error::new(
-                    io::ErrorKind::InvalidInput,
-                    format!("--without: the schedule of seed {} has {faults} faults, counted from 0", run.seed),
-                ));
-            }
+        simulate.check_without()?;
+        let folder = simulate.trace.as_deref().and_then(Path::parent).filter(|folder| !folder.as_os_str().is_empty());
+        if folder.is_some_and(|folder| !folder.is_dir()) {
+            return wrong("--trace: there is no such folder");
         }
         match single {
             Some(seed) if !simulate.coverage => Ok(Action::One(seed, simulate)),

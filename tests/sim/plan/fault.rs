@@ -69,6 +69,8 @@ pub(crate) enum FaultKind {
     LeaseStorm { leases: u32 },
     /// A member is added, and started after a while.
     MemberAdd { member: usize, learner: bool },
+    /// The leader is cut off from the other members, and asked to add a member.
+    MemberAddCutOff { member: usize, learner: bool },
     /// A member is removed, and is to end by itself.
     MemberRemove { member: usize },
     /// A learner is to get its vote.
@@ -101,8 +103,15 @@ pub(crate) enum StoreOperation {
 
 impl FaultKind {
     /// The names of what an operator does to the members.
-    pub(crate) const OF_MEMBERS: [&str; 6] =
-        ["member-add", "member-remove", "member-promote", "member-replace", "member-move", "member-return"];
+    pub(crate) const OF_MEMBERS: [&str; 7] = [
+        "member-add",
+        "member-add-cut-off",
+        "member-remove",
+        "member-promote",
+        "member-replace",
+        "member-move",
+        "member-return",
+    ];
 
     /// The kind's name in reports.
     pub(crate) fn name(&self) -> &'static str {
@@ -131,6 +140,7 @@ impl FaultKind {
             Self::Defragment { .. } => "defragment",
             Self::LeaseStorm { .. } => "lease-storm",
             Self::MemberAdd { .. } => "member-add",
+            Self::MemberAddCutOff { .. } => "member-add-cut-off",
             Self::MemberRemove { .. } => "member-remove",
             Self::MemberPromote { .. } => "member-promote",
             Self::MemberReplace { .. } => "member-replace",

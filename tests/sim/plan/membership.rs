@@ -11,6 +11,9 @@ const PLACES_MAX: usize = 7;
 /// How often somebody is missing when a change is asked for, and since when.
 const MISSING: f64 = 0.15;
 const MISSED: Duration = Duration::from_secs(5);
+/// How often whoever leads is cut off when it is asked to add a member, and how long at least.
+const CUT_OFF: f64 = 0.25;
+const CUT_OFF_FOR: u64 = 1500;
 /// Before that the first members have not told their names, and whoever asks is refused.
 const FROM: Duration = Duration::from_secs(2);
 
@@ -45,11 +48,9 @@ pub(super) fn changes(dice: &mut Dice, members: usize, spares: usize, storm: Dur
             16..=17 => inside.choose(dice).map(|member| FaultKind::MemberMove { member: *member }),
             _ => removed.choose(dice).map(|member| FaultKind::MemberReturn { member: *member }),
         };
-        let lasts = Duration::from_millis(if dice.gen_bool(0.7) {
-            dice.gen_range(50..1000)
-        } else {
-            dice.gen_range(500..5000)
-        });
+        let millis = if dice.gen_bool(0.7) { dice.gen_range(50..1000) } else { dice.gen_range(500..5000) };
+        let least = if matches!(kind, Some(FaultKind::MemberAddCutOff { .. })) { CUT_OFF_FOR } else { 0 };
+        let lasts = Duration::from_millis(least + millis);
         changes.extend(kind.map(|kind| Fault { at, lasts, kind }));
         at += Duration::from_millis(dice.gen_range(gap / 4..2 * gap));
     }
@@ -71,7 +72,12 @@ fn add(
     if learner {
         learners.push(member);
     }
-    Some(FaultKind::MemberAdd { member, learner })
+    let is_cut_off = dice.gen_bool(CUT_OFF);
+    Some(if is_cut_off {
+        FaultKind::MemberAddCutOff { member, learner }
+    } else {
+        FaultKind::MemberAdd { member, learner }
+    })
 }
 
 fn remove(

@@ -211,9 +211,7 @@ impl World {
                 clock::jump(self.nodes[*member].id(), Duration::from_millis(*millis));
             }
             FaultKind::SlowLeader { per_cent } => {
-                let leads =
-                    |index: &usize| self.members[*index].life().is_some_and(|life| life.leadership.view().leads);
-                let Some(leader) = (0..self.members.len()).find(leads) else { return };
+                let Some(leader) = self.who_leads() else { return };
                 let node = self.nodes[leader].id();
                 let began = self.recorder.now();
                 clock::set_rate(node, f64::from(*per_cent) / 100.0);
@@ -239,29 +237,20 @@ impl World {
                 drop(self.client(place).only(*member).defragment().await);
             }
             FaultKind::MemberAdd { member, learner } => {
-                let busy = self.begin_change(*member);
-                if busy.is_some() {
-                    self.add_member(place, *member, *learner, fault.lasts).await;
-                }
+                self.alone(*member, self.add_member(place, *member, *learner, fault.lasts)).await;
+            }
+            FaultKind::MemberAddCutOff { member, learner } => {
+                self.alone(*member, self.add_at_the_cut_off(place, *member, *learner, fault.lasts)).await;
             }
             FaultKind::MemberRemove { member } => {
-                let busy = self.begin_change(*member);
-                if busy.is_some() {
-                    self.remove_member(place, *member).await;
-                }
+                self.alone(*member, self.remove_member(place, *member)).await;
             }
             FaultKind::MemberReplace { member } => {
-                let busy = self.begin_change(*member);
-                if busy.is_some() {
-                    self.replace_member(place, *member, fault.lasts).await;
-                }
+                self.alone(*member, self.replace_member(place, *member, fault.lasts)).await;
             }
             FaultKind::MemberPromote { member } => self.promote_member(place, *member).await,
             FaultKind::MemberMove { member } => {
-                let busy = self.begin_change(*member);
-                if busy.is_some() {
-                    self.move_member(place, *member).await;
-                }
+                self.alone(*member, self.move_member(place, *member)).await;
             }
             FaultKind::MemberReturn { member } => self.let_return(place, *member).await,
             FaultKind::LeaseStorm { leases } => {
@@ -272,7 +261,7 @@ impl World {
     }
 
     /// The nodes of some members, and those of all others.
-    fn sides(&self, side: &[usize]) -> (Vec<NodeId>, Vec<NodeId>) {
+    pub(super) fn sides(&self, side: &[usize]) -> (Vec<NodeId>, Vec<NodeId>) {
         let nodes = |inside: bool| {
             let these = (0..self.nodes.len()).filter(|index| side.contains(index) == inside);
             these.map(|index| self.nodes[index].id()).collect()
@@ -280,10 +269,16 @@ impl World {
         (nodes(true), nodes(false))
     }
 
-    async fn cut(&self, links: &[(NodeId, NodeId)], lasts: Duration) {
+    pub(super) async fn cut(&self, links: &[(NodeId, NodeId)], lasts: Duration) {
         self.state().links.cut(links);
         tokio::time::sleep(lasts).await;
         self.state().links.mend(links);
+    }
+
+    /// The first member that leads, as far as it knows.
+    pub(super) fn who_leads(&self) -> Option<usize> {
+        let leads = |index: &usize| self.members[*index].life().is_some_and(|life| life.leadership.view().leads);
+        (0..self.members.len()).find(leads)
     }
 
     /// Asks whoever leads to hand over.

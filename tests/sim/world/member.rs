@@ -50,6 +50,17 @@ struct Way {
 /// Where peers reach a member at first, and where when it has moved.
 const PEER_PORTS: [u16; 2] = [2380, 2382];
 
+impl Way {
+    /// The port that it is to be found at.
+    fn port(&self) -> u16 {
+        self.ports.last().copied().unwrap_or(PEER_PORTS[0])
+    }
+}
+
+fn peer_url(index: usize, port: u16) -> String {
+    format!("http://{}:{port}", address(index))
+}
+
 /// What can be asked of a member that runs.
 #[derive(Clone)]
 pub(crate) struct Life {
@@ -124,9 +135,9 @@ impl Member {
 
     fn config(&self) -> Config {
         let way = self.way().clone();
-        let (first, port) = (PEER_PORTS[0], way.ports.last().copied().unwrap_or(PEER_PORTS[0]));
+        let port = way.port();
         let founders = || {
-            let founder = |index| format!("m{}=http://{}:{first}", index + 1, address(index));
+            let founder = |index| format!("m{}={}", index + 1, peer_url(index, PEER_PORTS[0]));
             (0..self.plan.members).map(founder).collect::<Vec<String>>().join(",")
         };
         let state = if way.joins.is_some() { "existing" } else { "new" };
@@ -243,8 +254,12 @@ impl Member {
 
     /// Where peers are to find it.
     pub(crate) fn peer_url(&self) -> String {
-        let port = self.way().ports.last().copied().unwrap_or(PEER_PORTS[0]);
-        format!("http://{}:{port}", address(self.index))
+        peer_url(self.index, self.way().port())
+    }
+
+    /// Where peers find it that has not moved.
+    pub(crate) fn first_peer_url(&self) -> String {
+        peer_url(self.index, PEER_PORTS[0])
     }
 
     /// Whether a peer URL is one of this machine's.
@@ -256,8 +271,7 @@ impl Member {
     pub(crate) fn moves(&self, node: &NodeHandle, is_up: bool) -> String {
         let port = {
             let mut way = self.way();
-            let old = way.ports.last().copied();
-            let new = if old == Some(PEER_PORTS[0]) { PEER_PORTS[1] } else { PEER_PORTS[0] };
+            let new = if way.port() == PEER_PORTS[0] { PEER_PORTS[1] } else { PEER_PORTS[0] };
             let listens = way.ports.contains(&new);
             way.ports.retain(|port| *port != new);
             way.ports.push(new);

@@ -6,6 +6,7 @@ use mainstay_tests::history::{Call, Listed, MemberCall, MemberReply, Outcome, Re
 use tokio::time::Instant;
 
 use super::faults::CALLER;
+use super::links::between;
 use super::standing::Standing;
 use super::{Ending, World};
 use crate::trace;
@@ -37,25 +38,70 @@ enum Came {
 impl World {
     /// Adds a member in an empty place, and starts it after a while.
     pub(super) async fn add_member(&self, fault: usize, index: usize, learner: bool, lasts: Duration) {
+        if let Some(before) = self.make_room(fault, index).await {
+            self.add(fault, index, learner, lasts, &before, false).await;
+        }
+    }
+
+    /// Asks a leader that is cut off from the others to add a member, and who the members are: what is in its log
+    /// alone may never be so. Adds the member when it is back.
+    pub(super) async fn add_at_the_cut_off(&self, fault: usize, index: usize, learner: bool, lasts: Duration) {
+        let Some(before) = self.make_room(fault, index).await else { return };
+        let mut may_have_happened = false;
+        if let Some(leader) = self.who_leads() {
+            let (ones, others) = self.sides(&[leader]);
+            let call = MemberCall::Add { urls: vec![self.members[index].peer_url()], learner };
+            let client = self.client(fault).only(leader);
+            let ask = async |call: MemberCall| {
+                drop(self.recorder.call(CALLER + fault, &client, Call::Member(call)).await);
+            };
+            let insist = async {
+                // Changes are made one after the other: the first must not be waited for by whoever asks again.
+                drop(tokio::time::timeout(PAUSE, ask(call.clone())).await);
+                ask(MemberCall::List { linearizable: false }).await;
+                ask(call.clone()).await;
+            };
+            let cut = between(&ones, &others);
+            tokio::join!(self.cut(&cut, lasts), insist);
+            may_have_happened = true;
+        }
+        let now = self.members_now(fault).await.unwrap_or(before);
+        self.add(fault, index, learner, PAUSE, &now, may_have_happened).await;
+    }
+
+    /// Gets an empty place ready for a new member; who the members are, where there is one.
+    async fn make_room(&self, fault: usize, index: usize) -> Option<Vec<Listed>> {
         if !matches!(self.standing(index), Standing::Outside | Standing::Removed) {
-            return trace::note(format_args!("{} is a member", self.members[index].name()));
+            trace::note(format_args!("{} is a member", self.members[index].name()));
+            return None;
         }
         // The first change of all is made to members that are known.
-        let Some(before) = self.members_now(fault).await else { return };
+        let before = self.members_now(fault).await?;
         // A process that was removed and goes on, or waits for another fault to be over, has to make room.
         self.lay_to_rest(index, Ending::Process);
         self.begin_anew(index);
         self.set_standing(index, Standing::Leaving);
+        Some(before)
+    }
+
+    async fn add(
+        &self,
+        fault: usize,
+        index: usize,
+        learner: bool,
+        lasts: Duration,
+        before: &[Listed],
+        may_have_happened: bool,
+    ) {
         let url = self.members[index].peer_url();
         let call = MemberCall::Add { urls: vec![url], learner };
-        let missed = self.missed(&before);
+        let missed = self.missed(before);
         let added = match self.insist(fault, call).await {
             Came::Done(reply) => {
-                self.was_safe(&before, &missed, &reply.members);
+                self.was_safe(before, &missed, &reply.members);
                 true
             }
-            Came::Refused(_, true) => true,
-            Came::Refused(_, false) => false,
+            Came::Refused(_, may_have) => may_have || may_have_happened,
             // It may be added at any time.
             Came::Open => true,
         };
@@ -120,8 +166,10 @@ impl World {
                 self.was_safe(before, &missed, &reply.members);
                 true
             }
-            Came::Refused(text, _) => text.ends_with("member not found"),
-            Came::Open => return false,
+            Came::Refused(text, _) if text.ends_with("member not found") => true,
+            Came::Refused(_, false) => false,
+            // An earlier attempt may be carried out yet: it stays as one that leaves.
+            Came::Refused(_, true) | Came::Open => return false,
         };
         let has_started = self.members[index].has_started();
         let standing = match (is_gone, has_started) {

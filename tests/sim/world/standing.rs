@@ -35,7 +35,7 @@ impl Condition {
 }
 
 /// That a member is about to be changed; over when this is dropped.
-pub(super) struct Change {
+struct Change {
     world: World,
     index: usize,
 }
@@ -47,10 +47,13 @@ impl Drop for Change {
 }
 
 impl World {
-    /// Begins to change a member, where nobody else does: what one operator does the others wait for.
-    pub(super) fn begin_change(&self, index: usize) -> Option<Change> {
+    /// Changes a member, where no other fault is about to.
+    pub(super) async fn alone(&self, index: usize, change: impl Future<Output = ()>) {
         let was = std::mem::replace(&mut self.state().conditions[index].is_changed, true);
-        (!was).then(|| Change { world: self.clone(), index })
+        if !was {
+            let _change = Change { world: self.clone(), index };
+            change.await;
+        }
     }
 
     pub(crate) fn standing(&self, index: usize) -> Standing {
@@ -123,8 +126,8 @@ impl World {
 
     /// Whether a member that was away while it was removed can find out: it asks at the addresses that it knows.
     pub(super) fn can_be_asked(&self, members: &[Listed]) -> bool {
-        let founders = members.iter().filter(|listed| self.place_of(listed) < Some(self.plan.members));
-        founders.flat_map(|listed| &listed.peer_urls).any(|url| url.ends_with(":2380"))
+        let founders = &self.members[..self.plan.members];
+        founders.iter().any(|founder| members.iter().any(|listed| listed.peer_urls.contains(&founder.first_peer_url())))
     }
 
     /// Ends the processes of members that were removed and cannot find out, as operators do: clients would wait there.

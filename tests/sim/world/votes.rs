@@ -26,7 +26,7 @@ impl World {
                 if let Some(ghost) = voters.iter().find(|id| !seen.contains(id)) {
                     let surprise =
                         format!("{} counts on the vote of {ghost:x}, which was never started", member.name());
-                    return self.state().surprises.push(surprise);
+                    return self.surprise(surprise);
                 }
             }
         }
@@ -54,8 +54,12 @@ impl World {
         let (old, new) = (voters(before), voters(after));
         let active = old.difference(&still).count();
         let gone: BTreeSet<u64> = ids(before).difference(&ids(after)).copied().collect();
-        let come = ids(after).difference(&ids(before)).count();
-        let needed = match (gone.len(), come) {
+        let come: BTreeSet<u64> = ids(after).difference(&ids(before)).copied().collect();
+        // Somebody got or lost a vote meanwhile: nobody knows with whom the change was held.
+        if old.symmetric_difference(&new).any(|id| !gone.contains(id) && !come.contains(id)) {
+            return;
+        }
+        let needed = match (gone.len(), come.len()) {
             // Whoever is down may go, and so may a learner.
             (1, 0) if gone.iter().all(|id| old.contains(id) && !still.contains(id)) => 1 + (old.len() - 1) / 2 + 1,
             (0, 1) if old.len() > 1 => (old.len() + 1) / 2 + 1,
@@ -63,7 +67,7 @@ impl World {
         };
         if active < needed {
             let surprise = format!("of {old:x?} {still:x?} were down, and the members became {new:x?}");
-            self.state().surprises.push(surprise);
+            self.surprise(surprise);
         }
     }
 }

@@ -6,8 +6,9 @@ use super::text::told;
 use crate::history::{Header, History, Operation};
 
 /// Checks that all answers name one cluster; that who asked one member alone was answered by that one, and
-/// by no other under its name, but for one that was added in its place later; and that the term which a member names is not below one that it named in
-/// an answer before the question. A member that lost its disks may have forgotten its term.
+/// by no other under its name, but for one that was added in its place later; and that the term which a member names
+/// is not below one that it named in an answer before the question. A member that lost its disks may have forgotten
+/// its term.
 pub fn check(history: &History) -> Result<(), String> {
     let Some(first) = history.headers.first() else { return Ok(()) };
     // Clients count the members in orders of their own.
@@ -44,7 +45,7 @@ pub fn check(history: &History) -> Result<(), String> {
 
 /// Whether another member may have been added in the place of an earlier one.
 fn takes_a_place(history: &History, operation: &Operation) -> bool {
-    let adds = ["member-add", "member-replace"];
+    let adds = ["member-add", "member-add-cut-off", "member-replace"];
     history.disturbances.iter().any(|it| adds.contains(&it.what.as_str()) && it.from <= operation.ended)
 }
 

@@ -5,6 +5,7 @@ mod search;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use self::register::Register;
@@ -18,8 +19,8 @@ const STEPS: usize = 100_000;
 const GRACE: Duration = Duration::from_secs(5);
 
 /// Checks that changes of the members, what was refused because of who they are, and the lists that the cluster
-/// agreed on have an order within their times that explains all of them: no list shows what was never made, or does
-/// not show what was acknowledged; no id comes back, no address belongs to two members, and there is no second
+/// agreed on have an order within their times that explains all of them: none of these shows what was never made, or does
+/// not show what was acknowledged, and no list at all what was never made; no id comes back, no address belongs to two members, and there is no second
 /// learner. That the list in the answer to a change shows the change. That no learner got its vote that was never
 /// started; and that no member that was removed goes on to serve what needs the others.
 pub fn check(history: &History) -> Result<(), String> {
@@ -32,6 +33,7 @@ pub fn check(history: &History) -> Result<(), String> {
         promoted(history, operation, call)?;
         removed(history, operation, call)?;
     }
+    never_made(history)?;
     let Some(register) = Register::of(history) else { return Ok(()) };
     match search(&register, STEPS) {
         Verdict::Explained | Verdict::Undecided => Ok(()),
@@ -59,6 +61,34 @@ fn answered(operation: &Operation, call: &MemberCall) -> Result<(), String> {
         }
     };
     if fits { Ok(()) } else { Err(format!("the answer does not show the change: {}", told(operation))) }
+}
+
+/// A list that the cluster did not agree on may be old, and shows nothing that never was: who was made a member is
+/// one still when somebody agreed on asks later, or was removed by somebody who had its id.
+fn never_made(history: &History) -> Result<(), String> {
+    let calls = history.operations.iter().filter_map(|operation| match (&operation.call, &operation.outcome) {
+        (Call::Member(call), outcome) => Some((operation, call, outcome)),
+        _ => None,
+    });
+    let is_agreed = |call: &MemberCall| !matches!(call, MemberCall::List { linearizable: false });
+    let (mut known, mut last_agreed) = (BTreeSet::new(), Duration::ZERO);
+    for (operation, call, outcome) in calls.clone() {
+        if let MemberCall::Remove { id } = call {
+            known.insert(*id);
+        }
+        if let (true, Outcome::Done(Reply::Members(reply))) = (is_agreed(call), outcome) {
+            known.extend(reply.members.iter().map(|listed| listed.id));
+            last_agreed = last_agreed.max(operation.began);
+        }
+    }
+    for (operation, call, outcome) in calls {
+        let Outcome::Done(Reply::Members(reply)) = outcome else { continue };
+        let ghost = reply.members.iter().find(|listed| !known.contains(&listed.id));
+        if let (false, true, Some(ghost)) = (is_agreed(call), operation.ended < last_agreed, ghost) {
+            return Err(format!("member {:x} was never made one: {}", ghost.id, told(operation)));
+        }
+    }
+    Ok(())
 }
 
 /// Who was never started holds nothing, and gets no vote by promotion.

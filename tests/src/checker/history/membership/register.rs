@@ -22,6 +22,8 @@ pub(super) struct Register {
     pub(super) required: Vec<Action>,
     /// What may have happened at any time after its begin.
     pub(super) possible: Vec<Action>,
+    /// When a list was asked for last that the cluster agreed on, and was answered.
+    last_list: Duration,
 }
 
 #[derive(Clone, Debug)]
@@ -61,7 +63,9 @@ impl Register {
             let is_before = matches!(call, MemberCall::List { linearizable: true }) && operation.ended <= first_change;
             told(operation).filter(|_| is_before).map(state_of)
         })?;
-        let mut register = Self { first, required: Vec::new(), possible: Vec::new() };
+        let agreed = calls.iter().filter(|it| matches!(it.2, MemberCall::List { linearizable: true }));
+        let last_list = agreed.filter(|it| told(it.1).is_some()).map(|it| it.1.began).max().unwrap_or_default();
+        let mut register = Self { first, required: Vec::new(), possible: Vec::new(), last_list };
         let unexplained = unexplained(&calls, &register.first);
         for (call, operation, asked) in &calls {
             register.take(*call, operation, asked, &unexplained);
@@ -77,7 +81,7 @@ impl Register {
             (_, MemberCall::List { linearizable: false }) => return,
             (Outcome::Refused(text) | Outcome::Unknown(text), _) if text.starts_with("etcdserver: ") => {
                 match refusal(text, asked) {
-                    Some(What::UrlExists(urls)) if self.may_be_taken(&urls) => return,
+                    Some(What::UrlExists(urls)) if self.may_be_taken(&urls, ended) => return,
                     Some(what) => what,
                     None if matches!(operation.outcome, Outcome::Refused(_)) => return,
                     None => return self.may_happen(call, operation, asked, unexplained),
@@ -99,8 +103,11 @@ impl Register {
         };
         if let What::TooManyLearners = what {
             // A learner whose adding nobody answered need not have been listed by anybody.
-            is_required =
-                !self.possible.iter().any(|it| matches!(it.what, What::Add { learner: true, .. } | What::Never));
+            is_required = !self.possible.iter().any(|it| match it.what {
+                What::Add { learner, .. } => learner,
+                What::Never => self.may_be_unseen(ended),
+                _ => false,
+            });
         }
         if is_required {
             self.required.push(Action { call, began, ended, what });
@@ -129,10 +136,16 @@ impl Register {
         }
     }
 
-    /// Whether a call that was not answered may have taken an address.
-    fn may_be_taken(&self, urls: &[String]) -> bool {
+    /// Whether a member may have been added before a moment that no list shows: nobody removes it who has not seen its
+    /// id, so every later list would.
+    fn may_be_unseen(&self, before: Duration) -> bool {
+        self.last_list <= before
+    }
+
+    /// Whether a call that was not answered may have taken an address before a moment.
+    fn may_be_taken(&self, urls: &[String], before: Duration) -> bool {
         self.possible.iter().any(|it| match &it.what {
-            What::Never => true,
+            What::Never => self.may_be_unseen(before),
             What::Update(_, taken) | What::Add { urls: taken, .. } => taken.iter().any(|url| urls.contains(url)),
             _ => false,
         })
@@ -227,8 +240,11 @@ fn refusal(text: &str, asked: &MemberCall) -> Option<What> {
             MemberCall::Remove { id } | MemberCall::Promote { id } | MemberCall::Update { id, .. },
         ) => Some(What::NotFound(*id)),
         // Only where its id had been another's.
-        ("member not found" | "member ID already exist", MemberCall::Add { .. }) => Some(What::Never),
-        ("Peer URLs already exists", MemberCall::Add { urls, .. }) => Some(What::UrlExists(urls.clone())),
+        ("member not found", MemberCall::Add { .. }) => Some(What::Never),
+        // Its id is made of its addresses and the second.
+        ("Peer URLs already exists" | "member ID already exist", MemberCall::Add { urls, .. }) => {
+            Some(What::UrlExists(urls.clone()))
+        }
         ("can only promote a learner member", MemberCall::Promote { id }) => Some(What::NotLearner(*id)),
         ("too many learner members in cluster", MemberCall::Add { .. }) => Some(What::TooManyLearners),
         _ => None,

@@ -83,6 +83,39 @@ fn a_list_with_what_was_never_made_is_found() {
 }
 
 #[test]
+fn an_old_list_may_be_old_and_shows_nothing_that_never_was() {
+    let old = |sample: &mut Sample, members: &[(u64, bool)]| {
+        done(sample, MemberCall::List { linearizable: false }, None, members);
+    };
+    let mut sample = sample();
+    sample.call(90, Call::Member(add(3, false)), Outcome::Unknown("no answer".into()));
+    old(&mut sample, &[(1, false)]);
+    old(&mut sample, &[(1, false), (2, false), (3, false)]);
+    assert_eq!(check(&sample.clone().end()), Ok(()), "nobody agreed on anything since");
+    let mut removed = sample.clone();
+    done(&mut removed, MemberCall::Remove { id: 3 }, None, &[(1, false), (2, false)]);
+    list(&mut removed, &[(1, false), (2, false)]);
+    assert_eq!(check(&removed.end()), Ok(()));
+    list(&mut sample, &[(1, false), (2, false)]);
+    expect(check(&sample.end()), "member 3 was never made one");
+}
+
+#[test]
+fn a_refusal_for_what_was_never_made_is_found() {
+    for (learner, text) in [(false, "Peer URLs already exists"), (true, "too many learner members in cluster")] {
+        let mut sample = sample();
+        sample.call(90, Call::Member(add(3, learner)), Outcome::Unknown("no answer".into()));
+        refused(&mut sample, add(3, learner), text);
+        assert_eq!(check(&sample.clone().end()), Ok(()), "it may have been");
+        let mut made = sample.clone();
+        list(&mut made, &[(1, false), (2, false), (3, learner)]);
+        assert_eq!(check(&made.end()), Ok(()));
+        list(&mut sample, &[(1, false), (2, false)]);
+        expect(check(&sample.end()), "no order explains");
+    }
+}
+
+#[test]
 fn an_id_that_comes_back_is_found() {
     let mut sample = sample();
     done(&mut sample, MemberCall::Remove { id: 1 }, None, &[(2, false)]);
