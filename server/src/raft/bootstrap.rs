@@ -24,16 +24,15 @@ use mainstay_proto::mainstay::{MemberKnownRequest, MemberKnownResponse, MembersR
 use super::codec;
 use super::members::quorum;
 use super::network::peer_client;
-use super::type_config::PeerNode;
 use crate::engine::layout::meta;
 use crate::engine::{Engine, EngineError, Family};
-use crate::env::clock;
 use crate::env::transport::Dialer;
+use crate::env::{clock, probe};
 
 /// Pause between two rounds of questions: a peer's process may be about to start.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Rounds after which it is said again what is waited for.
+/// Rounds after which it is said what is waited for, and asked anew who the members are.
 const ROUNDS_IN_SILENCE: u32 = 100;
 
 /// The last entry in the state that a store holds; `None` where it holds none.
@@ -48,41 +47,67 @@ pub fn applied_index(engine: &dyn Engine) -> Result<Option<u64>, EngineError> {
 
 /// Asks all peers whether they know of an earlier life of a member, until enough have answered.
 ///
-/// Each question may take `limit`.
+/// `peers` are the peer URLs of each, as this member was told when it was started; with them it may be about to
+/// found the cluster. Each question may take `limit`.
 pub(super) async fn is_known(
-    cluster_id: u64,
-    member_id: u64,
-    peers: &[&PeerNode],
+    question: MemberKnownRequest,
+    mut peers: Vec<Vec<String>>,
+    mut may_be_new: bool,
     dialer: &Dialer,
     limit: Duration,
 ) -> bool {
     if peers.is_empty() {
         return false;
     }
-    let request = MemberKnownRequest { cluster_id, member_id };
-    for round in 0.. {
-        let mut answers: FuturesUnordered<_> = peers.iter().map(|peer| ask(peer, request, dialer, limit)).collect();
-        let mut tally = Tally { peers: peers.len(), fresh: 0, strangers: 0 };
+    loop {
+        let tally = Tally { peers: peers.len(), may_be_new, fresh: 0, strangers: 0 };
+        if let Some(known) = ask_for_a_while(question, &peers, tally, dialer, limit).await {
+            return known;
+        }
+        // Who is asked in vain may be no member any more. What others say of the members they have applied, so
+        // whoever published its name is known to them.
+        let urls: Vec<String> = peers.iter().flatten().cloned().collect();
+        let told = existing_cluster(&urls, dialer, limit).await.filter(|told| told.cluster_id == question.cluster_id);
+        if let Some(mut told) = told
+            && told.members.remove(&question.member_id).is_some()
+            && !told.members.is_empty()
+        {
+            probe::reached("first-start-told-of-members");
+            (peers, may_be_new) = (told.members.into_values().collect(), false);
+        }
+    }
+}
+
+/// Asks in rounds; `None` where those that answer do not suffice for long.
+async fn ask_for_a_while(
+    question: MemberKnownRequest,
+    peers: &[Vec<String>],
+    nobody: Tally,
+    dialer: &Dialer,
+    limit: Duration,
+) -> Option<bool> {
+    let mut tally = nobody;
+    for _ in 0..ROUNDS_IN_SILENCE {
+        let mut answers: FuturesUnordered<_> = peers.iter().map(|urls| ask(urls, question, dialer, limit)).collect();
+        tally = nobody;
         while let Some(answer) = answers.next().await {
             if answer.is_some_and(|answer| answer.known) {
-                return true;
+                return Some(true);
             }
             if tally.count(answer) {
                 // Whoever is about to answer may still know better.
                 let known = answers.any(|answer| std::future::ready(answer.is_some_and(|answer| answer.known)));
-                return clock::timeout(PAUSE, known).await.unwrap_or(false);
+                return Some(clock::timeout(PAUSE, known).await.unwrap_or(false));
             }
-        }
-        if round % ROUNDS_IN_SILENCE == 0 {
-            tracing::warn!(
-                answered = tally.fresh + tally.strangers,
-                peers = peers.len(),
-                "waiting for peers, to learn whether this member has lost its data"
-            );
         }
         clock::sleep(PAUSE).await;
     }
-    unreachable!("rounds do not end by themselves")
+    tracing::warn!(
+        answered = tally.fresh + tally.strangers,
+        peers = peers.len(),
+        "waiting for peers, to learn whether this member has lost its data"
+    );
+    None
 }
 
 /// A cluster that is running, as one of its members tells of it.
@@ -115,6 +140,8 @@ pub async fn existing_cluster(urls: &[String], dialer: &Dialer, limit: Duration)
 #[derive(Clone, Copy, Debug)]
 struct Tally {
     peers: usize,
+    /// Whether all of them together may found a cluster; whoever joins one knows that it is there.
+    may_be_new: bool,
     /// Those without any memory.
     fresh: usize,
     /// Those who remember something, but not this member.
@@ -130,7 +157,7 @@ impl Tally {
             None => {}
         }
         let quorum = quorum(self.peers + 1);
-        let all_new = self.strangers == 0 && self.fresh + 1 >= quorum;
+        let all_new = self.may_be_new && self.strangers == 0 && self.fresh + 1 >= quorum;
         // A quorum without this member has `quorum - 1` of its peers: so many of them cannot all be others.
         all_new || self.fresh + self.strangers > self.peers - (quorum - 1)
     }
@@ -138,12 +165,12 @@ impl Tally {
 
 /// Asks one peer, at any of its addresses; `None` where it does not say.
 async fn ask(
-    peer: &PeerNode,
+    urls: &[String],
     request: MemberKnownRequest,
     dialer: &Dialer,
     limit: Duration,
 ) -> Option<MemberKnownResponse> {
-    for url in &peer.peer_urls {
+    for url in urls {
         if let Some(answer) = ask_at(url, request, dialer, limit).await {
             return Some(answer);
         }
@@ -173,7 +200,7 @@ mod tests {
     use super::*;
 
     fn decided(peers: usize, answers: &[&str]) -> bool {
-        let mut tally = Tally { peers, fresh: 0, strangers: 0 };
+        let mut tally = Tally { peers, may_be_new: true, fresh: 0, strangers: 0 };
         let answer = |text: &str| MemberKnownResponse { known: false, fresh: text == "fresh", removed: false };
         answers.iter().any(|text| tally.count((*text != "silent").then(|| answer(text))))
     }
@@ -184,6 +211,14 @@ mod tests {
         assert!(decided(2, &["silent", "fresh"]));
         assert!(!decided(4, &["fresh"]));
         assert!(decided(4, &["fresh", "fresh"]));
+    }
+
+    #[test]
+    fn who_joins_does_not_found_a_cluster() {
+        let mut tally = Tally { peers: 2, may_be_new: false, fresh: 0, strangers: 0 };
+        let fresh = MemberKnownResponse { known: false, fresh: true, removed: false };
+        assert!(!tally.count(Some(fresh)), "the other one may know it");
+        assert!(tally.count(Some(fresh)));
     }
 
     #[test]

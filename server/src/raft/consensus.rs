@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use mainstay_proto::mainstay::MemberKnownRequest;
 use mainstay_raft_log::RaftLog;
 use openraft::async_runtime::WatchReceiver;
 use openraft::error::{InitializeError, RaftError};
@@ -227,11 +228,11 @@ impl Consensus {
 
     /// Whether another first member knows of an earlier life of this one.
     pub async fn is_known_to_peers(&self) -> bool {
-        let own = self.options.member_id;
-        let peers = self.options.initial_members.iter().filter(|(id, _)| **id != own).map(|(_, node)| node);
-        let peers: Vec<&PeerNode> = peers.collect();
         let options = &self.options;
-        bootstrap::is_known(options.cluster_id, own, &peers, &options.dialer, options.election_timeout).await
+        let others = options.initial_members.iter().filter(|(id, _)| **id != options.member_id);
+        let peers: Vec<Vec<String>> = others.map(|(_, node)| node.peer_urls.clone()).collect();
+        let question = MemberKnownRequest { cluster_id: options.cluster_id, member_id: options.member_id };
+        bootstrap::is_known(question, peers, !options.joins, &options.dialer, options.election_timeout).await
     }
 
     /// Starts to take part; with the initial members where this is the first start of all.
