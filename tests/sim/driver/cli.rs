@@ -136,7 +136,7 @@ pub(crate) struct Mutants {
     #[arg(value_name = "NAME")]
     pub(crate) names: Vec<String>,
     /// Seeds that may run for each bug, instead of its own bound
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) seeds: Option<u64>,
     /// Runs all these seeds for each bug and counts how many of them find it
     #[arg(long)]
@@ -174,6 +174,9 @@ impl Cli {
         let folder = simulate.trace.as_deref().and_then(Path::parent).filter(|folder| !folder.as_os_str().is_empty());
         if folder.is_some_and(|folder| !folder.is_dir()) {
             return wrong("--trace: there is no such folder");
+        }
+        if simulate.trace.as_deref().is_some_and(Path::is_dir) {
+            return wrong("--trace: this is a folder");
         }
         match single {
             Some(seed) if !simulate.coverage => Ok(Action::One(seed, simulate)),

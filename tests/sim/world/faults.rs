@@ -203,7 +203,7 @@ impl World {
             }
             FaultKind::ClockRate { member, per_cent } => {
                 let node = self.nodes[*member].id();
-                clock::set_rate(node, f64::from(*per_cent) / 100.0);
+                self.set_rate(node, *per_cent, fault.lasts);
                 lasts().await;
                 clock::set_rate(node, 1.0);
             }
@@ -214,7 +214,7 @@ impl World {
                 let Some(leader) = self.who_leads() else { return };
                 let node = self.nodes[leader].id();
                 let began = self.recorder.now();
-                clock::set_rate(node, f64::from(*per_cent) / 100.0);
+                self.set_rate(node, *per_cent, fault.lasts);
                 let (ones, others) = self.sides(&[leader]);
                 self.cut(&between(&ones, &others), fault.lasts).await;
                 clock::set_rate(node, 1.0);
@@ -273,6 +273,14 @@ impl World {
         self.state().links.cut(links);
         tokio::time::sleep(lasts).await;
         self.state().links.mend(links);
+    }
+
+    fn set_rate(&self, node: NodeId, per_cent: u32, lasts: Duration) {
+        clock::set_rate(node, f64::from(per_cent) / 100.0);
+        if per_cent < 100 {
+            let mut state = self.state();
+            state.slow_until = state.slow_until.max(TimeHandle::current().elapsed() + lasts);
+        }
     }
 
     /// The first member that leads, as far as it knows.

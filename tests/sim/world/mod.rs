@@ -65,6 +65,8 @@ struct WorldState {
     /// Where the operator's calls are made.
     operator: Option<NodeHandle>,
     faults: BTreeMap<String, u64>,
+    /// Up to when some member's clock runs slow.
+    slow_until: Duration,
     /// What happened that nobody announced.
     surprises: Vec<String>,
 }

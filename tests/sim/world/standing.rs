@@ -6,6 +6,7 @@ use madsim::time::TimeHandle;
 use mainstay_server::raft::REMOVED;
 use mainstay_tests::history::{Call, Listed, MemberCall, Outcome, Reply};
 
+use super::faults::SUPERVISOR;
 use super::{Condition, Ending, World};
 
 /// How a place stands to the cluster.
@@ -71,7 +72,8 @@ impl World {
     }
 
     /// Asks who the members are when all is quiet, and holds every place against that: who is a member did not end as
-    /// one that was removed, and who was removed has ended. The places of the learners stay known.
+    /// one that was removed, and who was removed has ended. Who was added in the end is started, and the places of the
+    /// learners stay known.
     pub(crate) async fn take_stock(&self, id: usize) -> Result<(), String> {
         if self.plan.spares == 0 {
             return Ok(());
@@ -92,11 +94,26 @@ impl World {
             });
             of.collect()
         });
-        let can_be_asked = self.can_be_asked(&reply.members);
+        // They were added after whoever asked for it had given up.
+        for index in self.hold_against(&reply.members, &places, &removed)? {
+            self.join(SUPERVISOR, index).await;
+        }
+        Ok(())
+    }
+
+    /// Holds every place against a list of the members; which of these nobody has started.
+    fn hold_against(
+        &self,
+        members: &[Listed],
+        places: &[Option<usize>],
+        removed: &[u64],
+    ) -> Result<Vec<usize>, String> {
+        let can_be_asked = self.can_be_asked(members);
+        let mut late = Vec::new();
         let mut state = self.state();
         for (index, condition) in state.conditions.iter_mut().enumerate() {
             let name = self.members[index].name();
-            let listed = reply.members.iter().zip(&places).find(|(_, place)| **place == Some(index));
+            let listed = members.iter().zip(places).find(|(_, place)| **place == Some(index));
             match listed {
                 Some((listed, _)) => {
                     if condition.ended_as_removed {
@@ -110,6 +127,9 @@ impl World {
                     }
                     condition.standing = Standing::Member;
                     condition.learns = listed.is_learner;
+                    if condition.rests && !condition.lost {
+                        late.push(index);
+                    }
                 }
                 None => {
                     if condition.standing != Standing::Outside {
@@ -121,7 +141,7 @@ impl World {
                 }
             }
         }
-        Ok(())
+        Ok(late)
     }
 
     /// Whether a member that was away while it was removed can find out: it asks at the addresses that it knows.

@@ -38,7 +38,8 @@ impl World {
         let state = self.state();
         let is_missed = |listed: &&Listed| {
             let since = self.place_of(listed).and_then(|index| state.conditions[index].down_since);
-            !listed.is_learner && since.is_some_and(|since| since + MISSED < now)
+            // For whoever has a slow clock it may have been a moment.
+            !listed.is_learner && since.is_some_and(|since| since.max(state.slow_until) + MISSED < now)
         };
         members.iter().filter(is_missed).map(|listed| listed.id).collect()
     }
