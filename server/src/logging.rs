@@ -82,13 +82,24 @@ fn subscriber(
     tracing_subscriber::registry().with(lines.with_filter(Threshold(level)))
 }
 
+/// What openraft says at every attempt to reach a member that is away, many times a second. `raft/probing.rs` says
+/// once that it is away.
+const REPEATING: [&str; 3] =
+    ["openraft::core::heartbeat::worker", "openraft::engine::handler::replication_handler", "openraft::replication"];
+
 /// Which events become lines.
 struct Threshold(LogLevel);
 
 impl Threshold {
     fn allows(&self, metadata: &Metadata<'_>) -> bool {
         // Libraries tell at INFO what is DEBUG to us, and at DEBUG every frame that they see.
-        let least = if is_ours(metadata.target()) { self.0 } else { self.0.max(LogLevel::Warn) };
+        let target = metadata.target();
+        let repeats = self.0 > LogLevel::Debug && REPEATING.iter().any(|module| target.starts_with(module));
+        let least = match (is_ours(target), repeats) {
+            (true, _) => self.0,
+            (false, true) => self.0.max(LogLevel::Error),
+            (false, false) => self.0.max(LogLevel::Warn),
+        };
         severity(metadata) >= least
     }
 }

@@ -447,6 +447,26 @@ fn who_is_cut_off_tells_nobody_that_joins_who_the_members_are() {
     });
 }
 
+#[test]
+fn who_is_away_is_not_asked_all_the_time() {
+    simulate(14, |machines, members| async move {
+        let leads = leader(&members).await;
+        let away = (leads + 1) % MEMBERS;
+        let id = members[away].services.gateway.status().member_id;
+        machines[away].kill();
+        let failures = || members[leads].services.metrics.network.peer(id).sent_failures.get();
+        sleep(Duration::from_secs(2)).await;
+        let before = failures();
+        for number in 0..100 {
+            assert!(put(&machines[leads], &members[leads], &number.to_string()).await);
+            sleep(Duration::from_millis(100)).await;
+        }
+        // Entries and heartbeats, ten times a second each.
+        let failed = failures() - before;
+        assert!((10..=300).contains(&failed), "{failed} in ten seconds");
+    });
+}
+
 /// Power fails everywhere, and one of three loses its data: the others find in their logs alone that it was a
 /// member, and do not say that they do not know it before they have applied that.
 #[test]

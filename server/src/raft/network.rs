@@ -34,6 +34,10 @@ use crate::metrics::{Metrics, PeerMetrics};
 
 type RpcError = RPCError<TypeConfig>;
 
+/// Pause before entries are sent again to a peer that could not be reached. openraft makes its own pause where it hands
+/// a request out, which nobody asks for where the connection is refused: it would try again at once, for ever.
+const RETRY_INTERVAL: Duration = Duration::from_millis(100);
+
 /// Makes the connections of one member to its peers.
 #[derive(Clone)]
 pub(crate) struct Network {
@@ -52,7 +56,7 @@ impl Network {
     fn connection(&self, target: u64, node: &PeerNode) -> Connection {
         let urls = node.peer_urls.clone().into();
         let peer = self.metrics.network.peer(target);
-        Connection { network: self.clone(), target, urls, client: None, url: 0, peer }
+        Connection { network: self.clone(), target, urls, client: None, url: 0, failed_at: None, peer }
     }
 }
 
@@ -74,6 +78,8 @@ pub(crate) struct Connection {
     client: Option<PeerClient<PeerChannel>>,
     /// Which of the peer's URLs is in use.
     url: usize,
+    /// When the last call failed, if it did.
+    failed_at: Option<Instant>,
     peer: Arc<PeerMetrics>,
 }
 
@@ -105,6 +111,7 @@ impl Connection {
             self.network.removal.told_by_peer();
         }
         self.peer.sent_failures.inc();
+        self.failed_at = Some(clock::now());
         if self.urls.len() > 1 {
             self.client = None;
             self.url += 1;
@@ -122,7 +129,10 @@ impl Connection {
     {
         let client = self.client()?;
         match clock::timeout(limit, call(client)).await {
-            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Ok(response)) => {
+                self.failed_at = None;
+                Ok(response.into_inner())
+            }
             Ok(Err(status)) => Err(self.failed(&status)),
             Err(_) => Err(self.failed(&Status::deadline_exceeded("no answer in time"))),
         }
@@ -202,6 +212,9 @@ impl RaftNetworkV2<TypeConfig> for Connection {
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
     {
         async move {
+            if let Some(at) = self.failed_at {
+                clock::sleep(RETRY_INTERVAL.saturating_sub(clock::elapsed(at))).await;
+            }
             let cluster_id = self.network.cluster_id;
             let limit = self.network.rpc_timeout;
             // The times at which requests were handed over and not answered yet, oldest first.

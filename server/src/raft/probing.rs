@@ -64,8 +64,12 @@ impl Peer {
         let labels = labels(own, id);
         metrics.network.active_peers.with_label_values(&labels).set(i64::from(answered));
         let lost = &metrics.network.disconnected_peers_total.with_label_values(&labels);
+        let peer = format!("{id:x}");
         if self.active && !answered {
             lost.inc();
+            tracing::warn!("remote-peer-id" = peer, "peer became inactive");
+        } else if answered && !self.active {
+            tracing::info!("remote-peer-id" = peer, "peer became active");
         }
         self.active = answered;
     }
