@@ -82,9 +82,9 @@ fn subscriber(
     tracing_subscriber::registry().with(lines.with_filter(Threshold(level)))
 }
 
-/// What openraft says at every attempt to reach a member that is away, many times a second. `raft/probing.rs` says
-/// once that it is away.
-const REPEATING: [&str; 3] =
+/// The modules of openraft that say the same at every attempt to reach a member that is away, many times a second;
+/// `raft/probing.rs` says once that it is away.
+pub const REPEATING: [&str; 3] =
     ["openraft::core::heartbeat::worker", "openraft::engine::handler::replication_handler", "openraft::replication"];
 
 /// Which events become lines.
@@ -92,13 +92,14 @@ struct Threshold(LogLevel);
 
 impl Threshold {
     fn allows(&self, metadata: &Metadata<'_>) -> bool {
-        // Libraries tell at INFO what is DEBUG to us, and at DEBUG every frame that they see.
         let target = metadata.target();
-        let repeats = self.0 > LogLevel::Debug && REPEATING.iter().any(|module| target.starts_with(module));
-        let least = match (is_ours(target), repeats) {
-            (true, _) => self.0,
-            (false, true) => self.0.max(LogLevel::Error),
-            (false, false) => self.0.max(LogLevel::Warn),
+        let least = if is_ours(target) {
+            self.0
+        } else if self.0 > LogLevel::Debug && REPEATING.iter().any(|module| target.starts_with(module)) {
+            self.0.max(LogLevel::Error)
+        } else {
+            // Libraries tell at INFO what is DEBUG to us, and at DEBUG every frame that they see.
+            self.0.max(LogLevel::Warn)
         };
         severity(metadata) >= least
     }
@@ -467,6 +468,19 @@ mod tests {
                 .collect();
             assert_eq!(seen, expected, "{level:?}");
         }
+    }
+
+    #[test]
+    fn what_is_said_all_the_time_is_left_to_debugging() {
+        let all = || {
+            warn!(target: "openraft::replication", "repeats");
+            warn!(target: "openraft::core::heartbeat::worker", "repeats");
+            error!(target: "openraft::replication", "an error");
+            warn!(target: "openraft::core", "told once");
+        };
+        assert_eq!(lines(LogLevel::Debug, LogFormat::Json, all).len(), 4);
+        assert_eq!(lines(LogLevel::Info, LogFormat::Json, all).len(), 2);
+        assert_eq!(lines(LogLevel::Error, LogFormat::Json, all).len(), 1);
     }
 
     #[test]

@@ -120,7 +120,9 @@ fn keys_of_lease(message: &mut DynamicMessage) {
 
 /// Sizes of files, places in the log, and the version of the format of a store that has just begun.
 fn physical_state(message: &mut DynamicMessage) {
-    if message.get_field_by_name("storageVersion").is_some_and(|version| version.as_str() == Some("3.5.0")) {
+    // etcd names none until its first commit is on disk, and 3.5.0 until the members have agreed on a version.
+    let just_begun = ["", "3.5.0"].map(Some);
+    if message.get_field_by_name("storageVersion").is_some_and(|version| just_begun.contains(&version.as_str())) {
         message.set_field_by_name("storageVersion", Value::String("3.7.0".to_owned()));
     }
     message.set_field_by_name("dbSize", Value::I64(int(message, "dbSize").min(1)));

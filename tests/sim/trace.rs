@@ -15,6 +15,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use madsim::time::TimeHandle;
+use mainstay_server::logging::REPEATING;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
@@ -33,10 +34,6 @@ pub(crate) struct Complaint {
     /// When, since the world began, then the module that logged it, the message and its fields.
     pub(crate) text: String,
 }
-
-/// What says the same at every attempt to reach a member that is away, hundreds of times a second.
-const REPEATING: &[&str] =
-    &["openraft::core::heartbeat::worker", "openraft::engine::handler::replication_handler", "openraft::replication"];
 
 struct Trace {
     checksum: u64,

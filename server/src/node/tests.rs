@@ -17,14 +17,14 @@ use crate::config::{Config, Given, Invocation};
 use crate::engine::mem::{Fault, MemHome};
 use crate::env::{clock, transport};
 use crate::metrics::Metrics;
-use crate::raft::{self, AppliedObserver, Leadership, TransferError, Unavailable};
+use crate::raft::{self, AppliedObserver, Leadership, MemberChange, TransferError, Unavailable};
 use crate::watch::Bounds;
 use futures_util::StreamExt;
 use madsim::net::NetSim;
 use madsim::runtime::{Handle, NodeHandle, Runtime};
 use madsim::task::NodeId;
 use mainstay_proto::etcdserverpb::{CompactionRequest, LeaseGrantRequest, PutRequest};
-use mainstay_proto::mainstay::Identity;
+use mainstay_proto::mainstay::{Identity, MemberKnownRequest};
 use mainstay_raft_log::disk::sim::SimMedium;
 use mainstay_raft_log::{Options as LogOptions, RaftLog};
 use tokio::sync::oneshot;
@@ -186,6 +186,16 @@ async fn propose(machine: &Machine, member: &Running, kind: Kind) -> bool {
 async fn put(machine: &Machine, member: &Running, key: &str) -> bool {
     let key = bytes::Bytes::copy_from_slice(key.as_bytes());
     propose(machine, member, Kind::Put(PutRequest { key, ..PutRequest::default() })).await
+}
+
+/// Cuts the links between one member and the others, both ways, or mends them.
+fn cut_off_from_others(machines: &[Machine], one: usize, is_cut: bool) {
+    let net = NetSim::current();
+    for other in machines.iter().filter(|other| other.index != one) {
+        for (from, to) in [(machines[one].node, other.node), (other.node, machines[one].node)] {
+            if is_cut { net.clog_link(from, to) } else { net.unclog_link(from, to) }
+        }
+    }
 }
 
 async fn leader(members: &[Running]) -> usize {
@@ -361,10 +371,7 @@ fn a_leader_that_was_deposed_without_knowing_it_renews_no_lease_and_denies_none(
         };
         assert_eq!(renew().await, Ok(60));
         let others = || (0..MEMBERS).filter(|index| *index != old);
-        let links = || others().flat_map(|other| [(old, other), (other, old)]);
-        for (from, to) in links() {
-            NetSim::current().clog_link(machines[from].node, machines[to].node);
-        }
+        cut_off_from_others(&machines, old, true);
         while !others().any(|other| members[other].leadership.view().leads) {
             sleep(Duration::from_millis(10)).await;
         }
@@ -380,9 +387,7 @@ fn a_leader_that_was_deposed_without_knowing_it_renews_no_lease_and_denies_none(
         };
         let unknown = remaining().await;
         assert!(unknown.is_err(), "{unknown:?}");
-        for (from, to) in links() {
-            NetSim::current().unclog_link(machines[from].node, machines[to].node);
-        }
+        cut_off_from_others(&machines, old, false);
         assert_eq!(renew().await, Ok(60), "by the one that leads");
         assert!(remaining().await.is_ok_and(|remaining| remaining.is_some()));
     });
@@ -433,17 +438,34 @@ fn who_is_cut_off_tells_nobody_that_joins_who_the_members_are() {
             asker.spawn(asked).await.unwrap().map(|cluster| cluster.members.len())
         };
         assert_eq!(ask().await, Some(MEMBERS));
-        let others = || (0..MEMBERS).filter(|index| *index != cut_off);
-        let links = || others().flat_map(|other| [(cut_off, other), (other, cut_off)]);
-        for (from, to) in links() {
-            NetSim::current().clog_link(machines[from].node, machines[to].node);
-        }
+        cut_off_from_others(&machines, cut_off, true);
         assert_eq!(ask().await, None);
-        for (from, to) in links() {
-            NetSim::current().unclog_link(machines[from].node, machines[to].node);
-        }
+        cut_off_from_others(&machines, cut_off, false);
         sleep(Duration::from_secs(5)).await;
         assert_eq!(ask().await, Some(MEMBERS));
+    });
+}
+
+/// A member that joins was told of one that has been removed since, and never answers.
+#[test]
+fn who_joins_asks_anew_who_the_members_are() {
+    simulate(13, |machines, members| async move {
+        assert!(put(&machines[0], &members[0], "a").await);
+        sleep(Duration::from_secs(2)).await; // until all have published themselves
+        let joins = address(MEMBERS);
+        let (id, peer_urls) = (7, vec![format!("http://{joins}:2380")]);
+        let gateway = members[0].services.gateway.clone();
+        let add = MemberChange::Add { id, peer_urls, learner: true };
+        machines[0].node().spawn(async move { gateway.change_members(add).await }).await.unwrap().unwrap().unwrap();
+        let cluster_id = members[0].services.gateway.status().cluster_id;
+        let question = MemberKnownRequest { cluster_id, member_id: id };
+        let told = [address(0), address(MEMBERS + 1)].map(|peer| vec![format!("http://{peer}:2380")]);
+        let asker = Handle::current().create_node().name("joins").ip(joins).build();
+        let asked = async move {
+            raft::is_known(question, told.to_vec(), false, &transport::Dialer, Duration::from_secs(1)).await
+        };
+        let known = timeout(Duration::from_secs(60), asker.spawn(asked)).await.map(Result::unwrap);
+        assert_eq!(known, Ok(false));
     });
 }
 

@@ -49,7 +49,7 @@ pub fn applied_index(engine: &dyn Engine) -> Result<Option<u64>, EngineError> {
 ///
 /// `peers` are the peer URLs of each, as this member was told when it was started; with them it may be about to
 /// found the cluster. Each question may take `limit`.
-pub(super) async fn is_known(
+pub async fn is_known(
     question: MemberKnownRequest,
     mut peers: Vec<Vec<String>>,
     mut may_be_new: bool,
@@ -60,8 +60,7 @@ pub(super) async fn is_known(
         return false;
     }
     loop {
-        let tally = Tally { peers: peers.len(), may_be_new, fresh: 0, strangers: 0 };
-        if let Some(known) = ask_for_a_while(question, &peers, tally, dialer, limit).await {
+        if let Some(known) = ask_for_a_while(question, &peers, may_be_new, dialer, limit).await {
             return known;
         }
         // Who is asked in vain may be no member any more. What others say of the members they have applied, so
@@ -82,10 +81,11 @@ pub(super) async fn is_known(
 async fn ask_for_a_while(
     question: MemberKnownRequest,
     peers: &[Vec<String>],
-    nobody: Tally,
+    may_be_new: bool,
     dialer: &Dialer,
     limit: Duration,
 ) -> Option<bool> {
+    let nobody = Tally { peers: peers.len(), may_be_new, fresh: 0, strangers: 0 };
     let mut tally = nobody;
     for _ in 0..ROUNDS_IN_SILENCE {
         let mut answers: FuturesUnordered<_> = peers.iter().map(|urls| ask(urls, question, dialer, limit)).collect();

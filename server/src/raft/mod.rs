@@ -45,7 +45,7 @@ mod snapshot;
 mod state_machine;
 mod type_config;
 
-pub use bootstrap::{ExistingCluster, applied_index, existing_cluster};
+pub use bootstrap::{ExistingCluster, applied_index, existing_cluster, is_known};
 pub use consensus::{Consensus, ConsensusOptions, Listeners, StartError};
 pub use gateway::{Gateway, Member, Status, Unavailable};
 pub use leadership::{Leadership, LeadershipView, TransferError};

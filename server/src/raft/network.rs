@@ -78,7 +78,7 @@ pub(crate) struct Connection {
     client: Option<PeerClient<PeerChannel>>,
     /// Which of the peer's URLs is in use.
     url: usize,
-    /// When the last call failed, if it did.
+    /// When the last attempt to send entries failed, if it did.
     failed_at: Option<Instant>,
     peer: Arc<PeerMetrics>,
 }
@@ -111,7 +111,6 @@ impl Connection {
             self.network.removal.told_by_peer();
         }
         self.peer.sent_failures.inc();
-        self.failed_at = Some(clock::now());
         if self.urls.len() > 1 {
             self.client = None;
             self.url += 1;
@@ -129,10 +128,7 @@ impl Connection {
     {
         let client = self.client()?;
         match clock::timeout(limit, call(client)).await {
-            Ok(Ok(response)) => {
-                self.failed_at = None;
-                Ok(response.into_inner())
-            }
+            Ok(Ok(response)) => Ok(response.into_inner()),
             Ok(Err(status)) => Err(self.failed(&status)),
             Err(_) => Err(self.failed(&Status::deadline_exceeded("no answer in time"))),
         }
@@ -227,7 +223,9 @@ impl RaftNetworkV2<TypeConfig> for Connection {
                 peer.sent_bytes.inc_by(message.encoded_len() as u64);
                 message
             });
-            let responses = self.call(|mut client| async move { client.append(requests).await }, limit).await?;
+            let opened = self.call(|mut client| async move { client.append(requests).await }, limit).await;
+            self.failed_at = opened.is_err().then(clock::now);
+            let responses = opened?;
             let peer = self.peer.clone();
             let state = Answers { responses, sent: sent_rx, waiting: VecDeque::new(), limit, peer };
             Ok(futures_util::stream::unfold(Some(state), Answers::next).boxed())

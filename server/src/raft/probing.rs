@@ -64,7 +64,7 @@ impl Peer {
         let labels = labels(own, id);
         metrics.network.active_peers.with_label_values(&labels).set(i64::from(answered));
         let lost = &metrics.network.disconnected_peers_total.with_label_values(&labels);
-        let peer = format!("{id:x}");
+        let [_, peer] = &labels;
         if self.active && !answered {
             lost.inc();
             tracing::warn!("remote-peer-id" = peer, "peer became inactive");

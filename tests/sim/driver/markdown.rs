@@ -36,9 +36,8 @@ pub(crate) struct Page {
 impl Page {
     /// Reads what stands around the generated part; a file that is not there yet gets nothing else.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        let told = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
         if fs::metadata(path).is_ok_and(|file| !file.is_file()) {
-            return Err(told(io::Error::new(io::ErrorKind::InvalidInput, "is no file")));
+            return Err(at(path, &io::Error::new(io::ErrorKind::InvalidInput, "is no file")));
         }
         let (before, after) = match fs::read_to_string(path) {
             Ok(old) => match (old.split_once(BEGIN), old.split_once(END)) {
@@ -50,11 +49,11 @@ impl Page {
             },
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 if path.parent().is_some_and(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()) {
-                    return Err(told(error));
+                    return Err(at(path, &error));
                 }
                 (String::new(), "\n".to_owned())
             }
-            Err(error) => return Err(told(error)),
+            Err(error) => return Err(at(path, &error)),
         };
         Ok(Self { path: path.to_owned(), before, after })
     }
@@ -62,7 +61,11 @@ impl Page {
     /// Writes the file with a new generated part.
     pub(crate) fn write(&self, text: &str) -> io::Result<()> {
         let Self { path, before, after } = self;
-        let written = fs::write(path, format!("{before}{BEGIN}\n{text}{END}{after}"));
-        written.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+        fs::write(path, format!("{before}{BEGIN}\n{text}{END}{after}")).map_err(|error| at(path, &error))
     }
+}
+
+/// An error that says which file it is about.
+fn at(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }

@@ -275,6 +275,7 @@ impl World {
         self.state().links.mend(links);
     }
 
+    /// Lets a member's clock run at another rate; it is set back after so long.
     fn set_rate(&self, node: NodeId, per_cent: u32, lasts: Duration) {
         clock::set_rate(node, f64::from(per_cent) / 100.0);
         if per_cent < 100 {

@@ -47,8 +47,8 @@ impl World {
     /// alone may never be so. Adds the member when it is back.
     pub(super) async fn add_at_the_cut_off(&self, fault: usize, index: usize, learner: bool, lasts: Duration) {
         let Some(before) = self.make_room(fault, index).await else { return };
-        let mut may_have_happened = false;
-        if let Some(leader) = self.who_leads() {
+        let leader = self.who_leads();
+        if let Some(leader) = leader {
             let (ones, others) = self.sides(&[leader]);
             let call = MemberCall::Add { urls: vec![self.members[index].peer_url()], learner };
             let client = self.client(fault).only(leader);
@@ -63,10 +63,9 @@ impl World {
             };
             let cut = between(&ones, &others);
             tokio::join!(self.cut(&cut, lasts), insist);
-            may_have_happened = true;
         }
         let now = self.members_now(fault).await.unwrap_or(before);
-        self.add(fault, index, learner, PAUSE, &now, may_have_happened).await;
+        self.add(fault, index, learner, PAUSE, &now, leader.is_some()).await;
     }
 
     /// Gets an empty place ready for a new member; who the members are, where there is one.
@@ -84,6 +83,7 @@ impl World {
         Some(before)
     }
 
+    /// Has a member added where there is room for it, and starts it; an earlier attempt may have done so already.
     async fn add(
         &self,
         fault: usize,

@@ -19,9 +19,9 @@ const STEPS: usize = 100_000;
 const GRACE: Duration = Duration::from_secs(5);
 
 /// Checks that changes of the members, what was refused because of who they are, and the lists that the cluster
-/// agreed on have an order within their times that explains all of them: none of these shows what was never made, or does
-/// not show what was acknowledged, and no list at all what was never made; no id comes back, no address belongs to two members, and there is no second
-/// learner. That the list in the answer to a change shows the change. That no learner got its vote that was never
+/// agreed on have an order within their times that explains all of them: none of these lists does not show what was
+/// acknowledged, and no list at all shows what was never made; no id comes back, no address belongs to two members, and
+/// there is no second learner. That the list in the answer to a change shows the change. That no learner got its vote that was never
 /// started; and that no member that was removed goes on to serve what needs the others.
 pub fn check(history: &History) -> Result<(), String> {
     if !history.has_changing_members() {
@@ -66,25 +66,23 @@ fn answered(operation: &Operation, call: &MemberCall) -> Result<(), String> {
 /// A list that the cluster did not agree on may be old, and shows nothing that never was: who was made a member is
 /// one still when somebody agreed on asks later, or was removed by somebody who had its id.
 fn never_made(history: &History) -> Result<(), String> {
-    let calls = history.operations.iter().filter_map(|operation| match (&operation.call, &operation.outcome) {
-        (Call::Member(call), outcome) => Some((operation, call, outcome)),
-        _ => None,
-    });
-    let is_agreed = |call: &MemberCall| !matches!(call, MemberCall::List { linearizable: false });
-    let (mut known, mut last_agreed) = (BTreeSet::new(), Duration::ZERO);
-    for (operation, call, outcome) in calls.clone() {
+    let (mut known, mut agreed, mut old) = (BTreeSet::new(), Duration::ZERO, Vec::new());
+    for operation in &history.operations {
+        let Call::Member(call) = &operation.call else { continue };
         if let MemberCall::Remove { id } = call {
             known.insert(*id);
         }
-        if let (true, Outcome::Done(Reply::Members(reply))) = (is_agreed(call), outcome) {
-            known.extend(reply.members.iter().map(|listed| listed.id));
-            last_agreed = last_agreed.max(operation.began);
+        match (call, register::members_in(operation)) {
+            (MemberCall::List { linearizable: false }, Some(members)) => old.push((operation, members)),
+            (_, Some(members)) => {
+                known.extend(members.iter().map(|listed| listed.id));
+                agreed = agreed.max(operation.began);
+            }
+            (_, None) => {}
         }
     }
-    for (operation, call, outcome) in calls {
-        let Outcome::Done(Reply::Members(reply)) = outcome else { continue };
-        let ghost = reply.members.iter().find(|listed| !known.contains(&listed.id));
-        if let (false, true, Some(ghost)) = (is_agreed(call), operation.ended < last_agreed, ghost) {
+    for (operation, members) in old.into_iter().filter(|(operation, _)| operation.ended < agreed) {
+        if let Some(ghost) = members.iter().find(|listed| !known.contains(&listed.id)) {
             return Err(format!("member {:x} was never made one: {}", ghost.id, told(operation)));
         }
     }

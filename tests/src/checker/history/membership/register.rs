@@ -61,10 +61,10 @@ impl Register {
         let first_change = calls.iter().filter(|it| !is_list(it.2)).map(|it| it.1.began).min().unwrap_or(Duration::MAX);
         let first = calls.iter().find_map(|(_, operation, call)| {
             let is_before = matches!(call, MemberCall::List { linearizable: true }) && operation.ended <= first_change;
-            told(operation).filter(|_| is_before).map(state_of)
+            members_in(operation).filter(|_| is_before).map(state_of)
         })?;
         let agreed = calls.iter().filter(|it| matches!(it.2, MemberCall::List { linearizable: true }));
-        let last_list = agreed.filter(|it| told(it.1).is_some()).map(|it| it.1.began).max().unwrap_or_default();
+        let last_list = agreed.filter(|it| members_in(it.1).is_some()).map(|it| it.1.began).max().unwrap_or_default();
         let mut register = Self { first, required: Vec::new(), possible: Vec::new(), last_list };
         let unexplained = unexplained(&calls, &register.first);
         for (call, operation, asked) in &calls {
@@ -90,7 +90,7 @@ impl Register {
             (Outcome::Refused(_), _) => return,
             (Outcome::Unknown(_), _) => return self.may_happen(call, operation, asked, unexplained),
             (Outcome::Done(_), MemberCall::List { .. }) => {
-                let Some(reply) = told(operation) else { return };
+                let Some(reply) = members_in(operation) else { return };
                 What::Is(state_of(reply))
             }
             (Outcome::Done(Reply::Members(reply)), MemberCall::Add { urls, learner }) => {
@@ -193,7 +193,8 @@ impl Action {
     }
 }
 
-fn told(operation: &Operation) -> Option<&[Listed]> {
+/// The members that an answer lists.
+pub(super) fn members_in(operation: &Operation) -> Option<&[Listed]> {
     match &operation.outcome {
         Outcome::Done(Reply::Members(reply)) => Some(&reply.members),
         _ => None,
@@ -212,7 +213,7 @@ fn unexplained<'a>(calls: &[(usize, &'a Operation, &MemberCall)], first: &State)
         _ => None,
     });
     let added: BTreeSet<u64> = added.collect();
-    let listed = calls.iter().filter_map(|(_, operation, _)| told(operation)).flatten();
+    let listed = calls.iter().filter_map(|(_, operation, _)| members_in(operation)).flatten();
     let others = listed.filter(|it| !added.contains(&it.id) && !first.members.contains_key(&it.id));
     others.map(|it| (it.id, it)).collect()
 }
