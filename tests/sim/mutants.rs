@@ -18,6 +18,11 @@ const fn mutant(name: &'static str, what: &'static str) -> Mutant {
     Mutant { name, what, within: WITHIN }
 }
 
+/// One that takes several rare things at once.
+const fn rare(name: &'static str, what: &'static str) -> Mutant {
+    Mutant { name, what, within: 1000 }
+}
+
 /// Every one of them, by room.
 #[rustfmt::skip] // one line each
 pub(crate) const MUTANTS: &[Mutant] = &[
@@ -37,6 +42,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant("read-before-applied", "A linearizable read asks for the read index, but does not wait until it is applied."),
     mutant("read-index-without-quorum", "A leader answers for the read index without asking whether it still leads."),
     mutant("read-index-by-leader-lease", "A leader answers for the read index from a lease by its own clock, without a round."),
+    mutant("answer-to-an-earlier-question", "A leader counts what voters said before the read was asked for."),
     mutant("read-joins-running-round", "A read takes the answer of a round that began before it."),
     mutant("leader-resumes-after-restart", "A leader goes on in its old term after a restart, and serves reads from before it."),
     mutant("reply-before-apply", "A follower answers for a forwarded command before it has applied it itself."),
@@ -68,7 +74,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant("future-watch-hears-the-present", "A watch that starts in the future is told what happens now."),
     // leader
     mutant("forget-lease-on-leader-change", "A new leader neither renews nor ends leases that were granted before its term."),
-    mutant("renewal-by-a-deposed-leader", "A leader that was deposed, and does not know it yet, answers renewals."),
+    rare("renewal-by-a-deposed-leader", "A leader that was deposed, and does not know it yet, answers renewals."),
     mutant("lease-expires-early", "A lease ends after half of its time."),
     mutant("failed-revocation-forgotten", "A lease whose revocation failed is not looked at again."),
     mutant("renewal-adds-up", "A renewal adds a lease's time to what is left of it."),

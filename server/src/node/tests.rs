@@ -446,6 +446,37 @@ fn who_is_cut_off_tells_nobody_that_joins_who_the_members_are() {
     });
 }
 
+/// A leader that stood still finds, when it goes on, answers of the others to what it sent before; none of them says
+/// that nobody else was elected meanwhile.
+#[test]
+fn a_leader_that_stood_still_takes_no_old_answer_for_one_to_its_question() {
+    for seed in 100..120 {
+        simulate(seed, |machines, members| async move {
+            assert!(put(&machines[0], &members[0], "a").await);
+            let old = leader(&members).await;
+            let node = machines[old].node();
+            let gateway = members[old].services.gateway.clone();
+            let request = PutRequest { key: "b".into(), ..PutRequest::default() };
+            drop(node.spawn(async move { gateway.propose(None, Kind::Put(request)).await.ok() }));
+            // The entry or the answers to it are under way.
+            sleep(Duration::from_millis(seed % 20)).await;
+            Handle::current().pause(machines[old].node);
+            let others = || (0..MEMBERS).filter(|index| *index != old);
+            while !others().any(|other| members[other].leadership.view().leads) {
+                sleep(Duration::from_millis(10)).await;
+            }
+            let new = others().find(|other| members[*other].leadership.view().leads).unwrap();
+            assert!(put(&machines[new], &members[new], "later").await);
+            let written = members[new].services.store.revision();
+            let (gateway, store) = (members[old].services.gateway.clone(), members[old].services.store.clone());
+            let read = node.spawn(async move { gateway.read_index().await.map(|()| store.revision()) });
+            Handle::current().resume(machines[old].node);
+            let read = read.await.unwrap();
+            assert!(read.is_ok_and(|read| read >= written), "{read:?} where {written} was acknowledged, seed {seed}");
+        });
+    }
+}
+
 /// A member that joins was told of one that has been removed since, and never answers.
 #[test]
 fn who_joins_asks_anew_who_the_members_are() {

@@ -15,12 +15,14 @@ use tokio::task::JoinHandle;
 
 use super::addresses::Addresses;
 use super::bootstrap;
+use super::confirmation::Confirmation;
 use super::gateway::{Gateway, GatewayOptions};
 use super::leadership::Leadership;
 use super::log_store::LogStore;
 use super::members::MemberRules;
 use super::network::Network;
 use super::peer::PeerService;
+use super::peers::Peers;
 use super::reconfigure::Reconfigure;
 use super::removal::{REMOVED, Removal};
 use super::silence::Silence;
@@ -178,15 +180,18 @@ impl Consensus {
             election_timeout: options.election_timeout,
             request_bytes_max: options.request_bytes_max,
             log_at_start,
-            dialer: options.dialer.clone(),
         };
         let (rules, timeout) = (options.member_rules, options.election_timeout);
-        let reconfigure = Arc::new(Reconfigure::new(raft.clone(), members.clone(), rules, timeout));
+        let peers = Arc::new(Peers::new(options.dialer.clone(), timeout));
+        let (own, cluster_id) = (options.member_id, options.cluster_id);
+        let confirmation = Arc::new(Confirmation::new(own, cluster_id, raft.clone(), peers.clone(), timeout));
+        let reconfigure =
+            Arc::new(Reconfigure::new(raft.clone(), confirmation.clone(), members.clone(), rules, timeout));
         let (gateway, rounds) = Gateway::new(
             gateway_options,
             raft.clone(),
             (members, addresses),
-            reconfigure.clone(),
+            (peers, confirmation, reconfigure.clone()),
             lessor.clone(),
             metrics.clone(),
             applied_rx,

@@ -8,13 +8,13 @@ use mainstay_proto::mainstay as wire;
 use mainstay_proto::mainstay::peer_client::PeerClient;
 use mainstay_proto::mainstay::{MemberRefusal, MembersResponse};
 use openraft::async_runtime::WatchReceiver;
-use openraft::error::{LinearizableReadError, RaftError};
 use openraft::{ReadPolicy, ServerState};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 
 use super::addresses::Addresses;
 use super::codec;
+use super::confirmation::Confirmation;
 use super::members::MemberChange;
 use super::peers::Peers;
 use super::read_index::ReadIndex;
@@ -23,7 +23,7 @@ use super::type_config::{Raft, StoredMembership, Vote};
 use crate::apply::MemberView;
 use crate::env::clock::{self, Instant};
 use crate::env::probe;
-use crate::env::transport::{self, Dialer, PeerChannel};
+use crate::env::transport::{self, PeerChannel};
 use crate::lease::{Lessor, Remaining};
 use crate::limits;
 use crate::metrics::Metrics;
@@ -112,7 +112,6 @@ pub(crate) struct GatewayOptions {
     pub(crate) request_bytes_max: usize,
     /// Index of the last entry that the log held at the start. The first one, 0, is the list of first members.
     pub(crate) log_at_start: Option<u64>,
-    pub(crate) dialer: Dialer,
 }
 
 /// The way to the replicated state for `api`, `http` and `leader`: propose, wait for a read, ask.
@@ -130,7 +129,8 @@ struct Inner {
     addresses: Addresses,
     lessor: Lessor,
     metrics: Arc<Metrics>,
-    peers: Peers,
+    peers: Arc<Peers>,
+    confirmation: Arc<Confirmation>,
     reconfigure: Arc<Reconfigure>,
     reads: ReadIndex,
     applied: watch::Receiver<u64>,
@@ -145,7 +145,7 @@ impl Gateway {
         options: GatewayOptions,
         raft: Raft,
         (members, addresses): (MemberView, Addresses),
-        reconfigure: Arc<Reconfigure>,
+        (peers, confirmation, reconfigure): (Arc<Peers>, Arc<Confirmation>, Arc<Reconfigure>),
         lessor: Lessor,
         metrics: Arc<Metrics>,
         applied: watch::Receiver<u64>,
@@ -161,8 +161,9 @@ impl Gateway {
             }
         });
         let inner = Arc::new(Inner {
-            peers: Peers::new(options.dialer.clone(), options.election_timeout),
             options,
+            peers,
+            confirmation,
             raft,
             members,
             addresses,
@@ -449,16 +450,13 @@ impl Gateway {
             // Wrong: whoever takes itself for the leader says so, though another may lead in a later term.
             return Ok(self.status().committed);
         }
-        // Wrong where it is broken: a leader that was heard lately takes itself for the only one, though its clock
-        // may be slow, or those of others fast.
-        let is_lazy = probe::broken("read-index-by-leader-lease");
-        let policy = if is_lazy { ReadPolicy::LeaseRead } else { ReadPolicy::ReadIndex };
-        match self.inner.raft.get_read_linearizer(policy).await {
-            Ok(linearizer) => Ok(linearizer.read_log_id().index()),
-            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(_))) => Err(Unavailable::NotLeader),
-            Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => Err(Unavailable::LeaderChanged),
-            Err(RaftError::Fatal(_)) => Err(Unavailable::Stopped),
+        if probe::broken("read-index-by-leader-lease") {
+            // Wrong: a leader that was heard lately takes itself for the only one, though its clock may be slow, or
+            // those of others fast.
+            let lazily = self.inner.raft.get_read_linearizer(ReadPolicy::LeaseRead).await;
+            return lazily.map(|read| read.read_log_id().index()).map_err(|_| Unavailable::LeaderChanged);
         }
+        self.inner.confirmation.confirm().await
     }
 
     async fn read_index_at(&self, leader: u64) -> Result<u64, Unavailable> {
@@ -466,10 +464,12 @@ impl Gateway {
         let client = self.client(leader)?;
         // A leader that is cut off keeps a round until its timeout; look for another one earlier.
         let call = ask(client, |mut client| async move { client.read_index(request).await });
-        match clock::timeout(2 * self.inner.options.election_timeout, call).await {
-            Ok(response) => Ok(response?.index),
-            Err(_) => Err(Unavailable::TimeoutConnectionLost),
+        let answer = clock::timeout(2 * self.inner.options.election_timeout, call).await;
+        let answer = answer.unwrap_or(Err(Unavailable::TimeoutConnectionLost));
+        if answer.is_err() {
+            self.inner.peers.turn(leader);
         }
+        Ok(answer?.index)
     }
 
     /// Runs a call on the leader, wherever it is, again while there is none.

@@ -9,7 +9,7 @@
 //! | `log_store` | openraft's log on `mainstay-raft-log` |
 //! | `state_machine`, `snapshot` | committed entries into `apply`, run by run; checkpoints |
 //! | `network`, `peers`, `peer` | to a peer for consensus, to a peer for a client, and what this member answers |
-//! | `read_index` | one quorum round for all reads that wait |
+//! | `read_index`, `confirmation` | one quorum round for all reads that wait; whether a leader still leads |
 //! | `gateway` | propose and forward (`proposals`), read, ask |
 //! | `leadership` | who leads, and handing that over |
 //! | `members`, `reconfigure` | which changes of the members are let through (pure), and carrying them out |
@@ -27,6 +27,7 @@
 mod addresses;
 mod bootstrap;
 mod codec;
+mod confirmation;
 mod consensus;
 mod gateway;
 mod leadership;

@@ -14,6 +14,7 @@ use prost::Message;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::codec::{self, CodecError};
+use super::confirmation;
 use super::gateway::{Gateway, Unavailable};
 use super::members::MemberChange;
 use super::removal::REMOVED;
@@ -271,6 +272,12 @@ impl Peer for PeerService {
         self.same_cluster(request.into_inner().cluster_id)?;
         let index = self.gateway.read_index_here().await.map_err(unavailable_to_status)?;
         Ok(Response::new(wire::ReadIndexResponse { index }))
+    }
+
+    async fn term(&self, request: Request<wire::TermRequest>) -> Result<Response<wire::TermResponse>, Status> {
+        self.same_cluster(request.into_inner().cluster_id)?;
+        let term = confirmation::term(&self.raft).await.map_err(unavailable_to_status)?;
+        Ok(Response::new(wire::TermResponse { term }))
     }
 
     async fn lease_renew(

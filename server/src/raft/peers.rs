@@ -13,29 +13,47 @@ use crate::env::transport::{Dialer, PeerChannel};
 pub(crate) struct Peers {
     dialer: Dialer,
     connect_timeout: Duration,
-    /// By member id, with the URL that each was made for. A leaf lock, never held across a wait.
-    clients: Mutex<BTreeMap<u64, (String, PeerClient<PeerChannel>)>>,
+    /// By member id. A leaf lock, never held across a wait.
+    known: Mutex<BTreeMap<u64, Known>>,
+}
+
+/// How a member is asked.
+#[derive(Default)]
+struct Known {
+    /// Which of its URLs is in use, counted on and on.
+    turn: usize,
+    /// The connection, with the URL that it was made for.
+    client: Option<(String, PeerClient<PeerChannel>)>,
 }
 
 impl Peers {
     pub(crate) fn new(dialer: Dialer, connect_timeout: Duration) -> Self {
-        Self { dialer, connect_timeout, clients: Mutex::default() }
+        Self { dialer, connect_timeout, known: Mutex::default() }
     }
 
     /// The connection to a member, at the address that it has now.
     pub(crate) fn client(&self, id: u64, members: &Membership) -> Result<PeerClient<PeerChannel>, Unavailable> {
         // A member that has just started may know its leader before the entry with the addresses.
-        let url = members.get_node(&id).and_then(|node| node.peer_urls.first()).ok_or(Unavailable::NotLeader)?;
-        let mut clients = self.clients.lock();
-        match clients.get(&id) {
-            Some((known, client)) if known == url => Ok(client.clone()),
+        let urls = &members.get_node(&id).ok_or(Unavailable::NotLeader)?.peer_urls;
+        let mut known = self.known.lock();
+        let known = known.entry(id).or_default();
+        let url = urls.get(known.turn % urls.len().max(1)).ok_or(Unavailable::NotLeader)?;
+        match &known.client {
+            Some((of, client)) if of == url => Ok(client.clone()),
             _ => {
                 let channel =
                     self.dialer.connect(url, self.connect_timeout).map_err(|_| Unavailable::TimeoutConnectionLost)?;
                 let client = peer_client(channel);
-                clients.insert(id, (url.clone(), client.clone()));
+                known.client = Some((url.clone(), client.clone()));
                 Ok(client)
             }
         }
+    }
+
+    /// Turns to the next of a member's URLs: at this one it did not answer.
+    pub(crate) fn turn(&self, id: u64) {
+        let mut known = self.known.lock();
+        let known = known.entry(id).or_default();
+        known.turn = known.turn.wrapping_add(1);
     }
 }

@@ -1,13 +1,15 @@
 //! Changes of the members, carried out by the leader: those that are asked for, and its chores.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_proto::mainstay::MemberRefusal;
+use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver;
-use openraft::error::{ChangeMembershipError, ClientWriteError, LinearizableReadError, RaftError};
-use openraft::{ReadPolicy, ServerState};
+use openraft::error::{ChangeMembershipError, ClientWriteError, RaftError};
 
+use super::confirmation::Confirmation;
 use super::gateway::Unavailable;
 use super::members::{MemberChange, MemberRules, Plan, Situation};
 use super::type_config::{LogId, Raft};
@@ -21,6 +23,7 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(25);
 /// The one place of a member that changes the members, where it leads.
 pub(crate) struct Reconfigure {
     raft: Raft,
+    confirmation: Arc<Confirmation>,
     published: MemberView,
     rules: MemberRules,
     /// Who did not answer for this long is taken for down.
@@ -37,8 +40,21 @@ enum Step {
 }
 
 impl Reconfigure {
-    pub(crate) fn new(raft: Raft, published: MemberView, rules: MemberRules, election_timeout: Duration) -> Self {
-        Self { raft, published, rules, silence: 2 * election_timeout, turn: tokio::sync::Mutex::default() }
+    pub(crate) fn new(
+        raft: Raft,
+        confirmation: Arc<Confirmation>,
+        published: MemberView,
+        rules: MemberRules,
+        election_timeout: Duration,
+    ) -> Self {
+        Self {
+            raft,
+            confirmation,
+            published,
+            rules,
+            silence: 2 * election_timeout,
+            turn: tokio::sync::Mutex::default(),
+        }
     }
 
     /// Changes the members, as the leader; the index of the entry, or why it was refused.
@@ -119,18 +135,17 @@ impl Reconfigure {
         {
             return Ok(true);
         }
-        match self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
-            Ok(read) => {
-                let is_committed = before.is_none_or(|before| before.index <= read.read_log_id().index());
+        match self.confirmation.confirm().await {
+            Ok(committed) => {
+                let is_committed = before.is_none_or(|before| before.index <= committed);
                 if !is_committed || self.last_change() != before {
                     clock::sleep(RETRY_INTERVAL).await;
                     return Ok(false);
                 }
                 Ok(true)
             }
-            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(_))) => Err(Unavailable::NotLeader),
-            Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => Err(Unavailable::NotLeader),
-            Err(RaftError::Fatal(_)) => Err(Unavailable::Stopped),
+            Err(Unavailable::Stopped) => Err(Unavailable::Stopped),
+            Err(_) => Err(Unavailable::NotLeader),
         }
     }
 

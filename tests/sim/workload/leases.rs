@@ -105,21 +105,26 @@ async fn life(worker: &mut Worker) {
             11 => drop(worker.ask(Call::LeaseGrant { id, ttl }).await),
             _ => match habit.renew(worker, id).await {
                 Outcome::Done(Reply::Lease { ttl: 0 }) => return after(worker, id, habit).await,
+                Outcome::Done(_) => {}
+                // What the member promised that answers no more has to hold with nobody's help.
+                _ if matches!(habit, Habit::Two { .. }) => return wait_for_its_end(worker, id, ttl, habit).await,
                 _ => {}
             },
         }
     }
     match thread_rng().gen_range(0..10u32) {
         0..=2 => drop(worker.ask(Call::LeaseRevoke { id }).await),
-        3..=5 => {
-            // Until about its end.
-            let wait = ttl as u64 * 1000 + thread_rng().gen_range(0..1200);
-            tokio::time::sleep(Duration::from_millis(wait)).await;
-            after(worker, id, habit).await;
-        }
+        3..=5 => wait_for_its_end(worker, id, ttl, habit).await,
         _ => {}
     }
     worker.read(Span::prefix(&format!("lease/{id}/"))).await;
+}
+
+/// Lets a lease run out, about.
+async fn wait_for_its_end(worker: &mut Worker, id: i64, ttl: i64, habit: Habit) {
+    let wait = ttl as u64 * 1000 + thread_rng().gen_range(0..1200);
+    tokio::time::sleep(Duration::from_millis(wait)).await;
+    after(worker, id, habit).await;
 }
 
 /// Asks for a lease that may be over, as if it were not.
