@@ -6,6 +6,8 @@ use mainstay_proto::KeyRange;
 use mainstay_proto::etcdserverpb::request_op::Request;
 use mainstay_proto::etcdserverpb::{DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest};
 
+use super::kv::LARGEST;
+
 /// A streamed range with a sort target but no order repeats keys and loses others in etcd: it sorts each
 /// chunk and goes on behind the last key of the sorted one. Ours answers in the order of keys.
 pub(super) fn range_stream(request: &mut RangeRequest) {
@@ -35,7 +37,9 @@ pub(super) fn txn(request: &mut TxnRequest) {
     for_each_op(request, &mut |op| match &mut op.request {
         Some(Request::RequestDeleteRange(delete)) => close(delete),
         Some(Request::RequestPut(put)) if deleted.iter().any(|range| range.contains(&put.key)) => {
-            *put = PutRequest { key: apart.clone(), value: put.value.clone(), ..PutRequest::default() };
+            // With the smallest value it might shrink its key, which counts where there is no space.
+            let value = if put.ignore_value { Bytes::from_static(LARGEST) } else { put.value.clone() };
+            *put = PutRequest { key: apart.clone(), value, ..PutRequest::default() };
         }
         _ => {}
     });
@@ -87,5 +91,18 @@ mod tests {
                 ("A".into(), false)
             ]
         );
+    }
+
+    #[test]
+    fn what_is_moved_away_does_not_shrink_a_key() {
+        let text = r#"
+            success { request_delete_range { key: "a" } }
+            failure { request_put { key: "a" ignore_value: true } }"#;
+        let descriptor = schema::message("etcdserverpb.TxnRequest");
+        let mut request: TxnRequest =
+            DynamicMessage::parse_text_format(descriptor, text).unwrap().transcode_to().unwrap();
+        txn(&mut request);
+        let Some(Request::RequestPut(put)) = &request.failure[0].request else { panic!("{request:?}") };
+        assert_eq!((&put.value[..], put.ignore_value), (LARGEST, false));
     }
 }

@@ -31,7 +31,12 @@ const ODD: [&[u8]; 22] = [
 ];
 
 /// A seed's keys.
-pub(super) struct Keys(Vec<Bytes>);
+pub(super) struct Keys {
+    keys: Vec<Bytes>,
+    /// Whether no range ends before it begins. etcd looks for the permission to such a one in a tree, where it finds it
+    /// or not by what else the user may do; ours judges it by its key.
+    upright: bool,
+}
 
 impl Keys {
     pub(super) fn new(dice: &mut Dice) -> Self {
@@ -42,7 +47,12 @@ impl Keys {
             let key = if count <= 16 { dice.pick(&ODD).to_vec() } else { format!("k{place:02}").into_bytes() };
             keys.push(key.into());
         }
-        Self(keys)
+        Self { keys, upright: false }
+    }
+
+    /// The same for users who may not do everything.
+    pub(super) fn for_users(self) -> Self {
+        Self { upright: true, ..self }
     }
 
     /// A key; hardly ever one that is refused or huge.
@@ -50,7 +60,7 @@ impl Keys {
         match dice.below(300) {
             0 => Bytes::new(),
             1 => Bytes::from_static(b"@fill:3000"),
-            _ => dice.pick(&self.0).clone(),
+            _ => dice.pick(&self.keys).clone(),
         }
     }
 
@@ -61,7 +71,13 @@ impl Keys {
             0..=4 => Bytes::new(),
             5 | 6 => Bytes::from_static(b"\0"),
             // Half of these are the wrong way round or empty.
-            7 | 8 => self.key(dice),
+            7 | 8 => {
+                let end = self.key(dice);
+                if self.upright && end < key {
+                    return (end, key);
+                }
+                end
+            }
             9 => prefix_end(&key),
             10 => Bytes::from([&key[..], b"\0"].concat()),
             _ => return (Bytes::from_static(b"\0"), Bytes::from_static(b"\0")),

@@ -9,7 +9,7 @@ use crate::symbols::Symbol;
 
 /// The largest value that is stored. None other is put while there is no space, as a put that shrinks its key is
 /// carried out then, which etcd refuses.
-const LARGEST: &[u8] = b"@fill:20000";
+pub(super) const LARGEST: &[u8] = b"@fill:20000";
 
 impl Planner {
     pub(super) fn put(&mut self, client: usize) -> Step {

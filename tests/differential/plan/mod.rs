@@ -50,6 +50,7 @@ pub(crate) fn script(seed: u64, steps: usize) -> Vec<Step> {
     let mut dice = Dice::new(seed);
     let keys = Keys::new(&mut dice);
     let mix = Mix::new(&mut dice);
+    let keys = if mix.has_auth { keys.for_users() } else { keys };
     let mut planner =
         Planner { dice, keys, mix, values: 0, full_members: BTreeSet::new(), picked_leases: 0, contentions: 0 };
     let mut script = Vec::new();

@@ -31,7 +31,7 @@ impl Planner {
             if self.dice.chance(50) { self.keys.key(&mut self.dice) } else { [&name[..], b"/3e8"].concat().into() };
         let rev = self.revision();
         // Without a lease the server would make one, whose id it tells nobody, and which ends within the run.
-        let lease = match self.lease() {
+        let lease = match self.attached_lease() {
             0 => NOBODYS,
             lease => lease,
         };
