@@ -67,6 +67,7 @@ pub(crate) const REACHABLE: &[&str] = &[
 #[allow(dead_code)] // read by the rules of the tree
 pub(crate) const RARE: &[&str] = &[
     "disk-directory-sync-failed",
+    "append-with-a-gap",
     "first-start-told-of-members",
     "compaction-resumed",
     "log-torn-tail-found",

@@ -23,6 +23,14 @@ pub(crate) enum CodecError {
     /// A part that has to be there is not.
     #[error("{0} is missing")]
     Missing(&'static str),
+    /// Entries that do not follow each other, or the one that they are to follow.
+    #[error("entry {found} where {expected} is due")]
+    Gap {
+        /// The index that should be there.
+        expected: u64,
+        /// The one that is.
+        found: u64,
+    },
     /// The members contradict themselves.
     #[error("membership: {0}")]
     Membership(String),
@@ -165,13 +173,23 @@ pub(crate) fn append_to_wire(
     }
 }
 
+/// Refuses entries with a gap: openraft takes the first one for the one that is due, and ends when the log has no place
+/// for it. A leader sends such a request when its log was purged just before it read what the follower lacks.
 pub(crate) fn append_from_wire(
     request: wire::AppendRequest,
 ) -> Result<openraft::raft::AppendEntriesRequest<TypeConfig>, CodecError> {
+    let prev_log_id = request.prev_log_id.as_ref().map(log_id_from_wire);
+    let entries: Vec<Entry> = request.entries.into_iter().map(entry_from_wire).collect::<Result<_, _>>()?;
+    let first = prev_log_id.map_or(0, |prev| prev.index + 1);
+    for (expected, found) in (first..).zip(entries.iter().map(|entry| entry.log_id.index)) {
+        if found != expected {
+            return Err(CodecError::Gap { expected, found });
+        }
+    }
     Ok(openraft::raft::AppendEntriesRequest {
         vote: vote_from_wire(&request.vote.ok_or(CodecError::Missing("vote"))?),
-        prev_log_id: request.prev_log_id.as_ref().map(log_id_from_wire),
-        entries: request.entries.into_iter().map(entry_from_wire).collect::<Result<_, _>>()?,
+        prev_log_id,
+        entries,
         leader_commit: request.leader_commit.as_ref().map(log_id_from_wire),
     })
 }
@@ -236,5 +254,23 @@ mod tests {
     fn foreign_bytes_are_refused() {
         assert!(entry_from_bytes(log_id(1, 1), Bytes::from_static(b"\xff\xff\xff")).is_err());
         assert!(append_from_wire(wire::AppendRequest::default()).is_err());
+    }
+
+    #[test]
+    fn entries_with_a_gap_are_refused() {
+        let request = |prev: Option<u64>, entries: &[u64]| {
+            let log_id = |index| wire::LogId { term: 2, index };
+            let entry = |index: &u64| wire::Entry { log_id: Some(log_id(*index)), ..wire::Entry::default() };
+            let vote = Some(wire::Vote { term: 2, node_id: 1, committed: true });
+            let entries = entries.iter().map(entry).collect();
+            let prev_log_id = prev.map(log_id);
+            append_from_wire(wire::AppendRequest { vote, prev_log_id, entries, ..wire::AppendRequest::default() })
+        };
+        for (prev, entries) in [(None, vec![0, 1]), (Some(28), vec![29, 30]), (Some(28), vec![])] {
+            assert!(request(prev, &entries).is_ok(), "{prev:?} {entries:?}");
+        }
+        for (prev, entries) in [(None, vec![1]), (Some(28), vec![39, 40]), (Some(28), vec![29, 31])] {
+            assert!(matches!(request(prev, &entries), Err(CodecError::Gap { .. })), "{prev:?} {entries:?}");
+        }
     }
 }

@@ -165,7 +165,12 @@ impl Peer for PeerService {
             }
             let bytes = message.encoded_len() as u64;
             let request = codec::append_from_wire(message)
-                .inspect_err(|error| tracing::warn!(%error, "malformed entries from a peer"))
+                .inspect_err(|error| {
+                    if matches!(error, CodecError::Gap { .. }) {
+                        probe::reached("append-with-a-gap");
+                    }
+                    tracing::warn!(%error, "malformed entries from a peer");
+                })
                 .ok()?;
             gateway.heard_from(&request.vote);
             let sender = sender.get_or_init(|| metrics.network.peer(request.vote.leader_id.voted_for));
