@@ -315,16 +315,12 @@ struct Answers {
 type Answer = Result<StreamAppendResult<TypeConfig>, RpcError>;
 
 impl Answers {
-    fn take_sent(&mut self) {
-        while let Ok(sent) = self.sent.try_recv() {
-            self.waiting.push_back(sent);
-        }
-    }
-
     async fn next(state: Option<Self>) -> Option<(Answer, Option<Self>)> {
         let mut state = state?;
         loop {
-            state.take_sent();
+            while let Ok(sent) = state.sent.try_recv() {
+                state.waiting.push_back(sent);
+            }
             // With nothing sent there is nothing to wait for; look again when there may be.
             let since = state.waiting.front().copied().unwrap_or_else(clock::now);
             let left = state.limit.saturating_sub(clock::elapsed(since));
@@ -341,14 +337,11 @@ impl Answers {
                     state.peer.sent_failures.inc();
                     return Some((Err(unreachable(status)), None));
                 }
-                Ok(None) => {
-                    state.take_sent();
-                    // What was not answered was refused: openraft looks anew at what the peer lacks.
-                    let refused = !state.waiting.is_empty();
-                    return refused.then(|| (Err(unreachable("the peer ended the stream")), None));
-                }
+                Ok(None) => return None,
                 Err(_) => {
-                    state.take_sent();
+                    while let Ok(sent) = state.sent.try_recv() {
+                        state.waiting.push_back(sent);
+                    }
                     if state.waiting.front().is_some_and(|sent| clock::elapsed(*sent) >= state.limit) {
                         state.peer.sent_failures.inc();
                         return Some((Err(unreachable("the peer does not answer")), None));
