@@ -520,6 +520,27 @@ fn who_is_away_is_not_asked_all_the_time() {
     });
 }
 
+#[test]
+fn who_is_sent_nothing_is_not_taken_for_silent() {
+    for seed in 140..145 {
+        simulate(seed, |machines, members| async move {
+            let leads = leader(&members).await;
+            sleep(Duration::from_secs(2)).await; // until all have published themselves
+            let failures = || -> u64 {
+                let network = &members[leads].services.metrics.network;
+                let ids = members.iter().map(|member| member.services.gateway.status().member_id);
+                ids.map(|id| network.peer(id).sent_failures.get()).sum()
+            };
+            let before = failures();
+            for number in 0..10 {
+                assert!(put(&machines[leads], &members[leads], &number.to_string()).await);
+                sleep(Duration::from_secs(2)).await;
+            }
+            assert_eq!(failures() - before, 0, "seed {seed}");
+        });
+    }
+}
+
 /// Power fails everywhere, and one of three loses its data: the others find in their logs alone that it was a
 /// member, and do not say that they do not know it before they have applied that.
 #[test]

@@ -21,12 +21,10 @@ use openraft::{RaftState, ServerState};
 use tokio::sync::{Mutex, oneshot};
 
 use super::gateway::Unavailable;
+use super::network::RETRY_INTERVAL;
 use super::peers::Peers;
 use super::type_config::{Membership, Raft, StoredMembership, TypeConfig};
 use crate::env::{clock, probe};
-
-/// Pause before a voter that did not answer is asked again.
-const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The one place of a member where it asks whether it still leads.
 pub(crate) struct Confirmation {

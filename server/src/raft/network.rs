@@ -36,7 +36,7 @@ type RpcError = RPCError<TypeConfig>;
 
 /// Pause before entries are sent again to a peer that could not be reached. openraft makes its own pause where it hands
 /// a request out, which nobody asks for where the connection is refused: it would try again at once, for ever.
-const RETRY_INTERVAL: Duration = Duration::from_millis(100);
+pub(super) const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Makes the connections of one member to its peers.
 #[derive(Clone)]
@@ -315,16 +315,30 @@ struct Answers {
 type Answer = Result<StreamAppendResult<TypeConfig>, RpcError>;
 
 impl Answers {
+    /// Counts what was handed over. Before an answer is taken into account, too: it may be here before its request is
+    /// counted, and that would then be waited for though it is answered.
+    fn count_sent(&mut self) {
+        while let Ok(sent) = self.sent.try_recv() {
+            self.waiting.push_back(sent);
+        }
+    }
+
+    /// Ends the stream with an error, from which openraft looks anew at what the peer lacks.
+    fn failed(self, reason: impl ToString) -> (Answer, Option<Self>) {
+        self.peer.sent_failures.inc();
+        (Err(unreachable(reason)), None)
+    }
+
     async fn next(state: Option<Self>) -> Option<(Answer, Option<Self>)> {
         let mut state = state?;
         loop {
-            while let Ok(sent) = state.sent.try_recv() {
-                state.waiting.push_back(sent);
-            }
+            state.count_sent();
             // With nothing sent there is nothing to wait for; look again when there may be.
             let since = state.waiting.front().copied().unwrap_or_else(clock::now);
             let left = state.limit.saturating_sub(clock::elapsed(since));
-            match clock::timeout(left, state.responses.next()).await {
+            let answered = clock::timeout(left, state.responses.next()).await;
+            state.count_sent();
+            match answered {
                 Ok(Some(Ok(response))) => {
                     state.waiting.pop_front();
                     state.peer.received_bytes.inc_by(response.encoded_len() as u64);
@@ -333,20 +347,14 @@ impl Answers {
                     let goes_on = matches!(answer, Ok(Ok(_)));
                     return Some((answer, goes_on.then_some(state)));
                 }
-                Ok(Some(Err(status))) => {
-                    state.peer.sent_failures.inc();
-                    return Some((Err(unreachable(status)), None));
-                }
+                Ok(Some(Err(status))) => return Some(state.failed(status)),
+                // The peer refuses a request by ending the stream.
+                Ok(None) if !state.waiting.is_empty() => return Some(state.failed("the peer ended the stream")),
                 Ok(None) => return None,
-                Err(_) => {
-                    while let Ok(sent) = state.sent.try_recv() {
-                        state.waiting.push_back(sent);
-                    }
-                    if state.waiting.front().is_some_and(|sent| clock::elapsed(*sent) >= state.limit) {
-                        state.peer.sent_failures.inc();
-                        return Some((Err(unreachable("the peer does not answer")), None));
-                    }
+                Err(_) if state.waiting.front().is_some_and(|sent| clock::elapsed(*sent) >= state.limit) => {
+                    return Some(state.failed("the peer does not answer"));
                 }
+                Err(_) => {}
             }
         }
     }
