@@ -42,7 +42,7 @@ struct Planner {
     /// Counts the leases whose ids were left to the server.
     picked_leases: i64,
     /// Counts how often two wanted the same.
-    contentions: i64,
+    contentions: usize,
 }
 
 /// The script of a seed.

@@ -18,15 +18,17 @@ impl Planner {
     pub(super) fn contend(&mut self, client: usize) -> Step {
         self.contentions += 1;
         let (turn, election) = (self.contentions, self.dice.chance(50));
-        let (first, second) = (LEASES + 2 * turn, LEASES + 2 * turn + 1);
+        let first = LEASES + 2 * i64::try_from(turn).expect("there are a few thousand steps");
+        let second = first + 1;
         let text = format!("name: 'lock{turn}' first: {first} second: {second} election: {election}");
         Step::special(client, "Contend", &text).expect("it has these fields")
     }
 
     /// A call that waits for nobody.
     pub(super) fn session(&mut self, client: usize) -> Step {
-        // A name of somebody who may have left something behind, or of nobody.
-        let name = Bytes::from(format!("lock{}", self.dice.below(6)));
+        // A name of somebody who has been, and may have left something behind, or of nobody. What this leaves behind
+        // under the name of somebody who is still to come would be waited for.
+        let name = Bytes::from(format!("lock{}", self.dice.below(6).min(self.contentions)));
         let key =
             if self.dice.chance(50) { self.keys.key(&mut self.dice) } else { [&name[..], b"/3e8"].concat().into() };
         let rev = self.revision();

@@ -172,20 +172,26 @@ impl<'a> Term<'a> {
                 && seconds_told(renewal) != Some(0)
                 && except.is_none_or(|it| !std::ptr::eq(it, **renewal))
         });
-        let mut renewals = renewals.peekable();
+        // By when they were done at the latest. Who has no answer may be behind in a member that stands still.
+        let done = |renewal: &Operation| match keeps(renewal) {
+            true => renewal.ended,
+            false => self.world.resumed(renewal.ended + MOMENT),
+        };
+        let mut renewals: Vec<(Duration, &&Operation)> = renewals.map(|renewal| (done(renewal), renewal)).collect();
+        renewals.sort_by_key(|(done, _)| *done);
+        let mut renewals = renewals.into_iter().peekable();
         let mut reigns = self.world.reigns.iter().filter(|(leadership, _)| leadership.at <= by).peekable();
         loop {
-            // In their order, since what comes too late renews nothing.
+            // In their order, since what comes too late renews nothing; one that was asked for in one reign may be done
+            // in the next.
             let renews_first = match (renewals.peek(), reigns.peek()) {
                 (None, None) => return Some(end),
-                (Some(renewal), Some((leadership, _))) => renewal.began <= leadership.at,
+                (Some((done, _)), Some((leadership, _))) => *done <= leadership.at,
                 (renewal, _) => renewal.is_some(),
             };
             if renews_first {
-                let Some(renewal) = renewals.next() else { continue };
+                let Some((done, renewal)) = renewals.next() else { continue };
                 if renewal.began <= end {
-                    // Who has no answer may be behind in a member that stands still.
-                    let done = if keeps(renewal) { renewal.ended } else { self.world.resumed(renewal.ended + MOMENT) };
                     end = end.max(done.min(end) + whole + late + MOMENT);
                 }
             } else if let Some((_, ready)) = reigns.next() {

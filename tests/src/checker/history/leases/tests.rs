@@ -222,6 +222,25 @@ fn a_new_leader_moves_the_end_by_the_whole_time() {
     }
 }
 
+/// It lies at a member that heard of no leader, until the next one leads.
+#[test]
+fn a_renewal_may_be_done_in_the_reign_after_the_one_that_it_was_asked_for_in() {
+    for (by, is_right) in [(28_000, true), (30_000, false)] {
+        let mut renewed = sample();
+        renewed.now += millis(5000);
+        let asked = renewed.now;
+        renewed.call(1, Call::LeaseKeepAlive { id: 7 }, Outcome::Unknown("timeout".into())).ended = asked + millis(7000);
+        renewed.now = asked + millis(2000);
+        let now = renewed.now;
+        lead(&mut renewed, 1, now);
+        let lasts = millis(by).saturating_sub(renewed.now);
+        busy(&mut renewed, lasts.as_millis() as u64);
+        renewed.txn(2, put("b", "2"));
+        renewed.expire(7);
+        assert_eq!(found(renewed).is_ok(), is_right, "after {by} ms");
+    }
+}
+
 #[test]
 fn a_slow_clock_moves_the_end_by_what_it_lost() {
     let slow = |member| Effect::ClockRate { member, per_cent: 50 };
