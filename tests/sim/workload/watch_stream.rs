@@ -19,8 +19,8 @@ use crate::recorder::Recorder;
 
 /// After this silence a watcher asks for a notice of progress.
 const SILENCE: Duration = Duration::from_secs(2);
-/// How long it tries to reach a member. Several in turn may be lost, or not be members yet.
-const OPENED_WITHIN: Duration = Duration::from_secs(3);
+/// How long it tries to reach a member. Most of them, one after the other, may be lost, or not be members yet.
+const OPENED_WITHIN: Duration = Duration::from_millis(1500);
 /// How often a watcher that may lag asks for such a notice right away.
 const PROGRESS_ASKED: f64 = 0.2;
 /// After so many silences in a row it turns to another member.

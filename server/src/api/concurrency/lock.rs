@@ -9,7 +9,7 @@ use mainstay_proto::v3lockpb::{LockRequest, LockResponse, UnlockRequest, UnlockR
 use tonic::{Request, Response, Status};
 
 use super::caller::{Caller, answered};
-use super::queue::{first_found, get, get_key, if_created, one_of, put};
+use super::queue::{first_found, get, get_key, if_created, interrupted, one_of, put};
 use super::session;
 use crate::api::Services;
 use crate::api::header::revision_of;
@@ -66,7 +66,7 @@ impl Services {
             self.until_first(caller, prefix, created - 1).await?;
         }
         let own = RangeRequest { key: key.clone(), ..RangeRequest::default() };
-        let response = answered(self.range(caller.asks(own)).await)?;
+        let response = answered(self.range(caller.asks(own)).await).map_err(interrupted)?;
         withdrawal.forget();
         if response.kvs.is_empty() {
             return Err(ApiError::SessionExpired.into());

@@ -26,7 +26,7 @@ impl Services {
     pub(super) async fn until_first(&self, caller: &Caller, prefix: &Bytes, created: i64) -> Result<(), Status> {
         loop {
             let request = RangeRequest { max_create_revision: created, ..one_of(prefix, SortOrder::Descend) };
-            let mut response = answered(self.range(caller.asks(request)).await)?;
+            let mut response = answered(self.range(caller.asks(request)).await).map_err(interrupted)?;
             let Some(last) = response.kvs.pop() else { return Ok(()) };
             self.until_deleted(last.key, revision_of(response.header)).await?;
             if probe::broken("turn-comes-after-one-ahead") {
@@ -62,6 +62,13 @@ pub(super) fn ended(end: WatchStreamEnd) -> Status {
         WatchStreamEnd::Stopped => ApiError::Stopped.into(),
         WatchStreamEnd::Unreadable => ApiError::Timeout.into(),
     }
+}
+
+/// What is said to whoever waits in a queue where waiting fails. This member may have found out meanwhile that it has no
+/// vote; who is told that it serves nobody takes it that nothing was done, and asks another one for the same.
+pub(super) fn interrupted(status: Status) -> Status {
+    let declined = Status::from(ApiError::NotSupportedForLearner);
+    if status.message() == declined.message() { ApiError::TimeoutConnectionLost.into() } else { status }
 }
 
 /// Asks for the key below a prefix that was created first (ascending) or last (descending).
@@ -114,5 +121,18 @@ pub(super) fn first_found(responses: &[ResponseOp], place: usize) -> Option<&Key
         response_op::Response::ResponsePut(_)
         | response_op::Response::ResponseDeleteRange(_)
         | response_op::Response::ResponseTxn(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_waited_is_not_told_that_nothing_was_done() {
+        let told = |error: ApiError| interrupted(answered::<()>(Err(error.into())).unwrap_err()).message().to_owned();
+        let lost = "etcdserver: request timed out, possibly due to connection lost";
+        assert_eq!(told(ApiError::NotSupportedForLearner), lost);
+        assert_eq!(told(ApiError::LeaseNotFound), "etcdserver: requested lease not found");
     }
 }

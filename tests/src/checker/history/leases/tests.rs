@@ -229,7 +229,8 @@ fn a_renewal_may_be_done_in_the_reign_after_the_one_that_it_was_asked_for_in() {
         let mut renewed = sample();
         renewed.now += millis(5000);
         let asked = renewed.now;
-        renewed.call(1, Call::LeaseKeepAlive { id: 7 }, Outcome::Unknown("timeout".into())).ended = asked + millis(7000);
+        renewed.call(1, Call::LeaseKeepAlive { id: 7 }, Outcome::Unknown("timeout".into())).ended =
+            asked + millis(7000);
         renewed.now = asked + millis(2000);
         let now = renewed.now;
         lead(&mut renewed, 1, now);
