@@ -293,6 +293,14 @@ impl Member {
         way.ports.drain(..old);
     }
 
+    /// The others look for it at this URL of its, whatever it was told of its moves.
+    pub(super) fn is_found_at(&self, url: &str) {
+        let Some(port) = PEER_PORTS.into_iter().find(|port| peer_url(self.index, *port) == url) else { return };
+        let mut way = self.way();
+        way.ports.retain(|other| *other != port);
+        way.ports.push(port);
+    }
+
     /// It is found where it was.
     pub(crate) fn has_stayed(&self) {
         let mut way = self.way();

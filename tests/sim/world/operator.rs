@@ -136,11 +136,13 @@ impl World {
             let name = self.place_of(listed).map_or_else(|| format!("{:x}", listed.id), |at| self.members[at].name());
             cluster.extend(listed.peer_urls.iter().map(|url| format!("{name}={url}")));
         }
-        let is_there = members.iter().any(|listed| self.place_of(listed) == Some(index));
-        if is_there {
+        let own = members.iter().find(|listed| self.place_of(listed) == Some(index));
+        if let Some(own) = own {
+            // A move that was asked for under its former id may have been made after it was given up.
+            own.peer_urls.iter().for_each(|url| self.members[index].is_found_at(url));
             self.members[index].is_to_join(cluster.join(","));
         }
-        is_there
+        own.is_some()
     }
 
     /// Removes a member.
