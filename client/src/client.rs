@@ -202,8 +202,8 @@ impl Client {
                 self.leave(endpoint);
             }
             let pause = route.advance();
-            // A learner may be asked among others; where there is none, it is as it says.
-            let is_final = failure == Failure::Learner && self.endpoints.list.len() == 1;
+            // Who serves little may be asked among others; where there is none, it is as it says.
+            let is_final = failure == Failure::Declined && self.endpoints.list.len() == 1;
             if is_final || !failure.allows_retry(class) || Instant::now() + pause >= deadline {
                 return Err(error);
             }

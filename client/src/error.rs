@@ -70,7 +70,7 @@ impl Error {
         match Failure::of(&status) {
             Failure::NotSent => Self::NotSent(status),
             Failure::Broken | Failure::TimedOut => Self::Broken(status),
-            Failure::Learner | Failure::Answered(_) => match Reason::of(status.message()) {
+            Failure::Declined | Failure::Answered(_) => match Reason::of(status.message()) {
                 Some(reason) => Self::Refused { reason, code: status.code() },
                 None => Self::Answered(status),
             },

@@ -14,8 +14,9 @@ pub const PAUSE_FIRST: Duration = Duration::from_millis(25);
 /// The longest pause between two rounds.
 pub const PAUSE_MAX: Duration = Duration::from_millis(500);
 
-/// What a learner says to who asks for what it does not serve.
-const NOT_FOR_LEARNERS: &str = "etcdserver: rpc not supported for learner";
+/// What is said to who asks for what just this member does not serve: it is a learner, or out of service because its
+/// data differs from the others'.
+const DECLINED: [&str; 2] = ["etcdserver: rpc not supported for learner", "etcdserver: corrupt cluster"];
 
 /// What repeating a request could do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,8 +36,8 @@ pub enum Failure {
     Broken,
     /// No answer came in time.
     TimedOut,
-    /// The member has no vote, and serves little: nothing was done.
-    Learner,
+    /// The member serves little, and nothing was done; another may serve it.
+    Declined,
     /// The server answered with this code.
     Answered(Code),
 }
@@ -49,8 +50,8 @@ impl Failure {
     pub fn of(status: &Status) -> Self {
         let mut source = status.source();
         if source.is_none() {
-            if status.message() == NOT_FOR_LEARNERS {
-                return Self::Learner;
+            if DECLINED.contains(&status.message()) {
+                return Self::Declined;
             }
             return Self::Answered(status.code());
         }
@@ -66,7 +67,7 @@ impl Failure {
     /// Whether it speaks against the endpoint, so that the next request should go to another.
     pub fn blames_endpoint(self) -> bool {
         match self {
-            Self::NotSent | Self::Broken | Self::TimedOut | Self::Learner => true,
+            Self::NotSent | Self::Broken | Self::TimedOut | Self::Declined => true,
             Self::Answered(code) => code == Code::Unavailable,
         }
     }
@@ -75,7 +76,7 @@ impl Failure {
     pub fn allows_retry(self, class: Class) -> bool {
         match class {
             Class::Read => self.blames_endpoint(),
-            Class::Write => matches!(self, Self::NotSent | Self::Learner),
+            Class::Write => matches!(self, Self::NotSent | Self::Declined),
         }
     }
 
@@ -150,9 +151,11 @@ mod tests {
     fn the_origin_of_a_status_tells_the_failure() {
         let wire = Status::unavailable("etcdserver: no leader");
         assert_eq!(Failure::of(&wire), Failure::Answered(Code::Unavailable));
-        let learner = Failure::of(&Status::failed_precondition(NOT_FOR_LEARNERS));
-        assert_eq!(learner, Failure::Learner);
-        assert!(learner.blames_endpoint() && learner.allows_retry(Class::Write) && learner.allows_resume());
+        for text in DECLINED {
+            let declined = Failure::of(&Status::failed_precondition(text));
+            assert_eq!(declined, Failure::Declined);
+            assert!(declined.blames_endpoint() && declined.allows_retry(Class::Write) && declined.allows_resume());
+        }
         let refused = Status::from_error(Box::new(Chained(ConnectError("refused".into()))));
         assert_eq!(Failure::of(&refused), Failure::NotSent);
         let direct = Status::from_error(Box::new(ConnectError("refused".into())));

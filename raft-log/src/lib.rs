@@ -42,7 +42,7 @@ pub const STATE_BYTES_MAX: usize = 1024;
 
 pub use disk::{Disk, DiskFile};
 pub use error::{Damage, LogError, OpenError};
-pub use log::{Completion, RaftLog, Record};
+pub use log::{Completion, Progress, RaftLog, Record};
 pub use options::{Observer, Options};
 pub use reading::LogView;
 pub use task::LogTask;

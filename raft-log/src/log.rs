@@ -29,6 +29,15 @@ pub struct Record {
     pub payload: Bytes,
 }
 
+/// How a log gets on with what waits for the disk: looked at twice, it shows whether the disk hangs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Whether records are queued or under way to the disk.
+    pub waits: bool,
+    /// How many batches have been made durable since the log was opened.
+    pub batches: u64,
+}
+
 /// A handle to an open log.
 ///
 /// Changes show to readers at once and take effect in the order in which they are made; they are
@@ -96,6 +105,12 @@ impl RaftLog {
         }
         shared.work.notify_one();
         Ok(())
+    }
+
+    /// How the log gets on with what waits for the disk.
+    pub fn progress(&self) -> Progress {
+        let state = self.handle.shared.state.lock();
+        Progress { waits: state.waiting_bytes > 0, batches: state.batches }
     }
 
     /// The size in bytes of the largest payload that is taken; it follows from [`Options::segment_bytes`].

@@ -50,6 +50,8 @@ pub(crate) struct State {
     pub(crate) queue: VecDeque<Change>,
     /// Bytes of records that are queued or under way to the disk.
     pub(crate) waiting_bytes: u64,
+    /// Batches that were made durable.
+    pub(crate) batches: u64,
     pub(crate) tickets: u64,
     pub(crate) failed: Option<LogError>,
     /// A trouble that does not stop the log yet.

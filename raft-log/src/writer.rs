@@ -348,6 +348,7 @@ impl Writer {
             state.locate(located);
         }
         state.waiting_bytes -= effects.record_bytes;
+        state.batches += 1;
         state.evict(self.shared.cache_bytes);
         if let Some(vote) = &effects.vote {
             state.vote = Some(vote.clone());

@@ -18,7 +18,7 @@ use mainstay_raft_log::{Disk, LogTask, Observer, Options as LogOptions, RaftLog}
 use prost::Message;
 use tokio::task::JoinHandle;
 
-use crate::api::{self, Access, ApiLimits, LeaderLoss, RpcObserver, Services, Stopping, Withdrawals};
+use crate::api::{self, Access, ApiLimits, LeaderLoss, OutOfService, RpcObserver, Services, Stopping, Withdrawals};
 use crate::apply::{State, StateOptions};
 use crate::auth::{Passwords, SimpleTokens, TokenError, TokenProvider};
 use crate::command::command::Kind;
@@ -28,7 +28,7 @@ use crate::engine::layout::meta;
 use crate::engine::{Batch, Engine, EngineError, EngineHome, Family};
 use crate::env::clock;
 use crate::env::transport::Dialer;
-use crate::leader::{auto_compaction, lease_expirer};
+use crate::leader::{auto_compaction, consistency, lease_expirer};
 use crate::lease::Lessor;
 use crate::limits;
 use crate::metrics::Metrics;
@@ -258,12 +258,18 @@ impl Node {
             tasks.push(auto_compaction::spawn(compaction_mode(mode), gateway.clone(), store.clone()));
         }
         tasks.push(space::spawn(quota, gateway.clone(), store.clone(), alarms.clone(), metrics.clone()));
+        let evidence = consensus.evidence();
+        tasks.push(consistency::spawn(gateway.clone(), evidence, alarms.clone(), metrics.clone()));
+        let (out_of_service, out_of_service_task) =
+            OutOfService::spawn(alarms.clone(), gateway.clone(), consensus.leadership());
+        tasks.push(out_of_service_task);
         let (leader_loss, leader_loss_task) = LeaderLoss::spawn(gateway.clone(), config.election_timeout);
         tasks.push(leader_loss_task);
         let (withdrawals, withdrawals_task) = Withdrawals::spawn(gateway.clone());
         tasks.push(withdrawals_task);
         let services = Services {
             leader_loss,
+            out_of_service,
             stopping: Stopping::default(),
             withdrawals,
             access: Access::new(auth, provider, gateway.clone(), config.client_tls.client_cert_auth),

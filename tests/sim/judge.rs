@@ -55,6 +55,7 @@ pub(crate) async fn judge(id: usize, world: World) -> Result<(), Violation> {
     if let Some(surprise) = world.surprises().into_iter().next() {
         return Err(violation("surprise", surprise));
     }
+    who_differs_is_out_of_service(&world).await.map_err(|reason| violation("corruption", reason))?;
     if let Some(contradiction) = world.ledger.contradictions().into_iter().next() {
         return Err(violation("state_machine_safety", contradiction));
     }
@@ -120,6 +121,25 @@ async fn see_the_end(id: usize, world: &World) -> Result<(), Violation> {
         }
     }
     Err(violation("recovery", format!("the store goes on to change, {LOOKS} times in a row, and nobody writes")))
+}
+
+/// Whoever has another state than the others is named, nobody else is, and who is named does not serve.
+async fn who_differs_is_out_of_service(world: &World) -> Result<(), String> {
+    let deadline = Instant::now() + RECOVERY;
+    while let Err(reason) = world.right_are_named() {
+        if Instant::now() >= deadline {
+            return Err(reason);
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    for index in world.named() {
+        match only(world, index).get("nothing").await {
+            Ok(_) => return Err(format!("{} is named, and serves", world.members[index].name())),
+            // One that is down does not serve either.
+            Err(error) => trace::note(format_args!("{} does not serve: {error}", world.members[index].name())),
+        }
+    }
+    Ok(())
 }
 
 /// The last revision of which any watch was told an event.

@@ -81,6 +81,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant("renewal-after-the-end", "A lease that has run out is renewed as long as it was not revoked."),
     mutant("remaining-by-a-deposed-leader", "A leader that was deposed, and does not know it yet, says what is left of a lease."),
     mutant("lease-lives-twice-as-long", "A lease that runs out is revoked only when its time has gone by twice."),
+    mutant("digest-of-nothing", "Whatever entries write, members take themselves to have the same."),
     // apply
     mutant("put-with-a-dead-lease", "A put may tie its key to a lease that is gone."),
     mutant("txn-compare-ignored", "A compare with the last revision of a key that does not exist always holds."),
@@ -109,6 +110,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant("permission-checked-before-apply-only", "Who asked before users or roles changed is not judged by what they are now."),
     mutant("revoked-role-keeps-permission", "Who has a role keeps what was taken from it."),
     // api
+    mutant("corrupt-member-goes-on", "A member that is named in an alarm CORRUPT serves what it has."),
     mutant("added-id-of-the-removed", "A member that is added in the place of another gets its id."),
     mutant("branches-share-no-keys", "A nested transaction whose two branches put one key is refused as a duplicate."),
     mutant("lease-keys-without-read-index", "The keys of a lease are those that the member knows, applied or not."),

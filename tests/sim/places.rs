@@ -21,6 +21,7 @@ pub(crate) const REACHABLE: &[&str] = &[
     "snapshot-installed",
     "proposal-forwarded",
     "forward-refused",
+    "forward-given-up",
     "peer-call-never-sent",
     "peer-call-failed",
     "request-timed-out",
@@ -33,6 +34,7 @@ pub(crate) const REACHABLE: &[&str] = &[
     "leader-transferred",
     "leadership-gained",
     "leadership-lost",
+    "leader-disk-hangs",
     "member-removed",
     "membership-chore-done",
     "removed-member-told",
@@ -48,6 +50,7 @@ pub(crate) const REACHABLE: &[&str] = &[
     "lease-renewed",
     "lease-renewed-too-late",
     "lease-revocation-failed",
+    "member-found-corrupt",
     // apply
     "txn-refused",
     // mvcc

@@ -72,7 +72,10 @@ where
             return EdgeFuture::refused(unknown(request.uri().path()));
         };
         let call = Call::begin(&self.services.observer, rpc);
-        let admitted = admit(rpc, request.headers(), &self.services.gateway.status(), &*self.services.observer);
+        let services = &self.services;
+        let is_out_of_service = services.out_of_service.refuses(rpc);
+        let status = services.gateway.status();
+        let admitted = admit(rpc, request.headers(), &status, is_out_of_service, &*services.observer);
         let requires_leader = match admitted {
             Ok(requires_leader) => requires_leader,
             Err(error) => {
@@ -98,6 +101,7 @@ fn admit(
     rpc: &'static Rpc,
     headers: &HeaderMap,
     status: &raft::Status,
+    is_out_of_service: bool,
     observer: &dyn RpcObserver,
 ) -> Result<bool, ApiError> {
     if status.is_learner && !rpc.on_learner {
@@ -107,6 +111,9 @@ fn admit(
     observer.client_request(rpc.kind, metadata.client_api_version);
     if metadata.requires_leader && status.leader.is_none() {
         return Err(ApiError::NoLeader);
+    }
+    if is_out_of_service {
+        return Err(ApiError::Corrupt);
     }
     Ok(metadata.requires_leader)
 }
@@ -147,12 +154,14 @@ type Ending = Pin<Box<dyn Future<Output = ApiError> + Send>>;
 fn ending(services: &Services, rpc: &'static Rpc, requires_leader: bool) -> Option<Ending> {
     let begun = stopping::is_endless(rpc).then(|| services.stopping.begun());
     let lost = (requires_leader && rpc.kind.is_stream()).then(|| services.leader_loss.lost());
-    match (begun, lost) {
-        (None, None) => None,
-        (begun, lost) => Some(Box::pin(async move {
+    let out = stopping::is_endless(rpc).then(|| services.out_of_service.begun(rpc));
+    match (begun, lost, out) {
+        (None, None, None) => None,
+        (begun, lost, out) => Some(Box::pin(async move {
             tokio::select! {
                 biased;
                 () = some(begun) => ApiError::Stopped,
+                () = some(out) => ApiError::Corrupt,
                 () = some(lost) => ApiError::NoLeader,
             }
         })),

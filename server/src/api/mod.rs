@@ -6,7 +6,8 @@
 //! counted. [`validate`] judges what can be judged of a request by itself; [`status`] alone knows
 //! etcd's error texts and codes.
 //!
-//! When the member stops, [`Stopping`] ends what would not end by itself.
+//! When the member stops, [`Stopping`] ends what would not end by itself; one whose data differs from the others'
+//! is [`OutOfService`].
 //!
 //! [`routes`] holds no transport: a process serves it over HTTP/2, a simulation over its own channels.
 //! No task is spawned for a request.
@@ -38,6 +39,7 @@ mod lease;
 mod limits;
 mod maintenance;
 mod metadata;
+mod out_of_service;
 mod overlap;
 mod propose;
 mod range_chunks;
@@ -55,6 +57,7 @@ pub use concurrency::Withdrawals;
 pub use leader_loss::LeaderLoss;
 pub use limits::ApiLimits;
 pub use maintenance::{STORAGE_VERSION, VERSION};
+pub use out_of_service::OutOfService;
 pub use routes::routes;
 pub use rpc::{RPCS, Rpc, RpcKind, RpcObserver};
 pub use services::Services;

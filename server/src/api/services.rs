@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Access, ApiLimits, LeaderLoss, RpcObserver, Stopping, Withdrawals};
+use super::{Access, ApiLimits, LeaderLoss, OutOfService, RpcObserver, Stopping, Withdrawals};
 use crate::apply::{AlarmView, DowngradeView};
 use crate::auth::Passwords;
 use crate::lease::{LeaseView, Lessor};
@@ -39,6 +39,8 @@ pub struct Services {
     pub quota: Quota,
     /// Ends streams that require a leader when there is none.
     pub leader_loss: LeaderLoss,
+    /// Whether this member may serve what it has.
+    pub out_of_service: OutOfService,
     /// Ends requests that would not end by themselves.
     pub stopping: Stopping,
     /// Takes back what requests that wait leave behind.

@@ -7,7 +7,7 @@ use mainstay_proto::etcdserverpb::{AlarmMember, AlarmRequest, AlarmResponse, Ala
 use prost::Message;
 
 use super::dispatch::done;
-use super::{OpenError, State, growth};
+use super::{MemberView, OpenError, State, growth};
 use crate::command::{Outcome, Refusal, command, outcome};
 use crate::engine::layout::meta;
 use crate::engine::{Engine, EngineError, Family};
@@ -59,6 +59,13 @@ impl Alarms {
     fn is_raised(&self, kind: AlarmType) -> bool {
         self.raised.load().iter().any(|alarm| alarm.alarm == i32::from(kind))
     }
+
+    /// Whether what the cluster as a whole holds is in doubt. A member that is named is out of service itself.
+    fn is_cluster_corrupt(&self, members: &MemberView) -> bool {
+        let is_member = |id: u64| members.get(id).is_some();
+        let corrupt = i32::from(AlarmType::Corrupt);
+        self.raised.load().iter().any(|alarm| alarm.alarm == corrupt && !is_member(alarm.member_id))
+    }
 }
 
 /// Why alarms forbid a command.
@@ -73,7 +80,7 @@ pub(super) fn refusal(state: &mut State, command: &command::Kind) -> Result<Opti
             | Kind::LeaseGrant(_)
             | Kind::LeaseRevoke(_)
     );
-    if reads_or_writes_data && state.alarms.is_raised(AlarmType::Corrupt) {
+    if reads_or_writes_data && state.alarms.is_cluster_corrupt(&state.members()) {
         return Ok(Some(Refusal::Corrupt));
     }
     if !state.alarms.is_raised(AlarmType::Nospace) {
@@ -113,6 +120,16 @@ pub(super) fn apply(state: &mut State, request: &AlarmRequest) -> Outcome {
         (Ok(AlarmAction::Activate | AlarmAction::Deactivate) | Err(_), _) => Vec::new(),
     };
     done(state, Some(outcome::Reply::Alarm(AlarmResponse { header: None, alarms })))
+}
+
+/// Lifts the alarms of members that are no more: they would stand for ever.
+pub(super) fn lift_all(state: &mut State, members: &[u64]) {
+    let mut raised = state.alarms.raised.load().to_vec();
+    let before = raised.len();
+    raised.retain(|alarm| !members.contains(&alarm.member_id));
+    if raised.len() < before {
+        replace(state, raised);
+    }
 }
 
 fn order(alarm: &AlarmMember) -> (i32, u64) {

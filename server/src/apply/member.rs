@@ -7,7 +7,7 @@ use mainstay_proto::mainstay::MemberAttributes;
 use prost::Message;
 
 use super::dispatch::done;
-use super::{OpenError, State};
+use super::{OpenError, State, alarm};
 use crate::command::Outcome;
 use crate::engine::{Engine, Family, layout};
 use crate::env::probe;
@@ -92,8 +92,9 @@ pub(super) fn apply(state: &mut State, attributes: &MemberAttributes) -> Outcome
     done(state, None)
 }
 
-/// Remembers that members were removed, and forgets what they published.
+/// Remembers that members were removed, and forgets what they published and which alarms they had.
 pub fn remove(state: &mut State, ids: &[u64]) {
+    alarm::lift_all(state, ids);
     for id in ids {
         store(state, &MemberAttributes { id: *id, removed: true, ..MemberAttributes::default() });
     }

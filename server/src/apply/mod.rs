@@ -24,6 +24,7 @@ mod compaction;
 mod compare;
 mod counts;
 mod delete_range;
+mod digest;
 mod dispatch;
 mod downgrade;
 mod growth;
@@ -42,6 +43,7 @@ mod tests;
 
 pub use alarm::AlarmView;
 pub use counts::{count, count_txn};
+pub use digest::DigestView;
 pub use dispatch::{Origin, apply};
 pub use downgrade::DowngradeView;
 pub use growth::{ValueLen, put_grows, txn_grows};

@@ -6,9 +6,10 @@ use parking_lot::RwLock;
 
 use super::alarm::Alarms;
 use super::auth::Users;
+use super::digest::Digest;
 use super::downgrade::Downgrade;
 use super::member::Members;
-use super::{AlarmView, DowngradeView, MemberView};
+use super::{AlarmView, DigestView, DowngradeView, MemberView};
 use crate::auth::{AuthRecordError, AuthView, TokenChange};
 use crate::engine::layout::meta;
 use crate::engine::{Engine, EngineError, Family};
@@ -23,6 +24,7 @@ use crate::mvcc::{self, RevisionEvents, Store, Writer};
 /// | keys and values | `revisions`, `index`, `meta` | see `mvcc` |
 /// | leases | `leases` | id → granted and remaining time to live ([`LeaseRecord`]) |
 /// | alarms | `meta` | `alarms` → those raised, as an `AlarmResponse` |
+/// | digest | `meta` | `digest` → what entries did, as one number, as a `StateDigest` |
 /// | downgrade | `meta` | `downgrade` → the one that is announced, as a `DowngradeInfo` |
 /// | users and roles | `auth` | see `auth` |
 /// | attributes | `members` | id → `MemberAttributes` |
@@ -35,6 +37,7 @@ pub struct State {
     pub store: Writer,
     pub(super) leases: Arc<RwLock<Leases>>,
     pub(super) alarms: Alarms,
+    digest: Digest,
     pub(super) downgrade: Downgrade,
     pub(super) members: Members,
     pub(super) users: Users,
@@ -76,6 +79,9 @@ pub enum OpenError {
     /// The stored alarms are malformed.
     #[error("the stored alarms are malformed: {0}")]
     Alarms(prost::DecodeError),
+    /// The stored digest is malformed.
+    #[error("the stored digest is malformed: {0}")]
+    Digest(prost::DecodeError),
     /// The stored downgrade is malformed.
     #[error("the stored downgrade is malformed: {0}")]
     Downgrade(prost::DecodeError),
@@ -94,6 +100,7 @@ impl State {
             store: Writer::open(engine, options.cache_bytes)?,
             leases: Arc::default(),
             alarms: Alarms::default(),
+            digest: Digest::default(),
             downgrade: Downgrade::default(),
             members: Members::default(),
             users: Users::default(),
@@ -119,6 +126,11 @@ impl State {
         self.alarms.view()
     }
 
+    /// A reader of what the state was made of.
+    pub fn digest(&self) -> DigestView {
+        self.digest.view()
+    }
+
     /// A reader of whether a downgrade is announced.
     pub fn downgrade(&self) -> DowngradeView {
         self.downgrade.view()
@@ -139,10 +151,17 @@ impl State {
         self.applied.clone()
     }
 
+    /// Ends one entry: what it wrote counts for the digest.
+    pub fn seal(&mut self, index: u64) {
+        self.digest.seal(index, self.store.batch());
+    }
+
     /// Ends a run: writes it to the engine, with the applied position inside, and shows it to readers.
     pub fn commit(&mut self, applied: Bytes) -> Result<Committed, EngineError> {
         self.store.batch().put(Family::Meta, meta::APPLIED, applied.clone());
+        self.digest.end_run(self.store.batch());
         let events = self.store.commit()?;
+        self.digest.publish();
         self.applied = applied;
         Ok(Committed {
             events,
@@ -178,6 +197,7 @@ impl State {
         self.members.load(&engine)?;
         self.users.open(&engine)?;
         self.applied = engine.get(Family::Meta, meta::APPLIED)?.unwrap_or_default();
+        self.digest.load(&engine, self.applied.is_empty())?;
         self.lease_changes.clear();
         Ok(())
     }

@@ -40,13 +40,12 @@ struct Row {
     no_effect: Option<&'static str>,
 }
 
-const NO_COMPARISON: Option<&str> = Some("members do not compare their data in this release");
 const ALWAYS: Option<&str> = Some("this release does so anyway");
 
 const GATES: [Row; 9] = [
     row(Gate::StopGrpcServiceOnDefrag, "StopGRPCServiceOnDefrag", ALPHA, Some("defragmenting stops nobody here")),
-    row(Gate::InitialCorruptCheck, "InitialCorruptCheck", ALPHA, NO_COMPARISON),
-    row(Gate::CompactHashCheck, "CompactHashCheck", ALPHA, NO_COMPARISON),
+    row(Gate::InitialCorruptCheck, "InitialCorruptCheck", ALPHA, ALWAYS),
+    row(Gate::CompactHashCheck, "CompactHashCheck", ALPHA, ALWAYS),
     row(Gate::TxnModeWriteWithSharedBuffer, "TxnModeWriteWithSharedBuffer", BETA, Some("it is about bbolt")),
     row(Gate::LeaseCheckpoint, "LeaseCheckpoint", ALPHA, None),
     row(Gate::LeaseCheckpointPersist, "LeaseCheckpointPersist", ALPHA, None),

@@ -26,6 +26,8 @@ pub mod meta {
     pub const INDEXED_REVISION: &[u8] = b"indexed_revision";
     /// The applied position: opaque, written by `apply` for `raft`.
     pub const APPLIED: &[u8] = b"applied";
+    /// What the applied entries wrote, as one number: written by `apply`. A store of an older release does not have it.
+    pub const DIGEST: &[u8] = b"digest";
     /// Active alarms: written by `apply`.
     pub const ALARMS: &[u8] = b"alarms";
     /// The downgrade that is announced: written by `apply`.

@@ -15,7 +15,7 @@ pub struct Probe {
     pub has_leader: Box<dyn Fn() -> bool + Send + Sync>,
     /// Whether this member has no vote.
     pub is_learner: Box<dyn Fn() -> bool + Send + Sync>,
-    /// The alarms that are on, of any member.
+    /// The alarms that are on, of any member; but not what is wrong with the data of another.
     pub alarms: Box<dyn Fn() -> Vec<AlarmType> + Send + Sync>,
     /// Reads something that every acknowledged write precedes: needs a leader and a quorum.
     pub linearizable_read: Check,
@@ -34,14 +34,20 @@ impl Probe {
         text: fn(ReadFailure) -> String,
         cluster_version: impl Fn() -> Option<String> + Send + Sync + 'static,
     ) -> Probe {
-        let (leader, learner) = (gateway.clone(), gateway.clone());
+        let (leader, learner, of_alarms) = (gateway.clone(), gateway.clone(), gateway.clone());
         let local = store.clone();
         Probe {
             has_leader: Box::new(move || leader.status().leader.is_some()),
             is_learner: Box::new(move || learner.status().is_learner),
             alarms: Box::new(move || {
-                let raised = alarms.all();
-                raised.iter().map(|member| AlarmType::try_from(member.alarm).unwrap_or(AlarmType::None)).collect()
+                let (own, members) = (of_alarms.status().member_id, of_alarms.members());
+                let raised = alarms.all().into_iter().map(|it| (it.member_id, it.alarm()));
+                // Who is named is out of service itself; etcd's whole cluster would be.
+                let is_other = |id: u64| id != own && members.iter().any(|member| member.id == id);
+                raised
+                    .filter(|(id, kind)| *kind != AlarmType::Corrupt || !is_other(*id))
+                    .map(|(_, kind)| kind)
+                    .collect()
             }),
             linearizable_read: Box::new(move || {
                 let (gateway, store) = (gateway.clone(), store.clone());

@@ -177,6 +177,11 @@ impl Drop for Pin<'_> {
 }
 
 impl Store {
+    /// The hashes that the last compactions took of what they left, the oldest first.
+    pub fn compaction_hashes(&self) -> Vec<HashKv> {
+        self.shared.hashes.lock().iter().copied().collect()
+    }
+
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         Self { shared }
     }

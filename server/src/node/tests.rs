@@ -14,7 +14,9 @@ use super::{Node, StartError, Storage, Surroundings, log_identity};
 use crate::api::Services;
 use crate::command::command::Kind;
 use crate::config::{Config, Given, Invocation};
+use crate::engine::layout::meta;
 use crate::engine::mem::{Fault, MemHome};
+use crate::engine::{Batch, EngineHome, Family};
 use crate::env::{clock, transport};
 use crate::metrics::Metrics;
 use crate::raft::{self, AppliedObserver, Leadership, MemberChange, TransferError, Unavailable};
@@ -23,16 +25,20 @@ use futures_util::StreamExt;
 use madsim::net::NetSim;
 use madsim::runtime::{Handle, NodeHandle, Runtime};
 use madsim::task::NodeId;
-use mainstay_proto::etcdserverpb::{CompactionRequest, LeaseGrantRequest, PutRequest};
-use mainstay_proto::mainstay::{Identity, MemberKnownRequest};
+use mainstay_proto::etcdserverpb::{AlarmMember, AlarmType, CompactionRequest, LeaseGrantRequest, PutRequest};
+use mainstay_proto::mainstay::{Identity, MemberKnownRequest, StateDigest};
 use mainstay_raft_log::disk::sim::SimMedium;
 use mainstay_raft_log::{Options as LogOptions, RaftLog};
+use prost::Message;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
 const MEMBERS: usize = 3;
 
 const LOG_SEGMENT_BYTES: u64 = 64 * 1024;
+
+/// etcd's default.
+const ELECTION_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What one member's state was made of, by index.
 type Applied = Arc<Mutex<BTreeMap<u64, (u64, Vec<u8>)>>>;
@@ -500,6 +506,32 @@ fn who_joins_asks_anew_who_the_members_are() {
     });
 }
 
+/// A disk that hangs: the leader is there and beats, but makes nothing durable any more.
+#[test]
+fn a_leader_whose_disk_hangs_is_followed_within_two_election_timeouts() {
+    simulate(15, |machines, members| async move {
+        assert!(put(&machines[0], &members[0], "a").await);
+        sleep(Duration::from_secs(2)).await;
+        let old = leader(&members).await;
+        machines[old].log.stall_next_sync(Duration::from_secs(30));
+        let hangs = clock::now();
+        let others = || (0..MEMBERS).filter(|index| *index != old);
+        let one = others().next().unwrap();
+        let mut longest = Duration::ZERO;
+        let mut new = None;
+        while clock::now() - hangs < Duration::from_secs(10) {
+            let began = clock::now();
+            assert!(put(&machines[one], &members[one], "b").await);
+            longest = longest.max(clock::now() - began);
+            new = new.or_else(|| {
+                others().find(|other| members[*other].leadership.view().leads).map(|_| clock::now() - hangs)
+            });
+        }
+        eprintln!("new leader after {new:?}, longest put {longest:?}");
+        assert!(new.is_some_and(|new| new < Duration::from_secs(2)), "{new:?}");
+    });
+}
+
 #[test]
 fn who_is_away_is_not_asked_all_the_time() {
     simulate(14, |machines, members| async move {
@@ -539,6 +571,41 @@ fn who_is_sent_nothing_is_not_taken_for_silent() {
             assert_eq!(failures() - before, 0, "seed {seed}");
         });
     }
+}
+
+/// One member holds something else than the others, as after a fault that no checksum notices: its digest is not theirs.
+#[test]
+fn a_member_that_differs_is_named_and_the_others_go_on() {
+    simulate(12, |machines, mut members| async move {
+        assert!(put(&machines[0], &members[0], "a").await);
+        sleep(Duration::from_secs(12)).await;
+        let alarms = |member: &Running| member.services.alarms.all();
+        assert_eq!(alarms(&members[0]), [], "they agree");
+        let other = (leader(&members).await + 1) % MEMBERS;
+        machines[other].kill();
+        let engine = machines[other].store.open().unwrap();
+        // Nothing may have been flushed by then.
+        let stored = engine.get(Family::Meta, meta::DIGEST).unwrap();
+        let mut digest = stored.map_or_else(StateDigest::default, |stored| StateDigest::decode(stored).unwrap());
+        digest.value = Some(digest.value.unwrap_or_default().wrapping_add(1));
+        let mut batch = Batch::default();
+        batch.put(Family::Meta, meta::DIGEST, digest.encode_to_vec());
+        engine.write(batch).unwrap();
+        engine.flush().unwrap();
+        drop(engine);
+        members[other] = machines[other].start().await.unwrap();
+        let id = members[other].services.gateway.status().member_id;
+        let third = (other + 1) % MEMBERS;
+        let named = [AlarmMember { member_id: id, alarm: AlarmType::Corrupt.into() }];
+        for _ in 0..60 {
+            if alarms(&members[third]) == named && alarms(&members[other]) == named {
+                break;
+            }
+            sleep(Duration::from_millis(500)).await;
+        }
+        assert_eq!((alarms(&members[third]), alarms(&members[other])), (named.to_vec(), named.to_vec()));
+        assert!(put(&machines[third], &members[third], "b").await, "the others serve");
+    });
 }
 
 /// Power fails everywhere, and one of three loses its data: the others find in their logs alone that it was a

@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use super::addresses::Addresses;
 use super::bootstrap;
 use super::confirmation::Confirmation;
+use super::evidence::Evidence;
 use super::gateway::{Gateway, GatewayOptions};
 use super::leadership::Leadership;
 use super::log_store::LogStore;
@@ -26,6 +27,7 @@ use super::peers::Peers;
 use super::reconfigure::Reconfigure;
 use super::removal::{REMOVED, Removal};
 use super::silence::Silence;
+use super::stall::Stall;
 use super::state_machine::{AppliedObserver, Audience, StateMachine};
 use super::type_config::{PeerNode, Raft};
 use crate::apply::State;
@@ -43,9 +45,6 @@ const COMPACTION_PAUSE: Duration = Duration::from_millis(10);
 
 /// Entries that are purged together, unless the log is to be kept shorter than that.
 const PURGE_BATCH: u64 = 256;
-
-/// How long a member that was removed still answers.
-const REMOVED_GRACE: Duration = Duration::from_millis(500);
 
 /// Pause before a new leader asks again whether it has a quorum.
 const LEADERSHIP_PAUSE: Duration = Duration::from_millis(50);
@@ -113,7 +112,9 @@ pub struct Listeners {
 /// A member's consensus, opened.
 pub struct Consensus {
     raft: Raft,
+    log: RaftLog,
     gateway: Gateway,
+    evidence: Evidence,
     home: Arc<dyn EngineHome>,
     options: ConsensusOptions,
     reconfigure: Arc<Reconfigure>,
@@ -145,6 +146,7 @@ impl Consensus {
         let compaction = Arc::new(Notify::new());
         let started = Arc::new(AtomicBool::new(false));
         let members = state.members();
+        let evidence = Evidence::new(state.digest(), state.store());
         let (addresses, removal) = (Addresses::default(), Removal::of(options.member_id));
         let audience = Audience {
             hub,
@@ -170,7 +172,7 @@ impl Consensus {
             metrics: metrics.clone(),
         };
         let log_at_start = log.last().map(|(index, _)| index);
-        let raft = Raft::build(options.member_id, config, network, LogStore::new(log), machine)
+        let raft = Raft::build(options.member_id, config, network, LogStore::new(log.clone()), machine)
             .await
             .map_err(|error| StartError::Stored(error.to_string()))?;
         started.store(true, Ordering::Release);
@@ -180,6 +182,7 @@ impl Consensus {
             election_timeout: options.election_timeout,
             request_bytes_max: options.request_bytes_max,
             log_at_start,
+            removal: removal.clone(),
         };
         let (rules, timeout) = (options.member_rules, options.election_timeout);
         let peers = Arc::new(Peers::new(options.dialer.clone(), timeout));
@@ -198,7 +201,9 @@ impl Consensus {
         );
         Ok(Self {
             raft,
+            log,
             gateway,
+            evidence,
             home,
             options,
             reconfigure,
@@ -216,6 +221,11 @@ impl Consensus {
         self.gateway.clone()
     }
 
+    /// What this member can say of its state.
+    pub fn evidence(&self) -> Evidence {
+        self.evidence.clone()
+    }
+
     /// Who leads, and handing that over.
     pub fn leadership(&self) -> Leadership {
         Leadership::new(self.raft.clone(), self.options.election_timeout)
@@ -226,6 +236,7 @@ impl Consensus {
         tonic::service::Routes::new(PeerService::server(
             self.raft.clone(),
             self.gateway(),
+            self.evidence(),
             self.home.clone(),
             self.metrics.clone(),
         ))
@@ -250,6 +261,8 @@ impl Consensus {
         self.tasks.push(tokio::task::spawn(compact(self.raft.clone(), self.compaction.clone(), self.metrics.clone())));
         let (reconfigure, interval) = (self.reconfigure.clone(), self.options.heartbeat_interval);
         self.tasks.push(tokio::task::spawn(async move { reconfigure.chores(interval).await }));
+        let stall = Stall::new(self.log.clone(), self.raft.clone(), self.leadership(), self.options.election_timeout);
+        self.tasks.push(tokio::task::spawn(async move { stall.watch().await }));
         let silence = Silence::new(&self.options, self.gateway(), self.removal.clone());
         self.tasks.push(tokio::task::spawn(async move { silence.watch().await }));
         self.compaction.notify_one(); // takes up what an earlier run left
@@ -296,11 +309,7 @@ impl Consensus {
             // The first is the cause where both are there.
             tokio::select! {
                 biased;
-                () = removal.learned() => {
-                    // Whoever asked for it may have asked this member.
-                    clock::sleep(REMOVED_GRACE).await;
-                    REMOVED.to_owned()
-                }
+                () = removal.takes_effect() => REMOVED.to_owned(),
                 reason = of_store => reason,
                 reason = of_consensus => reason,
             }

@@ -19,6 +19,7 @@ use super::members::MemberChange;
 use super::peers::Peers;
 use super::read_index::ReadIndex;
 use super::reconfigure::Reconfigure;
+use super::removal::Removal;
 use super::type_config::{Raft, StoredMembership, Vote};
 use crate::apply::MemberView;
 use crate::env::clock::{self, Instant};
@@ -112,6 +113,7 @@ pub(crate) struct GatewayOptions {
     pub(crate) request_bytes_max: usize,
     /// Index of the last entry that the log held at the start. The first one, 0, is the list of first members.
     pub(crate) log_at_start: Option<u64>,
+    pub(crate) removal: Removal,
 }
 
 /// The way to the replicated state for `api`, `http` and `leader`: propose, wait for a read, ask.
@@ -132,6 +134,7 @@ struct Inner {
     peers: Arc<Peers>,
     confirmation: Arc<Confirmation>,
     reconfigure: Arc<Reconfigure>,
+    removal: Removal,
     reads: ReadIndex,
     applied: watch::Receiver<u64>,
     proposals: Semaphore,
@@ -161,6 +164,7 @@ impl Gateway {
             }
         });
         let inner = Arc::new(Inner {
+            removal: options.removal.clone(),
             options,
             peers,
             confirmation,
@@ -288,7 +292,29 @@ impl Gateway {
         &self,
         change: &MemberChange,
     ) -> Result<Result<u64, MemberRefusal>, Unavailable> {
-        self.inner.reconfigure.change(change).await
+        let MemberChange::Remove(id) = change else { return self.inner.reconfigure.change(change).await };
+        // Where it is, nobody knows any more when it is removed.
+        let removed = self.client(*id);
+        let changed = self.inner.reconfigure.change(change).await;
+        if let (Ok(Ok(_)), Ok(client)) = (&changed, removed) {
+            self.tell_removed(*id, client);
+        }
+        changed
+    }
+
+    /// Tells a member that it was removed, so that it need not find out; whether it hears that is its own affair.
+    fn tell_removed(&self, id: u64, client: Client) {
+        if id == self.inner.options.member_id || probe::broken("removed-member-not-told") {
+            return;
+        }
+        let request = wire::RemovedRequest { cluster_id: self.inner.options.cluster_id, member_id: id };
+        let tell = ask(client, move |mut client| async move { client.removed(request).await });
+        let limit = self.inner.options.election_timeout;
+        drop(tokio::spawn(async move {
+            if !matches!(clock::timeout(limit, tell).await, Ok(Ok(_))) {
+                tracing::info!(member = format!("{id:x}"), "a member that was removed was not told; it finds out");
+            }
+        }));
     }
 
     /// The members that this one has applied, for one that is to join.
@@ -305,6 +331,11 @@ impl Gateway {
             return false;
         }
         self.inner.members.is_removed(id)
+    }
+
+    /// Another member says that this one was removed.
+    pub(super) fn was_removed(&self) {
+        self.inner.removal.told_by_peer();
     }
 
     /// Whether the state covers what was in the log when this process started. An entry that is there
@@ -327,6 +358,14 @@ impl Gateway {
         let matched = metrics.replication.as_ref().and_then(|progress| progress.get(&id).cloned().flatten());
         // The first entry is the list of first members, which every one of them writes for itself.
         self.inner.members.get(id).is_some() || self.is_removed(id) || matched.is_some_and(|log_id| log_id.index > 0)
+    }
+
+    /// Asks another member what its state was made of at these entries, and what its compactions left.
+    pub async fn digests_of(&self, id: u64, indexes: Vec<u64>) -> Result<wire::DigestsResponse, Unavailable> {
+        let request = wire::DigestsRequest { cluster_id: self.inner.options.cluster_id, indexes };
+        let client = self.client(id)?;
+        let asked = ask(client, |mut client| async move { client.digests(request).await });
+        clock::timeout(self.inner.options.election_timeout, asked).await.unwrap_or(Err(Unavailable::Timeout))
     }
 
     /// Renews a lease with the leader: its granted time to live in seconds, 0 where it is unknown or has ended.
@@ -504,6 +543,14 @@ impl Gateway {
     async fn within_timeout<T>(&self, call: impl Future<Output = Result<T, Unavailable>>) -> Result<T, Unavailable> {
         let limit = limits::REQUEST_TIMEOUT_BASE + 2 * self.inner.options.election_timeout;
         let leader_before = self.status().leader;
+        let call = async {
+            tokio::select! {
+                biased;
+                result = call => result,
+                // Whoever is removed is sent nothing any more: what is waited for does not come.
+                () = self.inner.removal.takes_effect() => Err(Unavailable::Stopped),
+            }
+        };
         match clock::timeout(limit, call).await {
             Ok(result) => result,
             Err(_) => {

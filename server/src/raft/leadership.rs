@@ -69,6 +69,11 @@ impl Leadership {
         self.raft.server_metrics().borrow_watched().membership_config.voter_ids().collect()
     }
 
+    /// Whether this member asks for votes when it hears of no leader.
+    pub fn stand_for_election(&self, stands: bool) {
+        self.raft.runtime_config().elect(stands);
+    }
+
     /// The present view and then every later one; views that follow each other faster than they are
     /// read are left out. Ends with consensus.
     pub fn views(&self) -> impl Stream<Item = LeadershipView> + Send + 'static {

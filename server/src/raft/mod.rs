@@ -15,6 +15,8 @@
 //! | `members`, `reconfigure` | which changes of the members are let through (pure), and carrying them out |
 //! | `addresses`, `removal` | where members are now; that this one was removed |
 //! | `silence` | asks, where no leader is heard of, whether this member was removed |
+//! | `evidence` | what members hold against each other, to see whether they have the same |
+//! | `stall` | hands the leadership over where the disk hangs |
 //! | `probing` | whether the other members answer, for the metrics |
 //! | `requests` | what clients asked for, as etcd writes it in its log |
 //! | `bootstrap` | refuses a member that lost its data; asks a cluster who its members are |
@@ -29,6 +31,7 @@ mod bootstrap;
 mod codec;
 mod confirmation;
 mod consensus;
+mod evidence;
 mod gateway;
 mod leadership;
 mod log_store;
@@ -43,11 +46,13 @@ mod removal;
 mod requests;
 mod silence;
 mod snapshot;
+mod stall;
 mod state_machine;
 mod type_config;
 
 pub use bootstrap::{ExistingCluster, applied_index, existing_cluster, is_known};
 pub use consensus::{Consensus, ConsensusOptions, Listeners, StartError};
+pub use evidence::Evidence;
 pub use gateway::{Gateway, Member, Status, Unavailable};
 pub use leadership::{Leadership, LeadershipView, TransferError};
 pub use mainstay_proto::mainstay::MemberRefusal;

@@ -15,6 +15,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::codec::{self, CodecError};
 use super::confirmation;
+use super::evidence::Evidence;
 use super::gateway::{Gateway, Unavailable};
 use super::members::MemberChange;
 use super::removal::REMOVED;
@@ -30,6 +31,7 @@ use crate::metrics::{Metrics, PeerMetrics};
 pub(crate) struct PeerService {
     raft: Raft,
     gateway: Gateway,
+    evidence: Evidence,
     home: Arc<dyn EngineHome>,
     /// Whether a snapshot is being received: one at a time.
     receiving: AtomicBool,
@@ -43,13 +45,22 @@ impl PeerService {
     pub(crate) fn server(
         raft: Raft,
         gateway: Gateway,
+        evidence: Evidence,
         home: Arc<dyn EngineHome>,
         metrics: Arc<Metrics>,
     ) -> PeerServer<Self> {
         let forwarded_bytes = metrics.network.received_from_unknown();
-        PeerServer::new(Self { raft, gateway, home, receiving: AtomicBool::new(false), metrics, forwarded_bytes })
-            .max_decoding_message_size(limits::PEER_MESSAGE_BYTES)
-            .max_encoding_message_size(limits::PEER_MESSAGE_BYTES)
+        PeerServer::new(Self {
+            raft,
+            gateway,
+            evidence,
+            home,
+            receiving: AtomicBool::new(false),
+            metrics,
+            forwarded_bytes,
+        })
+        .max_decoding_message_size(limits::PEER_MESSAGE_BYTES)
+        .max_encoding_message_size(limits::PEER_MESSAGE_BYTES)
     }
 
     /// Refuses members of another cluster: their log must never meet ours.
@@ -313,6 +324,22 @@ impl Peer for PeerService {
         // Who joins would take the place of an earlier member at its address for its own, and not come away from it.
         self.gateway.read_index().await.map_err(unavailable_to_status)?;
         Ok(Response::new(self.gateway.nodes()))
+    }
+
+    async fn digests(&self, request: Request<wire::DigestsRequest>) -> Result<Response<wire::DigestsResponse>, Status> {
+        let request = request.into_inner();
+        self.same_cluster(request.cluster_id)?;
+        Ok(Response::new(self.evidence.at(&request.indexes)))
+    }
+
+    async fn removed(&self, request: Request<wire::RemovedRequest>) -> Result<Response<wire::RemovedResponse>, Status> {
+        let request = request.into_inner();
+        self.same_cluster(request.cluster_id)?;
+        // At the same address there may be another by now.
+        if request.member_id == self.gateway.status().member_id {
+            self.gateway.was_removed();
+        }
+        Ok(Response::new(wire::RemovedResponse {}))
     }
 
     async fn change_members(

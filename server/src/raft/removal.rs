@@ -1,9 +1,16 @@
 //! That this member was removed from its cluster, wherever it learns that from.
 
+use std::time::Duration;
+
 use tokio::sync::watch;
+
+use crate::env::clock;
 
 /// What a member that was removed is told by the others, and says itself; etcd's words.
 pub const REMOVED: &str = "the member has been permanently removed from the cluster";
+
+/// How long a member that was removed still answers: whoever asked for it may have asked this member.
+const GRACE: Duration = Duration::from_millis(500);
 
 /// Remembers for one member that it was removed. Clones remember the same.
 #[derive(Clone, Debug)]
@@ -29,8 +36,14 @@ impl Removal {
         self.told.send_replace(true);
     }
 
+    /// Resolves when this member is to end because it was removed.
+    pub(super) async fn takes_effect(&self) {
+        self.learned().await;
+        clock::sleep(GRACE).await;
+    }
+
     /// Resolves once this member knows that it was removed.
-    pub(super) async fn learned(&self) {
+    async fn learned(&self) {
         let mut told = self.told.subscribe();
         // This very value keeps the channel open.
         told.wait_for(|told| *told).await.map(drop).unwrap_or_default();

@@ -253,6 +253,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                 } else {
                     self.take(&entry)?
                 };
+                self.state.seal(entry.log_id.index);
                 run += 1;
                 if let Some(responder) = responder {
                     answers.push((responder, outcome));

@@ -50,6 +50,8 @@ pub(crate) enum FaultKind {
     StoreError { member: usize, operation: StoreOperation },
     /// Bits turn over in the log; the member is down meanwhile.
     Rot { member: usize, bits: u32 },
+    /// A member comes back with a state that is not what was applied, as after a fault that no checksum notices.
+    Corrupt { member: usize },
     /// A member comes back without its disks.
     Wipe { member: usize, log: bool, store: bool },
     /// A member's clock runs at another rate, in per cent.
@@ -131,6 +133,7 @@ impl FaultKind {
             Self::FullDisk { .. } => "full-disk",
             Self::StoreError { .. } => "store-error",
             Self::Rot { .. } => "rot",
+            Self::Corrupt { .. } => "corrupt",
             Self::Wipe { .. } => "wipe",
             Self::ClockRate { .. } => "clock-rate",
             Self::ClockJump { .. } => "clock-jump",
@@ -152,7 +155,7 @@ impl FaultKind {
     /// Whether the member may never come back: it counts against the quorum.
     pub(crate) fn casualty(&self) -> Option<usize> {
         match self {
-            Self::Rot { member, .. } | Self::Wipe { member, .. } => Some(*member),
+            Self::Rot { member, .. } | Self::Corrupt { member } | Self::Wipe { member, .. } => Some(*member),
             _ => None,
         }
     }

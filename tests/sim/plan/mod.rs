@@ -111,6 +111,7 @@ const KINDS: &[(u32, Maker)] = &[
             .expect("there are some"),
     }),
     (1, |dice, members| FaultKind::Rot { member: dice.gen_range(0..members), bits: dice.gen_range(1..4) }),
+    (1, |dice, members| FaultKind::Corrupt { member: dice.gen_range(0..members) }),
     (1, |dice, members| {
         let both = dice.gen_bool(0.5);
         let log = both || dice.gen_bool(0.5);

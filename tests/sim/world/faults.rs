@@ -194,6 +194,15 @@ impl World {
                 lasts().await;
                 self.release(*member);
             }
+            FaultKind::Corrupt { member } => {
+                self.hold_down(*member, Ending::Process);
+                match self.members[*member].corrupt() {
+                    Some(false) => {}
+                    is_certain => self.is_corrupt(*member, is_certain.is_some()),
+                }
+                lasts().await;
+                self.release(*member);
+            }
             FaultKind::Wipe { member, log, store } => {
                 self.may_be_lost(*member);
                 self.hold_down(*member, Ending::Process);
@@ -300,6 +309,16 @@ impl World {
             let outcome = leader.leadership.transfer(id).await;
             trace::note(format_args!("transfer to {}: {outcome:?}", self.members[to].name()));
         }
+    }
+
+    /// Says that a member's state differs from the others', or may.
+    fn is_corrupt(&self, member: usize, is_certain: bool) {
+        let mut state = self.state();
+        if state.conditions.iter().all(|condition| !condition.corrupt) {
+            self.ledger.forget_restored();
+        }
+        state.conditions[member].corrupt = true;
+        state.conditions[member].surely_corrupt |= is_certain;
     }
 
     /// Says that something is done to a member that its process may die of; returns which of these it is.

@@ -1,5 +1,6 @@
 //! Every member's view of what it applies, gathered while it does.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use mainstay_server::lease::LeaseView;
@@ -13,6 +14,8 @@ const LEASES_EVERY: u64 = 4;
 #[derive(Clone, Default)]
 pub(crate) struct Ledger {
     applied: Arc<Mutex<Applied>>,
+    /// Whether anybody has got a snapshot since this was last forgotten.
+    restored: Arc<AtomicBool>,
 }
 
 impl Ledger {
@@ -20,6 +23,14 @@ impl Ledger {
     pub(crate) fn of(&self, member: String, stored: Position) -> Arc<Life> {
         let leases = OnceLock::new();
         Arc::new(Life { ledger: self.clone(), member, last: Mutex::new(stored), leases })
+    }
+
+    pub(super) fn forget_restored(&self) {
+        self.restored.store(false, Ordering::Relaxed);
+    }
+
+    pub(super) fn was_restored(&self) -> bool {
+        self.restored.load(Ordering::Relaxed)
     }
 
     /// What did not fit together.
@@ -82,6 +93,7 @@ impl AppliedObserver for Life {
     }
 
     fn restored(&self, index: u64, _term: u64) {
+        self.ledger.restored.store(true, Ordering::Relaxed);
         self.moves_to(index);
         self.look_at_leases(index);
     }

@@ -6,10 +6,13 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use madsim::runtime::{Handle, NodeHandle};
+use mainstay_proto::mainstay::StateDigest;
 use mainstay_raft_log::disk::sim::{SimLatency, SimMedium};
+use mainstay_server::apply::AlarmView;
 use mainstay_server::config::{Config, Given, Invocation};
+use mainstay_server::engine::layout::meta;
 use mainstay_server::engine::mem::MemHome;
-use mainstay_server::engine::{EngineHome, mem};
+use mainstay_server::engine::{Batch, EngineError, EngineHome, Family, mem};
 use mainstay_server::env::transport;
 use mainstay_server::lease::LeaseView;
 use mainstay_server::metrics::Metrics;
@@ -17,6 +20,7 @@ use mainstay_server::node::{Node, Occupancy, Storage, Surroundings};
 use mainstay_server::raft::{self, Leadership};
 use mainstay_server::watch::Bounds;
 use mainstay_tests::checker::applied::Position;
+use prost::Message;
 use tokio_stream::StreamExt;
 
 use super::ledger::Ledger;
@@ -67,6 +71,7 @@ pub(crate) struct Life {
     pub(crate) leadership: Leadership,
     pub(crate) occupancy: Arc<dyn Fn() -> Occupancy + Send + Sync>,
     pub(crate) leases: LeaseView,
+    pub(crate) alarms: AlarmView,
     /// Whether it knows of a member that was removed.
     pub(crate) knows_removed: Arc<dyn Fn(u64) -> bool + Send + Sync>,
     /// What peers call.
@@ -108,6 +113,25 @@ impl Member {
         if store {
             disks.store = new_store(&self.plan);
         }
+    }
+
+    /// Makes its stored state another than what was applied, while it is down; whether there was one, where that is
+    /// certain. What clients could read stays as it is, as nobody may be told anything else before it is found.
+    pub(crate) fn corrupt(&self) -> Option<bool> {
+        let corrupt = || -> Result<bool, EngineError> {
+            let engine = self.disks().store.open()?;
+            let Some(stored) = engine.get(Family::Meta, meta::DIGEST)? else { return Ok(false) };
+            let mut digest = StateDigest::decode(stored).expect("a member stored it");
+            let Some(value) = &mut digest.value else { return Ok(false) };
+            *value = value.wrapping_add(1 << self.index);
+            let mut batch = Batch::default();
+            batch.put(Family::Meta, meta::DIGEST, digest.encode_to_vec());
+            engine.write(batch)?;
+            engine.flush()?;
+            Ok(true)
+        };
+        // Another fault of the disk may hinder it half way.
+        corrupt().ok()
     }
 
     /// What can be asked of its present process, or of the last one.
@@ -208,11 +232,11 @@ impl Member {
         let (leadership, occupancy) = (node.leadership(), Arc::new(node.occupancy()));
         let views = note_leaderships(leadership.clone(), self.index, self.recorder.clone());
         drop(tokio::task::spawn(views));
-        let leases = node.services().leases.clone();
+        let (leases, alarms) = (node.services().leases.clone(), node.services().alarms.clone());
         view.has_leases(leases.clone());
         let services = node.services();
         let knows_removed = Arc::new(move |id| services.gateway.is_removed(id));
-        let life = Life { leadership, occupancy, leases, knows_removed, peer_routes: node.peer_routes() };
+        let life = Life { leadership, occupancy, leases, alarms, knows_removed, peer_routes: node.peer_routes() };
         self.life.lock().unwrap_or_else(std::sync::PoisonError::into_inner).replace(life);
         if let Err(error) = node.start().await {
             return format!("does not start: {error}");

@@ -14,7 +14,7 @@ mod operator;
 mod standing;
 mod votes;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -23,6 +23,7 @@ use madsim::runtime::{Handle, NodeHandle};
 use madsim::task::NodeId;
 use madsim::time::TimeHandle;
 use mainstay_client::{Client, ClientOptions};
+use mainstay_proto::etcdserverpb::AlarmType;
 use mainstay_server::env::transport::set_window;
 use mainstay_tests::excuses::Excuses;
 use tokio::sync::mpsc;
@@ -38,7 +39,7 @@ use crate::workload::Observed;
 
 pub(crate) use faults::OPERATOR;
 pub(crate) use ledger::entries as lease_entries;
-pub(crate) use member::{Member, SimConnector};
+pub(crate) use member::{Life, Member, SimConnector};
 
 /// Within this time a process is gone with all its parts.
 const MOMENT: Duration = Duration::from_millis(1);
@@ -84,6 +85,10 @@ struct Condition {
     may_be_lost: bool,
     /// It does not come back.
     lost: bool,
+    /// Its state was made to differ from the others', or was to be and may not.
+    corrupt: bool,
+    /// It was, certainly.
+    surely_corrupt: bool,
     /// When its processes were ended.
     ended: Vec<Duration>,
     /// How the place stands to the cluster.
@@ -170,14 +175,47 @@ impl World {
         if self.plan.has_users { client.with_user(user(ROOT)) } else { client }
     }
 
-    /// The members that are not lost for good.
+    /// The members that are not lost for good, and in service.
     pub(crate) fn survivors(&self) -> Vec<usize> {
+        let named = self.named();
         let state = self.state();
         let survives = |index: &usize| {
             let condition = &state.conditions[*index];
-            !condition.lost && condition.standing == Standing::Member
+            !condition.lost && condition.standing == Standing::Member && !named.contains(index)
         };
         (0..self.members.len()).filter(survives).collect()
+    }
+
+    /// The members that are named in an alarm CORRUPT, as far as any member knows.
+    pub(crate) fn named(&self) -> BTreeSet<usize> {
+        let lives = || self.members.iter().filter_map(|member| Some((member.index, member.life()?)));
+        let alarms = lives().flat_map(|(_, life)| life.alarms.all());
+        let corrupt = i32::from(AlarmType::Corrupt);
+        let ids: BTreeSet<u64> = alarms.filter(|alarm| alarm.alarm == corrupt).map(|alarm| alarm.member_id).collect();
+        let is_named = |life: &Life| ids.contains(&life.leadership.view().member_id);
+        lives().filter(|(_, life)| is_named(life)).map(|(index, _)| index).collect()
+    }
+
+    /// Whether the right members are named in alarms CORRUPT.
+    pub(crate) fn right_are_named(&self) -> Result<(), String> {
+        let named = self.named();
+        let state = self.state();
+        let all = || state.conditions.iter().enumerate();
+        let corrupt: BTreeSet<usize> = all().filter(|(_, it)| it.corrupt).map(|(index, _)| index).collect();
+        // A snapshot brings a state with it: it mends who differs, and may come from who does.
+        if !corrupt.is_empty() && self.ledger.was_restored() {
+            return Ok(());
+        }
+        let must_be = |index: &&usize| {
+            let condition = &state.conditions[**index];
+            condition.surely_corrupt && !condition.may_be_lost
+        };
+        let missed: Vec<&usize> = corrupt.difference(&named).filter(must_be).collect();
+        let wrongly: Vec<&usize> = named.difference(&corrupt).collect();
+        if missed.is_empty() && wrongly.is_empty() {
+            return Ok(());
+        }
+        Err(format!("of the members {corrupt:?}, that differ, {missed:?} are not named, and {wrongly:?} are wrongly"))
     }
 
     /// How often each kind of fault took place.
@@ -202,6 +240,10 @@ impl World {
         let state = self.state();
         let just_ended =
             |condition: &Condition| condition.ended.iter().any(|ended| complaint.at.abs_diff(*ended) < MOMENT);
+        // Who finds another that differs says so.
+        if complaint.text.contains("differs from the others") && state.conditions.iter().any(|it| it.corrupt) {
+            return true;
+        }
         match self.members.iter().find(|member| member.name() == complaint.node) {
             Some(member) => {
                 let condition = &state.conditions[member.index];

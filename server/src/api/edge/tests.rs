@@ -79,7 +79,7 @@ fn check_admission(
         map.insert(*name, HeaderValue::from_bytes(value).unwrap());
     }
     let status = raft::Status { leader: leader.then_some(1), is_learner: learner, ..raft::Status::default() };
-    assert_eq!(admit(rpc(method), &map, &status, &Recorder::default()), expected);
+    assert_eq!(admit(rpc(method), &map, &status, false, &Recorder::default()), expected);
 }
 
 #[test]
@@ -89,6 +89,13 @@ fn a_leader_is_needed_where_the_client_says_so() {
     check_admission("Put", &required, true, false, Ok(true));
     check_admission("Put", &required, false, false, Err(ApiError::NoLeader));
     check_admission("LeaseKeepAlive", &required, false, false, Err(ApiError::NoLeader));
+}
+
+#[test]
+fn a_member_whose_data_is_in_doubt_serves_none() {
+    let status = raft::Status { leader: Some(1), ..raft::Status::default() };
+    let admitted = admit(rpc("Range"), &HeaderMap::new(), &status, true, &Recorder::default());
+    assert_eq!(admitted, Err(ApiError::Corrupt));
 }
 
 #[test]

@@ -26,17 +26,21 @@ use crate::mvcc::KeyValue;
 struct Fixture {
     home: MemHome,
     state: State,
+    entries: u64,
 }
 
 impl Fixture {
     fn new() -> Self {
         let home = MemHome::new();
         let state = open(&home);
-        Self { home, state }
+        Self { home, state, entries: 0 }
     }
 
     fn apply(&mut self, command: &command::Kind) -> Outcome {
-        apply(&mut self.state, &Origin::default(), command).unwrap()
+        let outcome = apply(&mut self.state, &Origin::default(), command).unwrap();
+        self.entries += 1;
+        self.state.seal(self.entries);
+        outcome
     }
 
     /// Applies a command and ends the run.

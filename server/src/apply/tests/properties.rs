@@ -304,6 +304,9 @@ proptest! {
         let revision = one.state.store.revision();
         let hash = |fixture: &Fixture| fixture.state.store().hash_kv(revision).unwrap();
         prop_assert_eq!(hash(&one), hash(&other));
+        let digest = |fixture: &Fixture| fixture.state.digest().since(0).pop();
+        prop_assert!(digest(&one).is_some());
+        prop_assert_eq!(digest(&one), digest(&other));
         prop_assert_eq!(one.state.leases().terms(), other.state.leases().terms());
     }
 

@@ -4,6 +4,7 @@ use std::future::Future;
 
 use bytes::Bytes;
 use mainstay_proto::mainstay as wire;
+use openraft::async_runtime::WatchReceiver;
 use openraft::error::ClientWriteError;
 use openraft::impls::ProgressResponder;
 
@@ -116,11 +117,29 @@ impl Gateway {
         let client = self.client(leader)?;
         self.inner.metrics.network.peer(leader).sent_bytes.inc_by(request.command.len() as u64);
         probe::reached("proposal-forwarded");
-        let response = ask(client, |mut client| async move { client.forward(request).await }).await?;
+        let answer = ask(client, |mut client| async move { client.forward(request).await });
+        let response = tokio::select! {
+            biased;
+            answer = answer => answer?,
+            // Whoever was asked may hang, and its term is over: whether the command takes effect stays open.
+            () = self.is_succeeded(leader) => return Err(Unavailable::TimeoutLeaderFailure),
+        };
         // Whoever wrote through this member must find the write here. Wrong where it is broken: it may not.
         if !probe::broken("reply-before-apply") {
             self.wait_applied(response.index).await?;
         }
         response.outcome.ok_or(Unavailable::TimeoutConnectionLost)
+    }
+
+    /// Resolves when another member has been known to lead for so long that the one before would have answered.
+    async fn is_succeeded(&self, leader: u64) {
+        let mut metrics = self.inner.raft.server_metrics();
+        while metrics.borrow_and_update().current_leader.is_none_or(|now| now == leader) {
+            if metrics.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+        clock::sleep(self.inner.options.election_timeout / 2).await;
+        probe::reached("forward-given-up");
     }
 }

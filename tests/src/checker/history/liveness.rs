@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::refusals::{LEARNER, asked_the_lost, is_unavailability, may_meet_a_learner};
+use super::refusals::{CORRUPT, LEARNER, asked_the_lost, is_unavailability, may_meet_a_learner, may_meet_the_corrupt};
 use super::text::{seconds, told};
 use crate::history::{Call, History, Operation, Outcome, UNTOLD};
 
@@ -22,6 +22,10 @@ pub fn check(history: &History, bound: Duration) -> Result<(), String> {
         // One that has no vote says so, though for locks and elections it may come late.
         (Call::Held(_), Outcome::Unknown(why)) if why.ends_with(LEARNER) => {
             !may_meet_a_learner(history, operation.ended)
+        }
+        // One that is out of service says so, too.
+        (Call::Held(_), Outcome::Unknown(why)) if why.ends_with(CORRUPT) => {
+            !may_meet_the_corrupt(history, operation.ended)
         }
         (_, Outcome::Refused(why)) => is_unavailability(why) && !asked_the_lost(history, operation),
         (_, Outcome::Unknown(why)) => why != UNTOLD,

@@ -36,6 +36,8 @@ const OF_HOLDERS: [&str; 2] = ["election: not leader", "election: no leader"];
 const TOLERANCE: f64 = 0.9;
 /// What a member may be lost by, so that it never serves again.
 const LOST_BY: [&str; 5] = ["rot", "wipe", "spare", "member-remove", "member-replace"];
+/// What is told by a member whose state differs from the others'.
+pub(super) const CORRUPT: &str = "etcdserver: corrupt cluster";
 /// What is told by a member that has no vote.
 pub(super) const LEARNER: &str = "etcdserver: rpc not supported for learner";
 
@@ -77,6 +79,11 @@ pub fn asked_the_lost(history: &History, operation: &Operation) -> bool {
     found_nobody && operation.member.is_some() && losses.any(|it| it.from <= operation.ended)
 }
 
+/// Whether some member may have been out of service by some time.
+pub fn may_meet_the_corrupt(history: &History, by: Duration) -> bool {
+    history.disturbances.iter().any(|it| it.what == "corrupt" && it.from <= by)
+}
+
 /// Whether there may have been a learner by some time.
 pub fn may_meet_a_learner(history: &History, by: Duration) -> bool {
     let adds = |it: &&Operation| matches!(it.call, Call::Member(MemberCall::Add { learner: true, .. }));
@@ -105,6 +112,12 @@ impl Run<'_> {
             }
             (text, _) if text.ends_with(LEARNER) => {
                 (!may_meet_a_learner(self.history, operation.ended)).then(|| "there was no learner".to_owned())
+            }
+            (text, _) if text.ends_with(CORRUPT) => {
+                // Whoever may ask others asks them.
+                let may_be = operation.member.is_some() || self.is_disturbed(operation);
+                let is_one = may_be && may_meet_the_corrupt(self.history, operation.ended);
+                (!is_one).then(|| "no member that it asked can have been out of service".to_owned())
             }
             (KEY_NOT_FOUND, Call::Txn(txn)) => self.no_key_is_missing(operation, txn),
             (LEASE_EXISTS, Call::LeaseGrant { .. }) => self.does_not_exist(operation),

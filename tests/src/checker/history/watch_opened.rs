@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::refusals::{LEARNER, asks_for_a_name, may_meet_a_learner};
+use super::refusals::{CORRUPT, LEARNER, asks_for_a_name, may_meet_a_learner, may_meet_the_corrupt};
 use super::text::{named, seconds};
 use crate::history::{History, Received, Watch};
 
@@ -51,7 +51,8 @@ fn opened(history: &History, watch: &Watch, quiet: Duration, bound: Duration, en
             }
             Received::Broken { at, why } => {
                 let met_a_learner = why.ends_with(LEARNER) && may_meet_a_learner(history, *at);
-                let is_lawful = met_a_learner || LAWFUL.iter().any(|lawful| why.contains(lawful));
+                let met_the_corrupt = why.ends_with(CORRUPT) && may_meet_the_corrupt(history, *at);
+                let is_lawful = met_a_learner || met_the_corrupt || LAWFUL.iter().any(|lawful| why.contains(lawful));
                 if !is_lawful && !asks_for_a_name(history, why) {
                     return Err(format!("at {} its stream broke: {why}", seconds(*at)));
                 }

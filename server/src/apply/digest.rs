@@ -1,0 +1,239 @@
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use mainstay_proto::mainstay::{StateDigest, StateMark};
+use parking_lot::RwLock;
+use prost::Message;
+
+use super::OpenError;
+use crate::engine::layout::meta;
+use crate::engine::{Batch, BatchOperation, Engine, Family};
+use crate::env::probe;
+
+/// Every so many entries a mark is kept, to be compared with other members at leisure.
+const MARK_INTERVAL: u64 = 256;
+/// How many marks are kept.
+const MARKS: usize = 4096;
+/// Entries after which the digest begins anew, so that a store of a release that had none takes part from there on.
+const WINDOW: u64 = 1 << 20;
+/// An odd number with its ones well spread: that of the golden ratio.
+const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// What entries did to the state, as one number: members that applied the same entries have the same number,
+/// however they cut them into runs, and once it differs it stays so to the end of its window.
+///
+/// Of each entry it takes in what is written to the engine for it. It says nothing of whether that can be read again.
+#[derive(Default)]
+pub(super) struct Digest {
+    /// The number; `None` from a store of an older release, until the next window.
+    value: Option<u64>,
+    /// The last entry that was taken in.
+    index: u64,
+    /// The operations of the run that were taken in.
+    sealed: usize,
+    /// Marks of the run, which readers are shown with its end.
+    fresh: Vec<StateMark>,
+    /// How the last window ended.
+    finished: Option<StateMark>,
+    known: Arc<RwLock<Known>>,
+}
+
+/// What readers may see.
+#[derive(Default)]
+struct Known {
+    /// By rising index.
+    marks: VecDeque<StateMark>,
+    /// The last entry of the last run.
+    now: Option<StateMark>,
+}
+
+/// A read handle to what the state was made of.
+#[derive(Clone)]
+pub struct DigestView {
+    known: Arc<RwLock<Known>>,
+}
+
+impl DigestView {
+    /// The marks behind an entry, the oldest first, and the present one.
+    pub fn since(&self, index: u64) -> Vec<StateMark> {
+        let known = self.known.read();
+        let from = known.marks.partition_point(|mark| mark.index <= index);
+        let mut marks: Vec<StateMark> = known.marks.range(from..).copied().collect();
+        marks.extend(known.now.filter(|now| now.index > marks.last().map_or(index, |mark| mark.index)));
+        marks
+    }
+
+    /// Those marks that are known at some entries.
+    pub fn at(&self, indexes: &[u64]) -> Vec<StateMark> {
+        let known = self.known.read();
+        let find = |index: &u64| {
+            let place = known.marks.binary_search_by_key(index, |mark| mark.index).ok();
+            place.map(|place| known.marks[place]).or(known.now.filter(|now| now.index == *index))
+        };
+        indexes.iter().filter_map(find).collect()
+    }
+}
+
+impl Digest {
+    pub(super) fn view(&self) -> DigestView {
+        DigestView { known: self.known.clone() }
+    }
+
+    /// Loads what is stored; `is_new` where nothing was ever applied.
+    pub(super) fn load(&mut self, engine: &Arc<dyn Engine>, is_new: bool) -> Result<(), OpenError> {
+        let stored = engine.get(Family::Meta, meta::DIGEST)?;
+        let stored = stored.map(StateDigest::decode).transpose().map_err(OpenError::Digest)?;
+        let first = is_new.then(|| StateDigest { value: Some(0), ..StateDigest::default() });
+        let StateDigest { value, index, finished } = stored.or(first).unwrap_or_default();
+        (self.value, self.index, self.finished, self.sealed) = (value, index, finished, 0);
+        self.fresh.clear();
+        let now = value.map(|digest| StateMark { index, digest });
+        *self.known.write() = Known { marks: finished.into_iter().collect(), now };
+        Ok(())
+    }
+
+    /// Takes in what was added to the batch of the run since the last call, for one entry.
+    pub(super) fn seal(&mut self, index: u64, batch: &Batch) {
+        let operations = &batch.operations[self.sealed..];
+        self.sealed = batch.operations.len();
+        self.index = index;
+        // Wrong where it is broken: one number for all, whatever was written.
+        if let Some(value) =
+            self.value.as_mut().filter(|_| !operations.is_empty() && !probe::broken("digest-of-nothing"))
+        {
+            let crc = operations.iter().fold(0, |crc, operation| take_in(crc, operation));
+            *value = (*value ^ u64::from(crc) ^ (index << 32)).wrapping_mul(SPREAD).rotate_left(29);
+        }
+        let turns = index > 0 && index.is_multiple_of(WINDOW);
+        if let Some(digest) = self.value.filter(|_| turns || index.is_multiple_of(MARK_INTERVAL)) {
+            self.fresh.push(StateMark { index, digest });
+        }
+        if turns {
+            self.finished = self.value.map(|digest| StateMark { index, digest });
+            self.value = Some(0);
+        }
+    }
+
+    /// Ends a run: adds the digest to its batch.
+    pub(super) fn end_run(&mut self, batch: &mut Batch) {
+        let stored = StateDigest { value: self.value, index: self.index, finished: self.finished };
+        batch.put(Family::Meta, meta::DIGEST, Bytes::from(stored.encode_to_vec()));
+        self.sealed = 0;
+    }
+
+    /// Shows readers the marks of a run that was written.
+    pub(super) fn publish(&mut self) {
+        let mut known = self.known.write();
+        known.marks.extend(self.fresh.drain(..));
+        let excess = known.marks.len().saturating_sub(MARKS);
+        known.marks.drain(..excess);
+        known.now = self.value.map(|digest| StateMark { index: self.index, digest });
+    }
+}
+
+fn take_in(crc: u32, operation: &BatchOperation) -> u32 {
+    let (kind, family, key, value): (u8, &Family, &[u8], &[u8]) = match operation {
+        BatchOperation::Put(family, key, value) => (0, family, key, value),
+        BatchOperation::Delete(family, key) => (1, family, key, &[]),
+        BatchOperation::DeleteRange(family, from, to) => (2, family, from, to),
+    };
+    let mut head = [kind, *family as u8, 0, 0, 0, 0];
+    // So that the border between key and value counts.
+    head[2..].copy_from_slice(&(key.len() as u32).to_be_bytes());
+    crc32c::crc32c_append(crc32c::crc32c_append(crc32c::crc32c_append(crc, &head), key), value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::EngineHome;
+    use crate::engine::mem::MemHome;
+
+    fn put(batch: &mut Batch, key: &'static str, value: &'static str) {
+        batch.put(Family::Revisions, key, value);
+    }
+
+    fn fresh() -> Digest {
+        Digest { value: Some(0), ..Digest::default() }
+    }
+
+    fn sealed(entries: &[&[(&'static str, &'static str)]]) -> u64 {
+        let (mut digest, mut batch) = (fresh(), Batch::default());
+        for (index, entry) in entries.iter().enumerate() {
+            entry.iter().for_each(|(key, value)| put(&mut batch, key, value));
+            digest.seal(index as u64 + 1, &batch);
+        }
+        digest.value.unwrap()
+    }
+
+    #[test]
+    fn whatever_differs_shows() {
+        let one = sealed(&[&[("a", "1")], &[("b", "2")]]);
+        assert_eq!(one, sealed(&[&[("a", "1")], &[("b", "2")]]));
+        for other in [
+            sealed(&[&[("a", "1")], &[("b", "3")]]),
+            sealed(&[&[("a", "1")], &[]]),
+            sealed(&[&[("a", "1"), ("b", "2")], &[]]),
+            sealed(&[&[("b", "2")], &[("a", "1")]]),
+            sealed(&[&[("a1", "")], &[("b", "2")]]),
+            sealed(&[&[("a", "1")], &[("b", "2")], &[("c", "3")]]),
+        ] {
+            assert_ne!(one, other);
+        }
+    }
+
+    #[test]
+    fn runs_do_not_matter_and_a_restart_goes_on() {
+        let home = MemHome::new();
+        let engine = home.open().unwrap();
+        let (mut whole, mut cut) = (fresh(), Digest::default());
+        cut.load(&engine, true).unwrap();
+        let mut batch = Batch::default();
+        for index in 1..=2 * MARK_INTERVAL {
+            put(&mut batch, "k", if index % 3 == 0 { "x" } else { "y" });
+            whole.seal(index, &batch);
+            let mut run = Batch::default();
+            put(&mut run, "k", if index % 3 == 0 { "x" } else { "y" });
+            cut.seal(index, &run);
+            cut.end_run(&mut run);
+            engine.write(run).unwrap();
+            cut.publish();
+            if index % 100 == 0 {
+                cut = Digest::default();
+                cut.load(&engine, false).unwrap();
+            }
+        }
+        whole.publish();
+        let last = whole.view().at(&[2 * MARK_INTERVAL]);
+        assert_eq!(last.len(), 1);
+        assert_eq!(cut.view().at(&[2 * MARK_INTERVAL]), last);
+        assert_eq!(cut.view().since(2 * MARK_INTERVAL - 1), last);
+        assert_eq!(cut.view().since(2 * MARK_INTERVAL), []);
+        assert_eq!(whole.view().since(0).len(), 2);
+    }
+
+    #[test]
+    fn a_store_without_one_takes_part_from_the_next_window_on() {
+        let engine = MemHome::new().open().unwrap();
+        let mut digest = Digest::default();
+        digest.load(&engine, false).unwrap();
+        let mut batch = Batch::default();
+        for index in [WINDOW - 1, WINDOW, WINDOW + 1] {
+            put(&mut batch, "k", "v");
+            digest.seal(index, &batch);
+            digest.publish();
+            let known = digest.view().since(0).len();
+            assert_eq!(known, usize::from(index >= WINDOW), "{index}");
+        }
+        let mut other = fresh();
+        let mut batch = Batch::default();
+        for index in [WINDOW - 2, WINDOW - 1, WINDOW, WINDOW + 1] {
+            put(&mut batch, "k", "v");
+            other.seal(index, &batch);
+        }
+        other.publish();
+        assert_eq!(digest.view().at(&[WINDOW + 1]), other.view().at(&[WINDOW + 1]));
+        assert_eq!(other.view().at(&[WINDOW]).len(), 1, "how the window ended");
+    }
+}
