@@ -23,7 +23,7 @@ fn main() -> ExitCode {
         read_file: &|path| std::fs::read_to_string(path),
     };
     match given.understand() {
-        Ok(Invocation::Serve(config, notices)) => serve(*config, &notices),
+        Ok(Invocation::Serve(config, notices)) => with_log(&config, &notices, run(&config)),
         Ok(Invocation::DumpRequests(data_dir)) => match process::dump_requests(&data_dir, &mut std::io::stdout()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
@@ -31,6 +31,7 @@ fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
         },
+        Ok(Invocation::Rebuild(config, notices)) => with_log(&config, &notices, rebuild(&config)),
         Ok(Invocation::Gateway(options)) => pass_on(options),
         Ok(Invocation::Print(text)) => {
             say(&mut std::io::stdout(), &text);
@@ -81,7 +82,8 @@ fn refuse(refusal: &Refusal) -> ExitCode {
     code
 }
 
-fn serve(config: Config, notices: &[Notice]) -> ExitCode {
+/// Does what is to be done with a configuration, with its log, on a runtime of its own.
+fn with_log(config: &Config, notices: &[Notice], act: impl Future<Output = ExitCode>) -> ExitCode {
     if let Err(error) = logging::install(config.log_level, config.log_format, &config.log_outputs) {
         say(&mut std::io::stderr(), &format!("{error}\n"));
         return ExitCode::FAILURE;
@@ -96,7 +98,7 @@ fn serve(config: Config, notices: &[Notice]) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let code = runtime.block_on(run(&config));
+    let code = runtime.block_on(act);
     // Whatever still runs must not hold up the exit.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     code
@@ -119,6 +121,19 @@ fn pass_on(options: GatewayOptions) -> ExitCode {
         }
         Err(error) => {
             say(&mut std::io::stdout(), &format!("{error}\n"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn rebuild(config: &Config) -> ExitCode {
+    match process::rebuild(config).await {
+        Ok(done) => {
+            say(&mut std::io::stdout(), &done);
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            say(&mut std::io::stderr(), &format!("not rebuilt: {error:#}\n"));
             ExitCode::FAILURE
         }
     }

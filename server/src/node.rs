@@ -242,8 +242,16 @@ impl Node {
             metrics: metrics.clone(),
             observer: surroundings.applied_observer,
         };
+        let mut options = consensus_options(config, &founded, surroundings.dialer);
+        if config.force_new_cluster {
+            if is_first_start {
+                tracing::warn!("this member holds nothing yet: --force-new-cluster has no effect");
+            } else {
+                options.alone = Some(own_node(config));
+            }
+        }
         let consensus = Consensus::open(
-            consensus_options(config, &founded, surroundings.dialer),
+            options,
             log.clone(),
             state,
             home,
@@ -393,6 +401,18 @@ fn store_identity(engine: &dyn Engine, identity: &Identity) -> Result<(), Engine
     engine.flush()
 }
 
+/// Makes an empty store that of a member which the cluster has been told of, so that it joins when it is started.
+///
+/// # Errors
+/// When the store cannot be written, or is not empty.
+pub fn prepare(home: &dyn EngineHome, cluster_id: u64, member_id: u64) -> Result<(), StartError> {
+    let engine = home.open()?;
+    if stored_identity(&*engine)?.is_some() {
+        return Err(StartError::Store("it is a member's already".to_owned()));
+    }
+    Ok(store_identity(&*engine, &Identity { cluster_id, member_id })?)
+}
+
 /// etcd's ids: every first member computes the same from the same flags.
 fn new_identity(config: &Config) -> Identity {
     let ids = member_ids(config);
@@ -422,9 +442,17 @@ fn member_ids(config: &Config) -> BTreeMap<String, u64> {
         .collect()
 }
 
+/// This member as its peers find it, by its configuration.
+fn own_node(config: &Config) -> PeerNode {
+    let peer_urls = config.initial_advertise_peer_urls.iter().map(|url| url.as_str().to_owned()).collect();
+    PeerNode { name: config.name.clone(), peer_urls, learner: false }
+}
+
 fn consensus_options(config: &Config, identity: &Identity, dialer: Dialer) -> ConsensusOptions {
-    let joins = config.initial_cluster_state == ClusterState::Existing;
     let ids = member_ids(config);
+    // Whoever has an id that the cluster gave it joins, whatever its flags say.
+    let joins = config.initial_cluster_state == ClusterState::Existing
+        || ids.get(&config.name).is_some_and(|id| *id != identity.member_id);
     let initial_members = config
         .initial_cluster
         .iter()
@@ -440,7 +468,12 @@ fn consensus_options(config: &Config, identity: &Identity, dialer: Dialer) -> Co
         member_id: identity.member_id,
         initial_members,
         joins,
-        member_rules: MemberRules { strict: config.strict_reconfig_check, learners_max: config.max_learners },
+        alone: None,
+        member_rules: MemberRules {
+            strict: config.strict_reconfig_check,
+            learners_max: config.max_learners,
+            promotes_learners: config.promote_learners,
+        },
         heartbeat_interval: config.heartbeat_interval,
         election_timeout: config.election_timeout,
         pre_vote: config.pre_vote,

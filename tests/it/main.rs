@@ -10,6 +10,7 @@ mod certificates;
 mod faults;
 mod life;
 mod logins;
+mod repair;
 mod restart;
 mod single_member;
 mod space;

@@ -6,7 +6,7 @@ mod port;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -144,6 +144,30 @@ impl ProcessCluster {
         Ok(())
     }
 
+    /// Starts a member that is down as a cluster of its own, with what it holds, and waits until it serves. The others,
+    /// which have to be down, too, are members no more.
+    pub async fn force_new_cluster(&mut self, member: usize) -> Result<()> {
+        for (index, other) in self.members.iter_mut().enumerate() {
+            ensure!(other.process.is_none(), "member {index} is running");
+            if index != member {
+                other.place = Place::Outside;
+            }
+        }
+        self.flags.push("--force-new-cluster".to_owned());
+        let started = self.start(member).await;
+        self.flags.pop();
+        started?;
+        crate::cluster::wait_until_serving(self, [member]).await?;
+        Ok(())
+    }
+
+    /// Runs `rebuild` with what a member is started with, and waits for its end.
+    pub async fn rebuild(&self, member: usize) -> Result<Output> {
+        let mut command = Command::new(&self.binary);
+        command.arg("rebuild").args(self.arguments(member)).stdin(Stdio::null());
+        Ok(tokio::task::spawn_blocking(move || command.output()).await??)
+    }
+
     /// The folder that holds the data and the logs.
     pub fn home(&self) -> &Path {
         self.home.as_ref().map(TempDir::path).expect("the folder lives as long as the cluster")
@@ -194,6 +218,27 @@ impl ProcessCluster {
         bail!("member {member} did not end by itself within {within:?}")
     }
 
+    /// What a member is started with.
+    fn arguments(&self, member: usize) -> Vec<String> {
+        let present = self.present().into_iter();
+        let initial: Vec<String> = present.map(|i| format!("{}={}", self.members[i].name, self.peer_url(i))).collect();
+        let Member { name, client_url, listen_peer_url, place, .. } = &self.members[member];
+        let state = if *place == Place::Joined { "existing" } else { "new" };
+        let mut arguments = vec![
+            format!("--name={name}"),
+            format!("--data-dir={}", self.data_dir(member).display()),
+            format!("--listen-client-urls={client_url}"),
+            format!("--advertise-client-urls={client_url}"),
+            format!("--listen-peer-urls={listen_peer_url}"),
+            format!("--initial-advertise-peer-urls={}", self.peer_url(member)),
+            format!("--initial-cluster={}", initial.join(",")),
+            format!("--initial-cluster-state={state}"),
+        ];
+        arguments.extend_from_slice(&self.flags);
+        arguments.extend(self.security.iter().flat_map(|security| security.flags[member].clone()));
+        arguments
+    }
+
     /// Sends a signal to the process of a member, which is a child that nobody has waited for: its
     /// id cannot belong to another process.
     fn signal(&self, member: usize, signal: Signal) -> Result<()> {
@@ -224,22 +269,9 @@ impl Cluster for ProcessCluster {
 
     async fn start(&mut self, member: usize) -> Result<()> {
         ensure!(self.members[member].process.is_none(), "member {member} is already running");
-        let present = self.present().into_iter();
-        let initial: Vec<String> = present.map(|i| format!("{}={}", self.members[i].name, self.peer_url(i))).collect();
         let log = File::options().create(true).append(true).open(self.log_path(member))?;
-        let Member { name, client_url, listen_peer_url, place, .. } = &self.members[member];
-        let place = *place;
         let process = Command::new(&self.binary)
-            .arg(format!("--name={name}"))
-            .arg(format!("--data-dir={}", self.data_dir(member).display()))
-            .arg(format!("--listen-client-urls={client_url}"))
-            .arg(format!("--advertise-client-urls={client_url}"))
-            .arg(format!("--listen-peer-urls={listen_peer_url}"))
-            .arg(format!("--initial-advertise-peer-urls={}", self.peer_url(member)))
-            .arg(format!("--initial-cluster={}", initial.join(",")))
-            .arg(format!("--initial-cluster-state={}", if place == Place::Joined { "existing" } else { "new" }))
-            .args(&self.flags)
-            .args(self.security.iter().flat_map(|security| &security.flags[member]))
+            .args(self.arguments(member))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)

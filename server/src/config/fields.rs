@@ -92,7 +92,7 @@ pub struct Config {
     pub auto_compaction: Option<AutoCompaction>,
     /// Most learners in the cluster.
     pub max_learners: usize,
-    /// Drop all other members; not available yet, so false.
+    /// Drop all other members, keep the data.
     pub force_new_cluster: bool,
 
     // Security and auth
@@ -156,6 +156,8 @@ pub struct Config {
     // mainstay's own
     /// Bytes of memory for values that are kept ready to be read.
     pub value_cache_bytes: u64,
+    /// Whether learners get their vote when they have caught up, without being asked for.
+    pub promote_learners: bool,
     /// Whether every entry of the log is kept, also those that nobody needs any more.
     pub keep_raft_log: bool,
 }

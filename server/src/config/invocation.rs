@@ -18,6 +18,8 @@ use super::version;
 pub enum Invocation {
     /// Serve.
     Serve(Box<Config>, Vec<Notice>),
+    /// Have the cluster replace this member, and prepare it to begin anew.
+    Rebuild(Box<Config>, Vec<Notice>),
     /// Print the requests in the log of this data directory and end.
     DumpRequests(PathBuf),
     /// Pass connections on to members.
@@ -45,6 +47,13 @@ impl Given<'_> {
         match self.arguments.first().map(String::as_str) {
             Some("gateway") => return gateway::understand(&self.arguments[1..]),
             Some("grpc-proxy") => return Err(Refusal::GrpcProxy),
+            // With the flags, variables or file that the member is started with.
+            Some("rebuild") => {
+                return Ok(match self.understand_flags(&self.arguments[1..])? {
+                    Invocation::Serve(config, notices) => Invocation::Rebuild(config, notices),
+                    other => other,
+                });
+            }
             _ => {}
         }
         if let Some(("dump-requests", rest)) = self.arguments.split_first().map(|(word, rest)| (word.as_str(), rest)) {
@@ -53,8 +62,12 @@ impl Given<'_> {
                 _ => Err(Refusal::Usage("dump-requests needs one argument, a data directory".to_owned())),
             };
         }
+        self.understand_flags(&self.arguments)
+    }
+
+    fn understand_flags(&self, arguments: &[String]) -> Result<Invocation, Refusal> {
         let mut notices = Vec::new();
-        let (mut settings, line) = Settings::from_arguments(&self.arguments, &mut notices)?;
+        let (mut settings, line) = Settings::from_arguments(arguments, &mut notices)?;
         match line {
             CommandLine::Flags => {}
             CommandLine::Help => return Ok(Invocation::Help(usage::flags())),

@@ -290,13 +290,7 @@ const CLUSTERING: &[Flag] = &[
         "Phase of the v2 store's removal.",
     ),
     flag("max-learners", Int, "1", Used, "Most learners in the cluster."),
-    flag(
-        "force-new-cluster",
-        Bool,
-        "false",
-        Unavailable("a forced new cluster"),
-        "Drop all other members, keep the data.",
-    ),
+    flag("force-new-cluster", Bool, "false", Used, "Drop all other members, keep the data."),
 ];
 
 const SECURITY: &[Flag] = &[
@@ -448,6 +442,7 @@ const BEHAVIOUR: &[Flag] = &[
 ];
 
 const OWN: &[Flag] = &[
+    flag("promote-learners", Bool, "false", Used, "Whether the leader promotes learners that have caught up."),
     flag("value-cache-bytes", Uint, "536870912", Used, "Bytes of memory for values that are kept ready to be read."),
     flag(
         "keep-raft-log",

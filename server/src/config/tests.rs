@@ -515,7 +515,6 @@ fn what_this_release_cannot_do_is_refused_by_name() {
         ("--discovery-cacert=a", "discovery", "a"),
         ("--discovery-user=a", "discovery", "a"),
         ("--discovery-password=secret", "discovery", "..."),
-        ("--force-new-cluster", "a forced new cluster", "true"),
         ("--enable-log-rotation", "log rotation", "true"),
         ("--log-outputs=journal", "the systemd journal", "journal"),
         ("--enable-distributed-tracing", "distributed tracing", "true"),
@@ -604,6 +603,7 @@ fn values_find_their_fields() {
         "--host-whitelist=b,a,a",
         "--auto-compaction-retention=10m",
         "--value-cache-bytes=1024",
+        "--promote-learners",
         "--keep-raft-log",
     ]);
     assert_eq!((config.data_dir.as_path(), config.log_dir()), (Path::new("/d"), PathBuf::from("/w")));
@@ -623,6 +623,7 @@ fn values_find_their_fields() {
     assert_eq!(config.host_whitelist, ["a", "b"]);
     assert_eq!(config.auto_compaction, Some(AutoCompaction::Periodic(Duration::from_secs(600))));
     assert_eq!(config.value_cache_bytes, 1_024);
+    assert!(config.promote_learners);
     assert!(config.keep_raft_log);
 }
 

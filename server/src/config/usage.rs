@@ -14,6 +14,10 @@ Usage:
   mainstay dump-requests DATA-DIR
     Print the requests in the raft log of a member, which may be running.
 
+  mainstay rebuild [flags]
+    Begin anew in the place of a member whose data is spoilt or lost, with the flags that it is started with.
+    The others must have a quorum. Start it as before afterwards: it gets its data from them.
+
   mainstay --version
     Show the version.
 

@@ -113,7 +113,10 @@ impl Machine {
     }
 
     async fn start(&self) -> Result<Running, StartError> {
-        let config = config(self.index);
+        self.start_with(config(self.index)).await
+    }
+
+    async fn start_with(&self, config: Config) -> Result<Running, StartError> {
         let storage = Storage {
             home: Arc::new(self.store.clone()),
             disk: Arc::new(self.log.mount()),
@@ -606,6 +609,35 @@ fn a_member_that_differs_is_named_and_the_others_go_on() {
         assert_eq!((alarms(&members[third]), alarms(&members[other])), (named.to_vec(), named.to_vec()));
         assert!(put(&machines[third], &members[third], "b").await, "the others serve");
     });
+}
+
+/// Whichever of them it is: what was acknowledged is there, and it is written on.
+#[test]
+fn one_member_is_made_a_cluster_of_its_own() {
+    for seed in 150..159 {
+        simulate(seed, |machines, members| async move {
+            for number in 0..20 + seed as usize {
+                assert!(put(&machines[0], &members[0], &number.to_string()).await);
+            }
+            let written = members[0].services.store.revision();
+            let left = (seed % 3) as usize;
+            let has_all = members[left].services.gateway.clone();
+            machines[left].node().spawn(async move { has_all.read_index().await.is_ok() }).await.unwrap();
+            sleep(Duration::from_secs(1)).await; // until its log holds all of that
+            machines.iter().for_each(Machine::kill);
+            // Twice, as where the flag is forgotten.
+            for round in 0..2 {
+                let forced = Config { force_new_cluster: true, ..config(left) };
+                let alone = machines[left].start_with(forced).await.unwrap_or_else(|error| panic!("{error}"));
+                assert!(put(&machines[left], &alone, "more").await, "seed {seed}, round {round}");
+                assert_eq!(alone.services.store.revision(), written + 1 + round, "seed {seed}, round {round}");
+                assert_eq!(alone.services.gateway.members().len(), 1);
+                machines[left].kill();
+            }
+            let alone = machines[left].start().await.unwrap_or_else(|error| panic!("{error}"));
+            assert!(put(&machines[left], &alone, "more").await);
+        });
+    }
 }
 
 /// Power fails everywhere, and one of three loses its data: the others find in their logs alone that it was a

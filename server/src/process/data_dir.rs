@@ -58,12 +58,12 @@ fn make(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// What does not belong there; certificates do.
+/// What does not belong there; certificates do, and what a rebuild put aside.
 fn foreign(data_dir: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(data_dir)? {
         let name = entry?.file_name().to_string_lossy().into_owned();
-        if !matches!(name.as_str(), "member" | "fixtures") {
+        if !matches!(name.as_str(), "member" | "member.old" | "fixtures") {
             names.push(name);
         }
     }

@@ -2,6 +2,7 @@
 
 mod data_dir;
 mod observers;
+mod rebuild;
 mod requests;
 mod security;
 pub(crate) mod tcp_proxy;
@@ -28,6 +29,7 @@ use mainstay_server::metrics::{Metrics, Options as MetricsOptions, RaftNumbers, 
 use mainstay_server::node::{LOG_SEGMENT_BYTES, Node, Storage, Surroundings};
 use mainstay_server::raft::{REMOVED, Status, probe_peers};
 use mainstay_server::watch::Bounds;
+pub(crate) use rebuild::rebuild;
 pub(crate) use requests::dump as dump_requests;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};

@@ -17,6 +17,7 @@ use super::addresses::Addresses;
 use super::bootstrap;
 use super::confirmation::Confirmation;
 use super::evidence::Evidence;
+use super::forced;
 use super::gateway::{Gateway, GatewayOptions};
 use super::leadership::Leadership;
 use super::log_store::LogStore;
@@ -61,6 +62,8 @@ pub struct ConsensusOptions {
     pub initial_members: BTreeMap<u64, PeerNode>,
     /// Whether this member joins a cluster that is there already.
     pub joins: bool,
+    /// This member, where it is to be the only one from now on, whoever else there was.
+    pub alone: Option<PeerNode>,
     /// Which changes of the members are let through.
     pub member_rules: MemberRules,
     /// Time between two heartbeats of the leader.
@@ -163,6 +166,10 @@ impl Consensus {
         };
         let machine = StateMachine::new(state, audience, started.clone())
             .map_err(|error| StartError::Stored(error.to_string()))?;
+        if let Some(node) = &options.alone {
+            let stand = forced::stand_alone(options.member_id, node, &log, machine.position());
+            stand.await.map_err(|error| StartError::Stored(error.to_string()))?;
+        }
         let network = Network {
             cluster_id: options.cluster_id,
             rpc_timeout: options.election_timeout,

@@ -73,6 +73,8 @@ pub struct MemberRules {
     pub strict: bool,
     /// `--max-learners`.
     pub learners_max: usize,
+    /// `--promote-learners`: a learner that has caught up gets its vote without being asked for.
+    pub promotes_learners: bool,
 }
 
 /// What a leader knows of the members at one moment.
@@ -118,10 +120,21 @@ impl Situation<'_> {
             if probe::broken("joiner-votes-at-once") && !node.learner && !voters.contains(id) {
                 return true; // Wrong: whoever was added counts for the quorum before it is there.
             }
-            let caught_up = self.matched.get(id).is_some_and(|matched| matched + CAUGHT_UP_ENTRIES >= self.last);
-            !node.learner && !voters.contains(id) && caught_up && self.active.contains(id)
+            !node.learner && !voters.contains(id) && self.has_caught_up(**id)
         });
-        joins.map(|(id, _)| ChangeMembers::AddVoterIds(BTreeSet::from([*id])))
+        if let Some((id, _)) = joins {
+            return Some(ChangeMembers::AddVoterIds(BTreeSet::from([*id])));
+        }
+        let mut learners = self.membership.nodes().filter(|(_, node)| node.learner && self.rules.promotes_learners);
+        // One that has not told its name yet would stand in the way of the next change.
+        let ready = learners.find(|(id, _)| self.has_caught_up(**id) && self.started.contains(id));
+        ready.and_then(|(id, _)| self.promote(*id).ok())
+    }
+
+    /// Whether a member answers, and has all but a moment's entries.
+    fn has_caught_up(&self, id: u64) -> bool {
+        let caught_up = self.matched.get(&id).is_some_and(|matched| matched + CAUGHT_UP_ENTRIES >= self.last);
+        caught_up && self.active.contains(&id)
     }
 
     /// Those who are voters for everybody, whether they have their vote yet or not.
@@ -229,7 +242,7 @@ pub(super) fn quorum(members: usize) -> usize {
 mod tests {
     use super::*;
 
-    const RULES: MemberRules = MemberRules { strict: true, learners_max: 1 };
+    const RULES: MemberRules = MemberRules { strict: true, learners_max: 1, promotes_learners: false };
 
     /// Members 1 to `size`, all voters that run, up to entry 1000 together; 1 leads.
     fn membership(size: u64) -> Membership {
@@ -367,6 +380,21 @@ mod tests {
         now.matched.insert(2, 1000);
         now.active.remove(&2);
         assert_eq!(now.chore(), None, "it is down");
+    }
+
+    #[test]
+    fn a_learner_votes_once_it_has_caught_up_where_that_is_wished() {
+        let members = with(&membership(3), 4, true);
+        let mut now = situation(&members);
+        assert_eq!(now.chore(), None);
+        now.rules.promotes_learners = true;
+        let promoted = now.plan(&MemberChange::Promote(4));
+        assert_eq!(now.chore(), promoted.ok());
+        now.started.remove(&4);
+        assert_eq!(now.chore(), None, "its process has not said who it is");
+        now.started.insert(4);
+        now.matched.insert(4, 400);
+        assert_eq!(now.chore(), None, "it is behind");
     }
 
     #[test]

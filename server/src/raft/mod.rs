@@ -20,6 +20,7 @@
 //! | `probing` | whether the other members answer, for the metrics |
 //! | `requests` | what clients asked for, as etcd writes it in its log |
 //! | `bootstrap` | refuses a member that lost its data; asks a cluster who its members are |
+//! | `forced`, `replace` | a cluster of this member alone; a member's place taken anew |
 //! | `consensus` | opens and starts all of it |
 //!
 //! **Invariant:** no caller is answered before the entry is committed and readable here.
@@ -32,6 +33,7 @@ mod codec;
 mod confirmation;
 mod consensus;
 mod evidence;
+mod forced;
 mod gateway;
 mod leadership;
 mod log_store;
@@ -43,6 +45,7 @@ mod probing;
 mod read_index;
 mod reconfigure;
 mod removal;
+mod replace;
 mod requests;
 mod silence;
 mod snapshot;
@@ -59,6 +62,7 @@ pub use mainstay_proto::mainstay::MemberRefusal;
 pub use members::{MemberChange, MemberRules};
 pub use probing::probe_peers;
 pub use removal::REMOVED;
+pub use replace::{Place, ReplaceError, take_place};
 pub use requests::{RequestsError, write_requests};
 pub use snapshot::{SnapshotBuilder, SnapshotData};
 pub use state_machine::{AppliedObserver, StateMachine};
