@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use mainstay_server::config::{
     Config, GatewayOptions, Given, Invocation, LogFormat, LogLevel, LogOutput, Notice, Refusal, USAGE,
 };
+use mainstay_server::env::system::ServiceState;
 use mainstay_server::logging;
 
 use process::{Process, tcp_proxy};
@@ -116,6 +117,7 @@ fn pass_on(options: GatewayOptions) -> ExitCode {
     };
     match runtime.block_on(tcp_proxy::bind(&options)) {
         Ok(listener) => {
+            process::tell_service_manager(ServiceState::Ready);
             runtime.block_on(tcp_proxy::run(listener, options));
             ExitCode::SUCCESS
         }

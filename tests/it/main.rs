@@ -1,7 +1,8 @@
-//! Real processes: one member's basics, kills, cuts, lost quorum, a full store, restarts, refused starts.
+//! Real processes: one member's basics, kills, cuts, lost quorum, a full store, restarts, refused starts,
+//! and what a service manager is told.
 //!
 //! `MAINSTAY_BIN` names the binary under test; etcd's own binary must pass, too, but for
-//! `certificates`, `logins` and `space`, which say why.
+//! `certificates`, `logins`, `service` and `space`, which say why.
 
 #![cfg(not(madsim))] // processes are not simulated
 #![allow(clippy::unwrap_used)] // a test fails by panicking
@@ -12,6 +13,7 @@ mod life;
 mod logins;
 mod repair;
 mod restart;
+mod service;
 mod single_member;
 mod space;
 mod startup;

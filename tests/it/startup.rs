@@ -12,7 +12,7 @@ use mainstay_tests::{ProcessCluster, binary, free_port};
 const REFUSES_WITHIN: Duration = Duration::from_secs(20);
 
 /// The flags of a member that starts, on free ports, with its data in `data_dir`.
-fn good_flags(data_dir: &Path) -> Vec<String> {
+pub(crate) fn good_flags(data_dir: &Path) -> Vec<String> {
     let client = format!("http://127.0.0.1:{}", free_port().unwrap());
     let peer = format!("http://127.0.0.1:{}", free_port().unwrap());
     vec![

@@ -82,13 +82,33 @@ impl StopSignals {
     }
 }
 
-/// Tells the service manager that the process is ready, where it named a socket (`NOTIFY_SOCKET`).
-pub fn notify_ready(socket: &OsStr) -> io::Result<()> {
+/// What a service manager is told of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServiceState {
+    /// It serves.
+    Ready,
+    /// It has begun to end.
+    Stopping,
+}
+
+impl ServiceState {
+    /// The line of systemd's protocol.
+    fn line(self) -> &'static str {
+        match self {
+            ServiceState::Ready => "READY=1\n",
+            ServiceState::Stopping => "STOPPING=1\n",
+        }
+    }
+}
+
+/// Tells the service manager what has become of the process, at the socket that it named (`NOTIFY_SOCKET`): a path,
+/// or behind an `@` a name of Linux' abstract ones.
+pub fn notify(socket: &OsStr, state: ServiceState) -> io::Result<()> {
     let address = match socket.as_bytes() {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
         _ => SocketAddr::from_pathname(socket)?,
     };
-    UnixDatagram::unbound()?.send_to_addr(b"READY=1\n", &address).map(drop)
+    UnixDatagram::unbound()?.send_to_addr(state.line().as_bytes(), &address).map(drop)
 }
 
 #[cfg(test)]
@@ -130,15 +150,30 @@ mod tests {
         assert!(numbers.start_time_seconds > 1_600_000_000.0 && numbers.processors > 0);
     }
 
+    /// The text of the next message.
+    fn next(manager: &UnixDatagram) -> String {
+        let mut text = [0; 64];
+        let len = manager.recv(&mut text).unwrap();
+        String::from_utf8(text[..len].to_vec()).unwrap()
+    }
+
     #[test]
     fn the_service_manager_is_told() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notify");
         let manager = UnixDatagram::bind(&path).unwrap();
-        notify_ready(path.as_os_str()).unwrap();
-        let mut text = [0; 16];
-        let len = manager.recv(&mut text).unwrap();
-        assert_eq!(&text[..len], b"READY=1\n");
-        assert!(notify_ready(OsStr::new("/nowhere/at/all")).is_err());
+        notify(path.as_os_str(), ServiceState::Ready).unwrap();
+        assert_eq!(next(&manager), "READY=1\n");
+        notify(path.as_os_str(), ServiceState::Stopping).unwrap();
+        assert_eq!(next(&manager), "STOPPING=1\n");
+        assert!(notify(OsStr::new("/nowhere/at/all"), ServiceState::Ready).is_err());
+    }
+
+    #[test]
+    fn the_service_manager_may_have_an_abstract_socket() {
+        let name = format!("mainstay-notify-{}", std::process::id());
+        let manager = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+        notify(OsStr::new(&format!("@{name}")), ServiceState::Ready).unwrap();
+        assert_eq!(next(&manager), "READY=1\n");
     }
 }

@@ -20,7 +20,7 @@ use mainstay_server::api::Services;
 use mainstay_server::config::{Config, Url, version};
 use mainstay_server::engine::{self, rocks::RocksHome};
 use mainstay_server::env::serve::{self, ConnectionCount, Content, Listener, Purpose, ServeOptions, SocketOptions};
-use mainstay_server::env::system::{self, StopSignals};
+use mainstay_server::env::system::{self, ServiceState, StopSignals};
 use mainstay_server::env::tls::Tls;
 use mainstay_server::env::transport::Dialer;
 use mainstay_server::http::{Access, JsonGateway, Probe, ReadFailure, Site, client_router, metrics_router};
@@ -106,6 +106,7 @@ impl Process {
             signal = self.signals.next() => tracing::info!(signal, "received signal; shutting down"),
             never = ready => match never {},
         }
+        tell_service_manager(ServiceState::Stopping);
         let (clients, node, peers) = (self.clients, self.node, self.peers);
         // Watchers go on elsewhere while other requests come to their end.
         node.services().stopping.begin();
@@ -133,11 +134,16 @@ async fn announce_ready(services: Arc<Services>) -> Infallible {
         tokio::time::sleep(READY_PERIOD).await;
     }
     tracing::info!("ready to serve client requests");
-    if let Some(socket) = std::env::var_os("NOTIFY_SOCKET").filter(|socket| !socket.is_empty()) {
-        system::notify_ready(&socket)
-            .unwrap_or_else(|error| tracing::warn!(%error, "failed to notify systemd for readiness"));
-    }
+    tell_service_manager(ServiceState::Ready);
     std::future::pending().await
+}
+
+/// Tells systemd, or whoever else started the process and wants to know. Nothing depends on its being told.
+pub(crate) fn tell_service_manager(state: ServiceState) {
+    let Some(socket) = std::env::var_os("NOTIFY_SOCKET").filter(|socket| !socket.is_empty()) else { return };
+    if let Err(error) = system::notify(&socket, state) {
+        tracing::warn!(%error, ?state, "failed to notify the service manager");
+    }
 }
 
 /// Counts changes of the leader as they happen; scrapes come too seldom for that.
