@@ -3,12 +3,16 @@
 //! Owns the form of a line and where lines go. Called by `main.rs` once; every room logs through
 //! `tracing`. A line is one JSON object, `level`, `ts`, `caller` and `msg` first, then the event's
 //! fields and those of the spans around it; or the same in columns. It is written whole and at once.
+//! A file may be rotated ([`rotating_file`]).
 //!
-//! Does not: rotate files, or decide what is worth a line.
+//! Does not: decide what is worth a line.
+
+mod rotating_file;
 
 use std::fmt::{self, Write as _};
 use std::fs::File;
 use std::io::{self, Write as _};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
@@ -21,7 +25,8 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::config::{LogFormat, LogLevel, LogOutput};
+use crate::config::{LogFormat, LogLevel, LogOutput, LogRotation};
+use rotating_file::RotatingFile;
 
 /// The target of the line that a process ends with: `error!(target: FATAL, …)` has the level `fatal`.
 pub const FATAL: &str = "fatal";
@@ -45,16 +50,20 @@ pub enum LoggingError {
     Twice,
 }
 
-/// Sends every event of the process to these outputs, and panics too.
-pub fn install(level: LogLevel, format: LogFormat, outputs: &[LogOutput]) -> Result<(), LoggingError> {
+/// Sends every event of the process to these outputs, and panics too. Files are rotated where that is given.
+pub fn install(
+    level: LogLevel,
+    format: LogFormat,
+    outputs: &[LogOutput],
+    rotation: Option<LogRotation>,
+) -> Result<(), LoggingError> {
     let mut sinks: Vec<Sink> = Vec::new();
     for output in outputs {
         sinks.push(match output {
             LogOutput::Stderr => Sink::Stderr,
             LogOutput::Stdout => Sink::Stdout,
             LogOutput::File(path) => {
-                let file = File::options().append(true).create(true).open(path);
-                Sink::File(Mutex::new(file.map_err(|error| LoggingError::Open { path: path.clone(), error })?))
+                Sink::file(path, rotation).map_err(|error| LoggingError::Open { path: path.clone(), error })?
             }
         });
     }
@@ -342,9 +351,18 @@ enum Sink {
     Stderr,
     Stdout,
     File(Mutex<File>),
+    Rotating(Box<Mutex<RotatingFile>>),
 }
 
 impl Sink {
+    /// Opens a file for lines behind those that it has.
+    fn file(path: &Path, rotation: Option<LogRotation>) -> io::Result<Self> {
+        match rotation {
+            Some(rotation) => Ok(Sink::Rotating(Box::new(Mutex::new(RotatingFile::open(path, rotation)?)))),
+            None => Ok(Sink::File(Mutex::new(File::options().append(true).create(true).open(path)?))),
+        }
+    }
+
     fn write(&self, line: &[u8]) {
         let _lost = match self {
             Sink::Stderr => io::stderr().lock().write_all(line),
@@ -353,6 +371,7 @@ impl Sink {
                 out.write_all(line).and_then(|()| out.flush())
             }
             Sink::File(file) => file.lock().write_all(line),
+            Sink::Rotating(file) => file.lock().write_line(line),
         };
     }
 }

@@ -71,7 +71,7 @@ fn refuse(refusal: &Refusal) -> ExitCode {
         _ => {}
     }
     // What the flags say of the log cannot be trusted, so it is the default one.
-    logging::install(LogLevel::Info, LogFormat::Json, &[LogOutput::Stderr]).ok();
+    logging::install(LogLevel::Info, LogFormat::Json, &[LogOutput::Stderr], None).ok();
     match refusal {
         Refusal::ShadowedVariable(_) => tracing::error!(target: logging::FATAL, "{refusal}"),
         Refusal::NoAdvertisedClientUrls => {
@@ -85,7 +85,8 @@ fn refuse(refusal: &Refusal) -> ExitCode {
 
 /// Does what is to be done with a configuration, with its log, on a runtime of its own.
 fn with_log(config: &Config, notices: &[Notice], act: impl Future<Output = ExitCode>) -> ExitCode {
-    if let Err(error) = logging::install(config.log_level, config.log_format, &config.log_outputs) {
+    let installed = logging::install(config.log_level, config.log_format, &config.log_outputs, config.log_rotation);
+    if let Err(error) = installed {
         say(&mut std::io::stderr(), &format!("{error}\n"));
         return ExitCode::FAILURE;
     }
@@ -107,7 +108,7 @@ fn with_log(config: &Config, notices: &[Notice], act: impl Future<Output = ExitC
 
 /// Runs the proxy in front of members, until a signal ends the process.
 fn pass_on(options: GatewayOptions) -> ExitCode {
-    logging::install(LogLevel::Info, LogFormat::Json, &[LogOutput::Stderr]).ok();
+    logging::install(LogLevel::Info, LogFormat::Json, &[LogOutput::Stderr], None).ok();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

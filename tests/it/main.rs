@@ -10,6 +10,7 @@
 mod certificates;
 mod faults;
 mod life;
+mod log_files;
 mod logins;
 mod repair;
 mod restart;

@@ -106,6 +106,11 @@ fn values_that_do_not_fit_end_with_1() {
     );
     check(&["--name=somebody"], 1, "couldn't find local name \"somebody\" in the initial cluster configuration");
     check(&["--max-request-bytes=1000000000"], 1, "--max-request-bytes: 1000000000 bytes do not fit into a record");
+    check(
+        &["--enable-log-rotation", "--log-outputs=stderr"],
+        1,
+        "--log-outputs requires a single file path when --log-rotate-config-json is defined",
+    );
     check(&["stray"], 1, "\"stray\" is not a valid flag");
     check(&["--config-file=/nonexistent.yaml"], 1, "no such file or directory");
 }

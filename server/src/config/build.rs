@@ -7,9 +7,11 @@ use std::time::Duration;
 use super::bootstrap;
 use super::feature_gates::{FeatureGates, Gate};
 use super::fields::{
-    AutoCompaction, Backend, ClusterState, Config, Discovery, LogFormat, LogLevel, LogOutput, MetricsDetail, Tracing,
+    AutoCompaction, Backend, ClusterState, Config, Discovery, LogFormat, LogLevel, LogOutput, LogRotation,
+    MetricsDetail, Tracing,
 };
 use super::go;
+use super::log_rotation;
 use super::notice::{Notice, RECOMMENDED_REQUEST_BYTES};
 use super::refusal::Refusal;
 use super::security;
@@ -34,6 +36,7 @@ pub(super) fn build(mut settings: Settings, source: Source, notices: &mut Vec<No
     let log_level = log_level(s)?;
     let log_format = log_format(s)?;
     let log_outputs = log_outputs(s)?;
+    let log_rotation = log_rotation(s, &log_outputs)?;
     check_bind_urls(s)?;
     check_host_urls(s)?;
     check_discovery(s)?;
@@ -115,8 +118,7 @@ pub(super) fn build(mut settings: Settings, source: Source, notices: &mut Vec<No
         log_outputs,
         log_level,
         log_format,
-        enable_log_rotation: s.bool("enable-log-rotation"),
-        log_rotation_config_json: s.text("log-rotation-config-json").to_owned(),
+        log_rotation,
         warning_unary_request_duration: match duration(s, "warning-unary-request-duration") {
             Duration::ZERO => Duration::from_millis(300),
             time => time,
@@ -283,6 +285,20 @@ fn log_outputs(s: &Settings) -> Result<Vec<LogOutput>, Refusal> {
         outputs.push(LogOutput::Stderr);
     }
     Ok(outputs)
+}
+
+fn log_rotation(s: &Settings, outputs: &[LogOutput]) -> Result<Option<LogRotation>, Refusal> {
+    if !s.bool("enable-log-rotation") {
+        return Ok(None);
+    }
+    if outputs.iter().filter(|output| matches!(output, LogOutput::File(_))).count() != 1 {
+        return Err(Refusal::Invalid(
+            "--log-outputs requires a single file path when --log-rotate-config-json is defined; \
+             --enable-log-rotation takes one file"
+                .to_owned(),
+        ));
+    }
+    log_rotation::parse(s.text("log-rotation-config-json")).map(Some)
 }
 
 fn check_bind_urls(s: &Settings) -> Result<(), Refusal> {
@@ -475,6 +491,9 @@ fn note(config: &Config, s: &Settings, notices: &mut Vec<Notice>) {
         if matches!(name, "max-snapshots" | "v2-deprecation") {
             notices.push(Notice::Deprecated(name));
         }
+    }
+    if config.log_rotation.is_none() && s.is_set("log-rotation-config-json") {
+        notices.push(Notice::NoEffect { flag: "log-rotation-config-json", why: "--enable-log-rotation is not set" });
     }
     if config.name == DEFAULT_NAME {
         notices.push(Notice::DefaultName);

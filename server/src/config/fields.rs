@@ -126,10 +126,8 @@ pub struct Config {
     pub log_level: LogLevel,
     /// Form of the log.
     pub log_format: LogFormat,
-    /// Whether to rotate a log file; not available yet, so false.
-    pub enable_log_rotation: bool,
-    /// How to rotate it. Without effect yet.
-    pub log_rotation_config_json: String,
+    /// How to rotate the log file, if at all; there is one then.
+    pub log_rotation: Option<LogRotation>,
     /// Time after which a request is logged as slow.
     pub warning_unary_request_duration: Duration,
     /// Time after which applying is logged as slow.
@@ -218,6 +216,21 @@ pub enum LogOutput {
     Stdout,
     /// The end of a file.
     File(PathBuf),
+}
+
+/// When a log file is put aside for a new one, and what becomes of those that were.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogRotation {
+    /// Most bytes of a log file; above zero.
+    pub max_bytes: u64,
+    /// Age at which a file that was put aside is removed; `None` for never.
+    pub max_age: Option<Duration>,
+    /// Most files that are kept aside; `None` for all.
+    pub max_backups: Option<usize>,
+    /// Whether the times in their names are local ones; else UTC.
+    pub local_time: bool,
+    /// Whether they are compressed.
+    pub compress: bool,
 }
 
 /// Least level to log, with etcd's (zap's) names.

@@ -20,6 +20,7 @@ mod gateway;
 mod go;
 pub mod identity;
 mod invocation;
+mod log_rotation;
 mod notice;
 mod refusal;
 mod security;
@@ -32,8 +33,8 @@ pub mod version;
 pub use bootstrap::initial_cluster_text;
 pub use feature_gates::{FeatureGates, Gate};
 pub use fields::{
-    AutoCompaction, Backend, ClusterState, Config, Discovery, LogFormat, LogLevel, LogOutput, MetricsDetail,
-    TlsDetails, TlsVersion, Tracing, TransportSecurity,
+    AutoCompaction, Backend, ClusterState, Config, Discovery, LogFormat, LogLevel, LogOutput, LogRotation,
+    MetricsDetail, TlsDetails, TlsVersion, Tracing, TransportSecurity,
 };
 pub use gateway::GatewayOptions;
 pub use go::io_text;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::table;
 use super::{
-    AutoCompaction, ClusterState, Config, Gate, Given, Invocation, LogFormat, LogLevel, LogOutput, MetricsDetail,
-    Notice, Refusal, Url, join_urls,
+    AutoCompaction, ClusterState, Config, Gate, Given, Invocation, LogFormat, LogLevel, LogOutput, LogRotation,
+    MetricsDetail, Notice, Refusal, Url, join_urls,
 };
 
 mod security;
@@ -96,7 +96,7 @@ fn nothing_set_gives_etcds_defaults() {
     assert_eq!(config.warning_unary_request_duration, Duration::from_millis(300));
     assert_eq!(config.warning_apply_duration, Duration::from_millis(100));
     assert_eq!((config.log_level, config.log_format), (LogLevel::Info, LogFormat::Json));
-    assert_eq!(config.log_outputs, [LogOutput::Stderr]);
+    assert_eq!((config.log_outputs, config.log_rotation), (vec![LogOutput::Stderr], None));
     assert_eq!(config.metrics, MetricsDetail::Basic);
     assert_eq!((config.cors, config.host_whitelist), (vec!["*".to_owned()], vec!["*".to_owned()]));
     assert!(config.pre_vote && config.strict_reconfig_check && config.enable_grpc_gateway);
@@ -479,6 +479,13 @@ fn broken_rules_are_refused_in_etcds_words() {
         (&["--logger=capnslog"], "--logger=capnslog is removed in v3.5"),
         (&["--logger=other"], r#"unknown logger option "other""#),
         (&["--log-format=xml"], "unknown log format: xml, supported values json, console"),
+        (&["--enable-log-rotation"], NOT_ONE_LOG_FILE),
+        (&["--enable-log-rotation", "--log-outputs=stderr,stdout"], NOT_ONE_LOG_FILE),
+        (&["--enable-log-rotation", "--log-outputs=/a.log,/b.log"], NOT_ONE_LOG_FILE),
+        (
+            &["--enable-log-rotation", "--log-outputs=/a.log", "--log-rotation-config-json=[]"],
+            "--log-rotation-config-json: invalid log rotation config: it must be an object (set to [])",
+        ),
         (
             &["--log-level=loud"],
             r#"--log-level: unrecognized level: "loud"; it must be debug, info, warn, error, panic or fatal"#,
@@ -495,6 +502,22 @@ fn broken_rules_are_refused_in_etcds_words() {
     ] {
         refuse(arguments, 1, message);
     }
+}
+
+const NOT_ONE_LOG_FILE: &str = "--log-outputs requires a single file path when --log-rotate-config-json is defined; \
+                                --enable-log-rotation takes one file";
+
+#[test]
+fn a_log_file_is_rotated_where_that_is_enabled() {
+    let outputs = "--log-outputs=stderr,/a.log";
+    let rules = r#"--log-rotation-config-json={"maxsize": 1, "maxbackups": 2}"#;
+    let (config, notices) = serve(&[outputs, rules, "--enable-log-rotation"], &[], "");
+    let rotation =
+        LogRotation { max_bytes: 1 << 20, max_age: None, max_backups: Some(2), local_time: false, compress: false };
+    assert_eq!(config.log_rotation, Some(rotation));
+    assert!(!notices.iter().any(|notice| matches!(notice, Notice::NoEffect { .. })), "{notices:?}");
+    assert_eq!(flags(&[outputs, "--enable-log-rotation"]).log_rotation.unwrap().max_bytes, 100 << 20);
+    assert_eq!(flags(&[outputs, rules]).log_rotation, None);
 }
 
 #[test]
@@ -515,7 +538,6 @@ fn what_this_release_cannot_do_is_refused_by_name() {
         ("--discovery-cacert=a", "discovery", "a"),
         ("--discovery-user=a", "discovery", "a"),
         ("--discovery-password=secret", "discovery", "..."),
-        ("--enable-log-rotation", "log rotation", "true"),
         ("--log-outputs=journal", "the systemd journal", "journal"),
         ("--enable-distributed-tracing", "distributed tracing", "true"),
         ("--distributed-tracing-address=a:1", "distributed tracing", "a:1"),
@@ -563,6 +585,7 @@ fn what_has_no_meaning_here_is_accepted_with_a_remark() {
         "--compact-hash-check-time=1h",
         "--downgrade-check-time=1h",
         "--v2-deprecation=write-only,gone",
+        "--log-rotation-config-json={}",
     ] {
         let name = argument.trim_start_matches('-').split('=').next().unwrap();
         let (_, notices) = serve(&[argument], &[], "");
