@@ -2,18 +2,15 @@
 //!
 //! etcd takes a new certificate and never a new CA, so that it does not pass.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use mainstay_client::proto::etcdserverpb::{WatchCreateRequest, WatchRequest, watch_request::RequestUnion};
 use mainstay_client::{Client, ClientOptions, RawWatch};
 use mainstay_tests::checker::{WatchOrder, equal_members, exactly_once};
-use mainstay_tests::secured::{Authority, Identity, TlsSockets, replace};
+use mainstay_tests::secured::{Authority, Files, address, replace};
 use mainstay_tests::workload::UniquePuts;
 use mainstay_tests::{Cluster, ProcessCluster, Security, wait_until_serving};
-use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
@@ -28,7 +25,7 @@ const EVENT_WITHIN: Duration = Duration::from_secs(10);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn certificates_and_then_their_authority_are_replaced_under_load() {
-    let files = Files::new().unwrap();
+    let files = Files::new(MEMBERS).unwrap();
     rotate(&files).await.unwrap();
 }
 
@@ -37,78 +34,12 @@ async fn members_make_their_own_certificates() {
     made().await.unwrap();
 }
 
-/// All files that the members and their clients name.
-struct Files {
-    folder: TempDir,
-}
-
-impl Files {
-    fn new() -> Result<Self> {
-        Ok(Self { folder: tempfile::Builder::new().prefix("mainstay-certificates-").tempdir()? })
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn identity(&self, name: &str) -> Identity {
-        Identity::in_folder(self.folder.path(), name)
-    }
-
-    /// The names of all certificates in use.
-    fn names() -> impl Iterator<Item = String> {
-        let members = (0..MEMBERS).flat_map(|member| [format!("server{member}"), format!("peer{member}")]);
-        members.chain(["client".to_owned(), "visitor".to_owned()])
-    }
-
-    /// Signs every certificate anew; those of one round have its number.
-    fn sign_all(&self, authority: &Authority, round: u64) -> Result<()> {
-        for name in Self::names() {
-            // Peers are let in by this name alone.
-            let is_peer = name.starts_with("peer") || name == "visitor";
-            let common_name = if is_peer { "member" } else { "other" };
-            authority.sign(&self.identity(&name), common_name, round)?;
-        }
-        Ok(())
-    }
-
-    fn trust(&self, authorities: &[&Authority]) -> Result<()> {
-        replace(&self.path("ca.crt"), authorities.iter().map(|authority| authority.pem()).collect::<String>())
-    }
-
-    fn clients(&self) -> TlsSockets {
-        TlsSockets { authorities: self.path("ca.crt"), identity: self.identity("client") }
-    }
-
-    fn flags(&self, member: usize) -> Vec<String> {
-        let flag = |name: &str, file: PathBuf| format!("--{name}={}", file.display());
-        let (server, peer) = (self.identity(&format!("server{member}")), self.identity(&format!("peer{member}")));
-        vec![
-            flag("cert-file", server.certificate),
-            flag("key-file", server.key),
-            flag("trusted-ca-file", self.path("ca.crt")),
-            flag("client-crl-file", self.path("revoked.crl")),
-            "--client-cert-auth".to_owned(),
-            flag("peer-cert-file", peer.certificate),
-            flag("peer-key-file", peer.key),
-            flag("peer-trusted-ca-file", self.path("ca.crt")),
-            flag("peer-crl-file", self.path("revoked.crl")),
-            "--peer-client-cert-auth".to_owned(),
-            "--peer-cert-allowed-cn=member".to_owned(),
-        ]
-    }
-}
-
 async fn rotate(files: &Files) -> Result<()> {
     let (old, new) = (Authority::new("old")?, Authority::new("new")?);
-    files.trust(&[&old])?;
-    files.sign_all(&old, 1)?;
-    old.revoke(&files.path("revoked.crl"), &[])?;
-    let security =
-        Security { flags: (0..MEMBERS).map(|member| files.flags(member)).collect(), clients: Some(files.clients()) };
+    files.found(&old)?;
     // A machine that is busy must not pass for a lost leader.
     let patient = ["--election-timeout=3000"];
-    let mut cluster = ProcessCluster::start_secured(MEMBERS, MEMBERS, &patient, Some(security)).await?;
+    let mut cluster = ProcessCluster::start_secured(MEMBERS, MEMBERS, &patient, Some(files.security())).await?;
     let watch = WatchOrder::spawn(&cluster.client(0, ClientOptions::default()), PREFIX).await?;
     let mut streams = Vec::new();
     for member in 0..MEMBERS {
@@ -121,39 +52,39 @@ async fn rotate(files: &Files) -> Result<()> {
 
     // Every certificate, of the same authority.
     files.sign_all(&old, 2)?;
-    serves_by(&cluster, files, 2).await?;
+    files.serve_by(&cluster, 0..MEMBERS, 2).await?;
     puts.wait_for_more(PUTS_BETWEEN, PUTS_WITHIN).await?;
 
     // The authority: both are trusted, then all certificates are of the new one, then it is trusted alone.
     files.trust(&[&old, &new])?;
-    serves_by(&cluster, files, 2).await?;
+    files.serve_by(&cluster, 0..MEMBERS, 2).await?;
     files.sign_all(&new, 3)?;
-    serves_by(&cluster, files, 3).await?;
+    files.serve_by(&cluster, 0..MEMBERS, 3).await?;
     puts.wait_for_more(PUTS_BETWEEN, PUTS_WITHIN).await?;
     files.trust(&[&new])?;
-    serves_by(&cluster, files, 3).await?;
+    files.serve_by(&cluster, 0..MEMBERS, 3).await?;
     let left = files.identity("left");
     old.sign(&left, "member", 9)?;
-    refused(&cluster, files, &left).await.context("a certificate of the old authority")?;
+    files.keep_out(&cluster, 0..MEMBERS, &left).await.context("a certificate of the old authority")?;
 
     // One that is taken back.
     let gone = files.identity("gone");
     new.sign(&gone, "member", 10)?;
-    accepted(&cluster, files, &gone).await?;
+    files.let_in(&cluster, 0..MEMBERS, &gone).await?;
     new.revoke(&files.path("revoked.crl"), &[10])?;
-    refused(&cluster, files, &gone).await.context("a certificate that was revoked")?;
+    files.keep_out(&cluster, 0..MEMBERS, &gone).await.context("a certificate that was revoked")?;
 
     // A broken file changes nothing.
     replace(&files.identity("peer0").certificate, "no certificate")?;
     replace(&files.identity("server0").key, "")?;
-    serves_by(&cluster, files, 3).await?;
+    files.serve_by(&cluster, 0..MEMBERS, 3).await?;
     for name in ["server0", "peer0"] {
         let told =
             cluster.log(0)?.lines().filter(|line| line.contains("cannot be used") && line.contains(name)).count();
         ensure!(told == 1, "{name} was said to be broken {told} times");
     }
     files.sign_all(&new, 4)?;
-    serves_by(&cluster, files, 4).await?;
+    files.serve_by(&cluster, 0..MEMBERS, 4).await?;
     puts.wait_for_more(PUTS_BETWEEN, PUTS_WITHIN).await?;
 
     let record = puts.finish().await?;
@@ -182,62 +113,6 @@ async fn rotate(files: &Files) -> Result<()> {
     equal_members(&cluster).await?;
     eprintln!("{} puts acknowledged; longest gap of a client {:?}", record.acknowledged.len(), record.longest_gap);
     Ok(())
-}
-
-/// Both ports of every member show a certificate of this round to whoever comes now, and let them in.
-async fn serves_by(cluster: &ProcessCluster, files: &Files, round: u8) -> Result<()> {
-    for member in 0..MEMBERS {
-        let client = files.clients();
-        let peer = TlsSockets { identity: files.identity("visitor"), ..client.clone() };
-        for (url, from) in [(cluster.client_url(member), &client), (cluster.listen_peer_url(member), &peer)] {
-            let stream = from.open(address(url)?, "h2").await.with_context(|| format!("{url} in round {round}"))?;
-            let shown = stream.get_ref().1.peer_certificates().context("no certificate")?;
-            ensure!(serial(&shown[0]) == Some(round), "{url} does not show a certificate of round {round}");
-        }
-        let fresh = Client::with_connector(&client, [cluster.client_url(member)], ClientOptions::default())?;
-        fresh.put("round", round.to_string()).await.with_context(|| format!("member {member} in round {round}"))?;
-    }
-    Ok(())
-}
-
-/// The serial number of a certificate, where it is a small one: the first number in it, after the version.
-fn serial(der: &[u8]) -> Option<u8> {
-    let version = [0xa0, 3, 2, 1, 2, 2, 1];
-    let at = der.windows(version.len()).position(|window| window == version)?;
-    der.get(at + version.len()).copied()
-}
-
-async fn accepted(cluster: &ProcessCluster, files: &Files, identity: &Identity) -> Result<()> {
-    let from = TlsSockets { identity: identity.clone(), ..files.clients() };
-    for member in 0..MEMBERS {
-        Client::with_connector(&from, [cluster.client_url(member)], ClientOptions::default())?.status().await?;
-        greet(&from, cluster.listen_peer_url(member)).await?;
-    }
-    Ok(())
-}
-
-async fn refused(cluster: &ProcessCluster, files: &Files, identity: &Identity) -> Result<()> {
-    let from = TlsSockets { identity: identity.clone(), ..files.clients() };
-    for member in 0..MEMBERS {
-        let client = Client::with_connector(&from, [cluster.client_url(member)], ClientOptions::default())?;
-        ensure!(client.with_timeout(Duration::from_secs(2)).status().await.is_err(), "member {member} serves it");
-        ensure!(greet(&from, cluster.listen_peer_url(member)).await.is_err(), "member {member} takes it for a peer");
-    }
-    Ok(())
-}
-
-/// Connects, and waits for the first frame of HTTP/2: only who is let in gets one.
-async fn greet(from: &TlsSockets, url: &str) -> Result<()> {
-    let mut stream = from.open(address(url)?, "h2").await?;
-    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await?;
-    let mut head = [0; 9];
-    timeout(Duration::from_secs(5), stream.read_exact(&mut head)).await??;
-    Ok(())
-}
-
-fn address(url: &str) -> Result<SocketAddr> {
-    let (_, address) = url.split_once("://").context("no URL")?;
-    Ok(address.parse()?)
 }
 
 /// A stream that is never resumed: it ends where its connection does.

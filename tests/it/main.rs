@@ -2,7 +2,7 @@
 //! and what a service manager is told.
 //!
 //! `MAINSTAY_BIN` names the binary under test; etcd's own binary must pass, too, but for
-//! `certificates`, `logins`, `service` and `space`, which say why.
+//! `certificates`, `life`, `logins`, `repair`, `service` and `space`, which say why.
 
 #![cfg(not(madsim))] // processes are not simulated
 #![allow(clippy::unwrap_used)] // a test fails by panicking

@@ -8,7 +8,7 @@
 //! - [`checker`] holds one property per file against such a record.
 //! - [`excuses`] says how long a fault accounts for what a member does.
 //! - [`shrink`] finds the shortest list of faults that still breaks something.
-//! - [`secured`] is a CA, and clients that speak TLS.
+//! - [`secured`] is a CA, the certificates of a cluster, and clients that speak TLS.
 //! - [`Server`] is one process of any program, [`wire`] speaks to it byte by byte, and [`schema`] knows
 //!   its methods and messages; [`dice`] are random choices that a seed decides, [`seeds`] rows of them.
 //! - [`scenario`] puts them together once, for any cluster; `it/` runs them on processes.

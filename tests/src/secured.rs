@@ -1,4 +1,6 @@
-//! A CA for tests, and clients that speak TLS.
+//! A CA for tests, the certificates of a cluster, and clients that speak TLS.
+
+mod files;
 
 use std::fs;
 use std::net::SocketAddr;
@@ -21,6 +23,8 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use tonic::transport::{Channel, Endpoint};
+
+pub use files::{Files, address};
 
 /// Signs certificates and takes them back.
 pub struct Authority {
