@@ -259,7 +259,11 @@ impl Peer for PeerService {
         let sender = self.metrics.network.peer(vote.leader_id.voted_for);
         let (travel, began) = (sender.snapshots_received.begin(), clock::now());
         let staging = self.home.stage().map_err(stopped)?;
-        let staging = receive(parts, &head.files, staging, &sender).await?;
+        let received = receive(parts, &head.files, staging, &sender).await;
+        let staging = received.inspect_err(|status| {
+            let from = format!("{:x}", vote.leader_id.voted_for);
+            tracing::warn!("remote-peer-id" = from, error = status.message(), "a snapshot was not received whole");
+        })?;
         let took = clock::elapsed(began);
         travel.arrived(took);
         self.metrics.disk.snap_db_save_total_duration_seconds.observe(took.as_secs_f64());
