@@ -1,8 +1,8 @@
-//! Real processes: one member's basics, kills, cuts, lost quorum, a full store, restarts, refused starts,
+//! Real processes: one member's basics, kills, cuts, lost quorum, a full store, damage, restarts, refused starts,
 //! and what a service manager is told.
 //!
 //! `MAINSTAY_BIN` names the binary under test; etcd's own binary must pass, too, but for
-//! `certificates`, `life`, `logins`, `repair`, `service` and `space`, which say why.
+//! `certificates`, `life`, `logins`, `repair`, `rot`, `service` and `space`, which say why.
 
 #![cfg(not(madsim))] // processes are not simulated
 #![allow(clippy::unwrap_used)] // a test fails by panicking
@@ -14,6 +14,7 @@ mod log_files;
 mod logins;
 mod repair;
 mod restart;
+mod rot;
 mod service;
 mod single_member;
 mod space;

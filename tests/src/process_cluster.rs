@@ -193,6 +193,17 @@ impl ProcessCluster {
         format!("{}://{}", if self.security.is_some() { "https" } else { "http" }, self.links.address(member))
     }
 
+    /// Flips one byte of what the others send to a member: in a connection that has carried more than `after` bytes
+    /// to it, as soon as it carries much at once. The members must not speak TLS, which would notice.
+    pub fn spoil(&self, member: usize, after: u64) {
+        self.links.spoil(member, after);
+    }
+
+    /// How many bytes were flipped on their way to a member.
+    pub fn spoiled(&self, member: usize) -> usize {
+        self.links.spoiled(member)
+    }
+
     /// What a member has written to its log so far.
     pub fn log(&self, member: usize) -> Result<String> {
         let mut text = Vec::new();

@@ -3,8 +3,10 @@
 //! A connection is counted to the member that made it by the process that owns its far end, so a
 //! cut hits one pair of members and nothing else. A cut link swallows bytes as a broken cable does;
 //! when it heals, the connections that lost bytes are closed and the members make new ones.
+//!
+//! A link can also spoil what it carries, as a broken network card does whose checksum is right: one byte, once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -23,6 +25,9 @@ use super::port::free_port;
 const LOOKUPS: usize = 20;
 /// Pause between two looks.
 const LOOKUP_PAUSE: Duration = Duration::from_millis(5);
+/// As much as one frame of HTTP/2 holds. What comes in pieces of this size is content, but for a few bytes in each
+/// frame.
+const MUCH_AT_ONCE: usize = 16 * 1024;
 
 /// The proxies of a cluster.
 pub(super) struct Links {
@@ -42,6 +47,10 @@ struct State {
     /// The process of each member, where it was started.
     owners: Vec<Option<u32>>,
     isolated: BTreeSet<usize>,
+    /// To which members a byte is to be flipped, each with how much the connection must have carried before.
+    to_spoil: BTreeMap<usize, u64>,
+    /// To which members bytes were flipped, and how many.
+    spoiled: BTreeMap<usize, usize>,
 }
 
 impl Shared {
@@ -72,6 +81,20 @@ impl Shared {
         let inode = inode_of(address)?;
         let owners = self.state().owners.clone();
         owners.iter().position(|owner| owner.is_some_and(|process| owns_socket(process, inode)))
+    }
+
+    /// Flips a byte of what is about to be passed on to a member, where that is asked for and this is content; the
+    /// connection has carried so many bytes, these included.
+    fn spoil(&self, to: usize, carried: u64, bytes: &mut [u8]) {
+        if bytes.len() < MUCH_AT_ONCE {
+            return;
+        }
+        let mut state = self.state();
+        if state.to_spoil.get(&to).is_some_and(|after| carried > *after) {
+            state.to_spoil.remove(&to);
+            *state.spoiled.entry(to).or_default() += 1;
+            bytes[bytes.len() / 2] ^= 1;
+        }
     }
 }
 
@@ -112,6 +135,16 @@ impl Links {
         self.shared.changes.send_modify(|count| *count += 1);
     }
 
+    /// Flips one byte of what is sent to a member, in a connection that has carried more than `after` bytes.
+    pub(super) fn spoil(&self, member: usize, after: u64) {
+        self.shared.state().to_spoil.insert(member, after);
+    }
+
+    /// How many bytes were flipped on their way to a member.
+    pub(super) fn spoiled(&self, member: usize) -> usize {
+        self.shared.state().spoiled.get(&member).copied().unwrap_or_default()
+    }
+
     pub(super) fn heal(&self) {
         self.shared.state().isolated.clear();
         self.shared.changes.send_modify(|count| *count += 1);
@@ -139,6 +172,7 @@ async fn carry(shared: Arc<Shared>, mut incoming: TcpStream, address: SocketAddr
         outgoing = Some(connected);
     }
     let (mut up, mut down) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
+    let mut carried = 0;
     loop {
         let far_end = async {
             match &mut outgoing {
@@ -157,6 +191,8 @@ async fn carry(shared: Arc<Shared>, mut incoming: TcpStream, address: SocketAddr
             }
             read = incoming.read(&mut up) => {
                 let Ok(count @ 1..) = read else { return };
+                carried += count as u64;
+                shared.spoil(to, carried, &mut up[..count]);
                 if !swallows
                     && let Some(outgoing) = &mut outgoing
                     && outgoing.write_all(&up[..count]).await.is_err()
