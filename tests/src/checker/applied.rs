@@ -13,6 +13,8 @@ pub struct Applied {
     entries: BTreeMap<u64, (u64, u32, String)>,
     /// By index: the leases behind that entry, and who was asked first.
     leases: BTreeMap<u64, (Vec<LeaseEntry>, String)>,
+    /// By index: the alarms behind that entry, and who was asked first.
+    alarms: BTreeMap<u64, (Vec<AlarmEntry>, String)>,
     contradictions: Vec<String>,
 }
 
@@ -27,6 +29,15 @@ pub struct LeaseEntry {
     pub remaining: i64,
     /// Its keys, in their order.
     pub keys: Vec<Vec<u8>>,
+}
+
+/// An alarm as a member has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AlarmEntry {
+    /// The kind's number.
+    pub kind: i32,
+    /// The member that raised it, or is named in it.
+    pub member: u64,
 }
 
 /// Up to where a process is.
@@ -73,6 +84,18 @@ impl Applied {
         }
     }
 
+    /// A member has these alarms behind an entry.
+    pub fn alarms(&mut self, member: &str, index: u64, alarms: Vec<AlarmEntry>) {
+        match self.alarms.get(&index) {
+            None => drop(self.alarms.insert(index, (alarms, member.to_owned()))),
+            Some((known, first)) if *known != alarms => {
+                let text = format!("behind entry {index} {member} has alarms {alarms:?}, {first} has {known:?}");
+                self.contradictions.push(text);
+            }
+            Some(_) => {}
+        }
+    }
+
     /// What did not fit together, the first found first.
     pub fn contradictions(&self) -> &[String] {
         &self.contradictions
@@ -89,10 +112,13 @@ mod tests {
             let behind = index.checked_sub(1).map_or(Position::Empty, Position::At);
             applied.entry("m1", behind, index, 1, index as u32);
             applied.leases("m1", index, vec![lease(7)]);
+            applied.alarms("m1", index, vec![ALARM]);
         }
         act(&mut applied);
         applied.contradictions().to_vec()
     }
+
+    const ALARM: AlarmEntry = AlarmEntry { kind: 1, member: 9 };
 
     fn lease(id: i64) -> LeaseEntry {
         LeaseEntry { id, ttl: 5, remaining: 0, keys: vec![b"a".to_vec()] }
@@ -106,6 +132,7 @@ mod tests {
         // After a restart entries come again, behind what was stored.
         assert_eq!(found(|applied| applied.entry("m1", Position::At(1), 2, 1, 2)), none);
         assert_eq!(found(|applied| applied.leases("m2", 3, vec![lease(7)])), none);
+        assert_eq!(found(|applied| applied.alarms("m2", 3, vec![ALARM])), none);
     }
 
     #[test]
@@ -134,5 +161,13 @@ mod tests {
             assert!(found(|applied| applied.leases("m2", 3, vec![other]))[0].contains("behind entry 3 m2 has"));
         }
         assert_eq!(found(|applied| applied.leases("m2", 3, Vec::new())).len(), 1);
+    }
+
+    #[test]
+    fn other_alarms_are_found() {
+        for other in [vec![], vec![ALARM, ALARM], vec![AlarmEntry { kind: 2, ..ALARM }]] {
+            let found = found(|applied| applied.alarms("m2", 3, other));
+            assert!(found[0].contains("behind entry 3 m2 has alarms"), "{found:?}");
+        }
     }
 }

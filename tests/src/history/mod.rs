@@ -45,6 +45,8 @@ pub struct History {
     pub joined: Vec<Started>,
     /// What each member said it was, whenever that changed.
     pub leaderships: Vec<Leadership>,
+    /// Bytes that the store may retain, where these are so few that a run may use them up.
+    pub quota: Option<u64>,
     /// What the store held in the end, once all was quiet and everything that lapses had time to.
     pub end: End,
 }

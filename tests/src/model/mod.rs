@@ -13,7 +13,7 @@ mod txn;
 mod versions;
 
 pub use causes::{Causes, Written, deletes, written, wrote};
-pub use refusal::{DUPLICATE_KEY, LEASE_PROVIDED, VALUE_PROVIDED, always_refused};
+pub use refusal::{DUPLICATE_KEY, LEASE_PROVIDED, NO_SPACE, VALUE_PROVIDED, always_refused};
 pub use truth::{Commit, Truth};
 pub use txn::{Effect, evaluate};
 pub use versions::Versions;

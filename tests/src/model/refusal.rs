@@ -8,6 +8,8 @@ pub const DUPLICATE_KEY: &str = "etcdserver: duplicate key given in txn request"
 pub const VALUE_PROVIDED: &str = "etcdserver: value is provided";
 /// A lease is given where it is to be left as it is.
 pub const LEASE_PROVIDED: &str = "etcdserver: lease is provided";
+/// The quota has no room for a write, or has not had for somebody else's.
+pub const NO_SPACE: &str = "etcdserver: mvcc: database space exceeded";
 
 /// Why a transaction is refused whatever the store holds, in etcd's words.
 ///

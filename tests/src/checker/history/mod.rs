@@ -27,6 +27,7 @@ mod sample;
 pub mod serializable;
 pub mod sessions;
 pub mod sets;
+mod space;
 mod text;
 pub mod watch_atomic;
 pub mod watch_opened;

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use super::Bounds;
+use super::space::{Space, cost};
 use super::text::told;
 use super::window::Window;
 use crate::history::{Call, Disturbance, Effect, History, MemberCall, Operation, Outcome, Step, Txn};
-use crate::model::{DUPLICATE_KEY, LEASE_PROVIDED, Truth, VALUE_PROVIDED, always_refused, evaluate};
+use crate::model::{DUPLICATE_KEY, LEASE_PROVIDED, NO_SPACE, Truth, VALUE_PROVIDED, always_refused, evaluate};
 
 const KEY_NOT_FOUND: &str = "etcdserver: key not found";
 const LEASE_EXISTS: &str = "etcdserver: lease already exists";
@@ -43,13 +44,15 @@ pub(super) const LEARNER: &str = "etcdserver: rpc not supported for learner";
 
 /// Checks of every refusal that what it says is so, in some state that the call may have met; that a
 /// member was not able to serve only during a disturbance or until the cluster is to serve again, or
-/// for good where it may be lost; and
-/// that nobody was refused with any other text. And that no id was granted again while its lease lived.
+/// for good where it may be lost; that nobody was refused for space who takes none, or where the quota cannot
+/// have been used up; and that nobody was refused with any other text. And that no id was granted again while its
+/// lease lived.
 ///
 /// What a renewal promises `leases.rs` judges, what was compacted `compaction.rs`. What else must be refused
 /// `serializable.rs` finds in the answer.
 pub fn check(history: &History, truth: &Truth, bounds: &Bounds) -> Result<(), String> {
-    let run = Run { history, truth, bounds, window: Window::of(history, truth) };
+    let (window, space) = (Window::of(history, truth), Space::of(history, truth));
+    let run = Run { history, truth, bounds, window, space };
     for operation in &history.operations {
         match &operation.outcome {
             // What a server would have done by itself, and did not: nobody was told.
@@ -95,6 +98,7 @@ struct Run<'a> {
     truth: &'a Truth,
     bounds: &'a Bounds,
     window: Window,
+    space: Option<Space>,
 }
 
 impl Run<'_> {
@@ -128,6 +132,7 @@ impl Run<'_> {
             (text, Call::Held(_)) if OF_HOLDERS.iter().any(|known| text.ends_with(known)) => None,
             (COMPACTED, Call::Txn(_) | Call::Compact { .. }) => None,
             (FUTURE_REVISION, call) => self.is_past(operation, call),
+            (text, _) if text.ends_with(NO_SPACE) => self.has_room(operation),
             (text, _) if is_unavailability(text) => {
                 let is_excused = self.is_disturbed(operation) || asked_the_lost(self.history, operation);
                 (!is_excused).then(|| "all was quiet, and had been for long enough".to_owned())
@@ -180,6 +185,19 @@ impl Run<'_> {
         };
         let known = if may_be_stale { 0 } else { self.window.known_before(operation.began) };
         (asked <= known).then(|| format!("revision {known} was known, and it asks for {asked} at most"))
+    }
+
+    /// Why there was room for what was asked for: the quota cannot have been used up by then, by whatever was written
+    /// and never compacted. Or it takes none.
+    fn has_room(&self, operation: &Operation) -> Option<String> {
+        let Some(space) = &self.space else { return Some("there is no quota".to_owned()) };
+        if cost(&operation.call) == 0 {
+            return Some("it takes no room".to_owned());
+        }
+        let (_, last) = self.window.states(operation);
+        let most = space.asked_for(last);
+        let is_explained = !self.truth.knows_state(last) || most >= space.quota;
+        (!is_explained).then(|| format!("of the quota of {} bytes {most} were asked for at most", space.quota))
     }
 
     fn is_disturbed(&self, operation: &Operation) -> bool {
@@ -259,7 +277,7 @@ fn latest(txn: &Txn) -> i64 {
 mod tests {
     use super::super::sample::{Sample, all_keys, at, delete, expect, get, leased, millis, put};
     use super::*;
-    use crate::history::Reply;
+    use crate::history::{HeldCall, Reply};
 
     fn found(sample: Sample) -> Result<(), String> {
         let history = sample.end();
@@ -388,6 +406,35 @@ mod tests {
             sample.revoke(1, 7);
         };
         expect(refused(revoked), "or it was revoked");
+    }
+
+    #[test]
+    fn space_is_refused_to_who_takes_some_where_it_may_be_used_up() {
+        let refused = |call: &Call, quota| {
+            let mut sample = Sample::new();
+            sample.history.quota = quota;
+            sample.txn(1, put("a", &"x".repeat(1000)));
+            sample.refused(1, call.clone(), NO_SPACE);
+            found(sample)
+        };
+        let lock = HeldCall::Lock { name: "l".into(), lease: 7 };
+        let nested = Txn { otherwise: vec![Step::Txn(Box::new(put("a", "2")))], ..Txn::default() };
+        let grant = Call::LeaseGrant { id: 7, ttl: 3 };
+        for call in [Call::Txn(put("b", "1")), Call::Txn(nested), grant, Call::Held(lock)] {
+            assert_eq!(refused(&call, Some(2000)), Ok(()));
+            expect(refused(&call, Some(3000)), "of the quota of 3000 bytes 2358 were asked for at most");
+            expect(refused(&call, None), "there is no quota");
+        }
+        for call in [
+            Call::Txn(delete("a")),
+            Call::Txn(get("a")),
+            Call::Compact { revision: 2, physical: false },
+            Call::LeaseRevoke { id: 7 },
+            Call::LeaseKeepAlive { id: 7 },
+            Call::Held(HeldCall::Unlock { key: "l/7".into() }),
+        ] {
+            expect(refused(&call, Some(2000)), "it takes no room");
+        }
     }
 
     #[test]
