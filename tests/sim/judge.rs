@@ -16,7 +16,7 @@ use crate::report::Violation;
 use crate::run::RECOVERY;
 use crate::trace;
 use crate::world::{World, lease_entries};
-use crate::{bounds, perform_auth};
+use crate::{bounds, perform_auth, quota};
 
 /// What the longest lease of the workloads takes to be over, with an election and a round on top.
 const LEASES_OVER: Duration = Duration::from_secs(12);
@@ -50,6 +50,7 @@ pub(crate) async fn judge(id: usize, world: World) -> Result<(), Violation> {
     }
     tokio::time::sleep(LEASES_OVER).await;
     world.take_stock(id).await.map_err(|reason| violation("removed_members", reason))?;
+    quota::is_kept(id, &world).await.map_err(|reason| violation("quota", reason))?;
     churn(id, &world).await;
     see_the_end(id, &world).await?;
     if let Some(surprise) = world.surprises().into_iter().next() {

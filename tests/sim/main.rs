@@ -25,6 +25,8 @@ mod places;
 #[cfg(madsim)]
 mod plan;
 #[cfg(madsim)]
+mod quota;
+#[cfg(madsim)]
 mod recorder;
 #[cfg(madsim)]
 mod report;

@@ -82,7 +82,13 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant("remaining-by-a-deposed-leader", "A leader that was deposed, and does not know it yet, says what is left of a lease."),
     mutant("lease-lives-twice-as-long", "A lease that runs out is revoked only when its time has gone by twice."),
     mutant("digest-of-nothing", "Whatever entries write, members take themselves to have the same."),
+    // space
+    mutant("quota-without-end", "A write fits whatever the store retains."),
+    mutant("quota-alarm-stays", "The alarm NOSPACE is not disarmed, however much room there is."),
     // apply
+    mutant("quota-refusal-after-the-write", "A put that is refused for space is carried out."),
+    mutant("shrinking-put-refused", "A put of a shorter value counts as one that takes space."),
+    mutant("alarms-forgotten", "A restart or a snapshot forgets which alarms are raised."),
     mutant("put-with-a-dead-lease", "A put may tie its key to a lease that is gone."),
     mutant("txn-compare-ignored", "A compare with the last revision of a key that does not exist always holds."),
     mutant("txn-compares-published-state", "Compares do not see what earlier commands of the same run wrote."),

@@ -1,7 +1,9 @@
 //! Calls of the history, as requests to a server, and its answers, as replies of the history.
 
 use madsim::rand::{Rng, thread_rng};
-use mainstay_client::{Client, Compare as ClientCompare, Delete, Error, KeyRange, Put, Range, Txn as ClientTxn};
+use mainstay_client::{
+    Client, Compare as ClientCompare, Delete, Error, KeyRange, Put, Range, Reason, Txn as ClientTxn,
+};
 use mainstay_proto::etcdserverpb::compare::CompareResult;
 use mainstay_proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use mainstay_proto::etcdserverpb::request_op::Request as Op;
@@ -71,6 +73,8 @@ pub(crate) async fn perform(client: &Client, call: &Call, header: &mut Option<Re
     };
     match answer {
         Ok(reply) => Outcome::Done(reply),
+        // The client cannot rely on it, as etcd may have carried it out; this server has not.
+        Err(error) if error.reason() == Some(Reason::NoSpace) => Outcome::Refused(error.to_string()),
         Err(error) if error.may_have_taken_effect() => Outcome::Unknown(error.to_string()),
         Err(error) => Outcome::Refused(error.to_string()),
     }

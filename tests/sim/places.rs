@@ -51,8 +51,13 @@ pub(crate) const REACHABLE: &[&str] = &[
     "lease-renewed-too-late",
     "lease-revocation-failed",
     "member-found-corrupt",
+    // space
+    "quota-warned",
+    "quota-alarm-disarmed",
     // apply
     "txn-refused",
+    "write-refused-for-space",
+    "shrinking-put-under-alarm",
     // mvcc
     "index-replayed",
     "range-read-in-slices",
@@ -62,6 +67,7 @@ pub(crate) const REACHABLE: &[&str] = &[
     "store-flushed-whole",
     "store-flushed-in-background",
     // api
+    "quota-used-up",
     "range-streamed-in-chunks",
     "defragmented",
 ];
@@ -83,7 +89,7 @@ pub(crate) const RARE: &[&str] = &[
 ];
 
 /// Those that the present workloads do not come to: it takes more load or larger answers than these
-/// clients ask for, leases of minutes, or a quota.
+/// clients ask for, or leases of minutes.
 #[allow(dead_code)] // read by the rules of the tree
 pub(crate) const BEYOND: &[&str] = &[
     "log-inbox-full",
@@ -91,7 +97,4 @@ pub(crate) const BEYOND: &[&str] = &[
     "proposal-refused-for-number",
     "lease-renewal-clears-checkpoint",
     "lease-checkpoint-proposed",
-    "write-refused-for-space",
-    "quota-warned",
-    "quota-alarm-disarmed",
 ];

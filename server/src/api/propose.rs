@@ -13,6 +13,7 @@ use crate::apply::ValueLen;
 use crate::command::command::Kind;
 use crate::command::outcome::Reply;
 use crate::command::{self, Caller, Refusal};
+use crate::env::probe;
 use crate::mvcc::ReadError;
 
 /// What a command that was not refused answers.
@@ -61,6 +62,7 @@ impl Services {
         if !grows(&mut value_len).unwrap_or(true) {
             return Ok(());
         }
+        probe::reached("quota-used-up");
         let alarm = AlarmRequest {
             action: AlarmAction::Activate as i32,
             member_id: self.gateway.status().member_id,

@@ -1,6 +1,7 @@
 use super::{State, alarm, auth, compaction, delete_range, downgrade, lease, member, permission, put, txn};
 use crate::command::{Caller, Outcome, Refusal, command, outcome};
 use crate::engine::EngineError;
+use crate::env::probe;
 
 /// Where a command comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,6 +21,13 @@ pub fn apply(state: &mut State, origin: &Origin, command: &command::Kind) -> Res
         refusal = alarm::refusal(state, command)?;
     }
     if let Some(refusal) = refusal.or_else(|| permission::check(state, &origin.caller, command).err()) {
+        if refusal == Refusal::NoSpace
+            && let command::Kind::Put(request) = command
+            && probe::broken("quota-refusal-after-the-write")
+        {
+            // Wrong: the client is told that nothing happened.
+            put::apply(state, request)?;
+        }
         return Ok(refused(state, refusal));
     }
     match command {

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use mainstay_proto::etcdserverpb::{PutRequest, RequestOp, TxnRequest, request_op};
 
 use crate::command::command;
+use crate::env::probe;
 
 /// Finds the length of a key's value, where the key exists.
 pub type ValueLen<'a, E> = &'a mut dyn FnMut(&Bytes) -> Result<Option<usize>, E>;
@@ -24,7 +25,9 @@ pub fn put_grows<E>(request: &PutRequest, value_len: ValueLen<'_, E>) -> Result<
     if request.ignore_value {
         return Ok(true); // a record as large as the one before it
     }
-    Ok(value_len(&request.key)?.is_none_or(|before| request.value.len() >= before))
+    // Wrong where it is broken: where there is no space nobody can make any by a shorter value.
+    let shrinks = |before: usize| request.value.len() < before && !probe::broken("shrinking-put-refused");
+    Ok(!value_len(&request.key)?.is_some_and(shrinks))
 }
 
 /// Whether a transaction has a put that makes the store larger; as in etcd, in either branch.

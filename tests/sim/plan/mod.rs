@@ -54,8 +54,19 @@ pub(crate) struct Plan {
     pub(crate) small_watches: bool,
     /// Whether much is written in the end, to see that the log is purged.
     pub(crate) churn: bool,
+    /// Where the store may retain little, and clients use that up.
+    pub(crate) quota: Option<Quota>,
     /// In the order in which they begin.
     pub(crate) faults: Vec<Fault>,
+}
+
+/// A quota that is used up.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Quota {
+    /// `--quota-backend-bytes`.
+    pub(crate) bytes: u64,
+    /// Whether an operator disarms the alarm in the end. Elsewhere the member that raised it has to.
+    pub(crate) disarmed_by_hand: bool,
 }
 
 /// The kinds of fault, as makers of one. Each run takes a few of them and leaves the others out, so
@@ -142,6 +153,14 @@ pub(crate) fn kinds() -> Vec<&'static str> {
 /// How many of the worlds have members that come and go.
 const MEMBERS_CHANGE: f64 = 0.2;
 
+/// How many of the worlds have a quota that is used up.
+const SPACE_RUNS_OUT: f64 = 0.125;
+/// What that is drawn with, beside the seed: dice of its own, so that all other worlds are what they would be without.
+const SPACE: u64 = 0x7370_6163_6500;
+/// That quota: several times what there is in the end of whatever does not fill it on purpose (some 20 kB, at most 50),
+/// and what one who does fills in a few seconds.
+const QUOTA_BYTES: std::ops::Range<u64> = 80_000..240_000;
+
 type Maker = fn(&mut Dice, usize) -> FaultKind;
 
 impl Plan {
@@ -171,6 +190,7 @@ impl Plan {
             segment_bytes: *[64 << 10, 128 << 10, 256 << 10].choose(&mut dice).expect("there are some"),
             small_watches: dice.gen_bool(0.5),
             churn: dice.gen_bool(0.3),
+            quota: None,
             flush_bytes: if tiny_log { 500 } else { *[500, 5_000, 50_000].choose(&mut dice).expect("there are some") },
             faults: faults(&mut dice, members, storm),
             window: *[1, 16].choose(&mut dice).expect("there are some"),
@@ -184,6 +204,7 @@ impl Plan {
         if dice.gen_bool(MEMBERS_CHANGE) {
             plan.let_members_change(&mut dice, storm);
         }
+        plan.let_space_run_out(&mut Dice::new(seed ^ SPACE));
         plan
     }
 
@@ -201,6 +222,26 @@ impl Plan {
         self.faults.retain(|fault| fault.kind.casualty().is_none());
         self.faults.extend(membership::changes(dice, self.members, self.spares, storm));
         self.faults.sort_by_key(|fault| fault.at);
+    }
+
+    fn let_space_run_out(&mut self, dice: &mut Dice) {
+        if !dice.gen_bool(SPACE_RUNS_OUT) {
+            return;
+        }
+        self.quota = Some(Quota { bytes: dice.gen_range(QUOTA_BYTES), disarmed_by_hand: dice.gen_bool(0.3) });
+        // What nobody may delete has to stay small, or there would never be room again: values are short, and who adds
+        // to sets fills instead.
+        self.padding = 0;
+        self.churn = false;
+        for client in &mut self.clients {
+            if *client == Workload::Sets {
+                *client = Workload::Filler;
+            }
+        }
+        if !self.clients.contains(&Workload::Filler) {
+            self.clients.push(Workload::Filler);
+        }
+        self.clients.push(Workload::Relief);
     }
 }
 

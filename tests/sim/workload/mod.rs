@@ -3,6 +3,7 @@
 
 mod apiserver;
 mod elections;
+mod filler;
 mod leases;
 mod lists;
 mod locks;
@@ -26,6 +27,7 @@ use tokio::time::Instant;
 use crate::plan::Dice;
 use crate::recorder::Recorder;
 
+pub(crate) use filler::{FILLER, disarm, disarm_all, is_for_space};
 pub(crate) use leases::storm as lease_storm;
 pub(crate) use watching::{Observed, observe, watch};
 
@@ -61,6 +63,10 @@ pub(crate) enum Workload {
     Administrator,
     /// Questions who the members are.
     Members,
+    /// Large values, until there is no space.
+    Filler,
+    /// Who makes room again.
+    Relief,
 }
 
 impl Workload {
@@ -97,6 +103,8 @@ impl Workload {
             Self::Users => users::run(worker).await,
             Self::Administrator => users::administer(worker).await,
             Self::Members => members::run(worker).await,
+            Self::Filler => filler::run(worker).await,
+            Self::Relief => filler::relieve(worker).await,
         }
     }
 }

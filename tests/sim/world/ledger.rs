@@ -3,12 +3,13 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use mainstay_server::apply::AlarmView;
 use mainstay_server::lease::LeaseView;
 use mainstay_server::raft::AppliedObserver;
-use mainstay_tests::checker::applied::{Applied, LeaseEntry, Position};
+use mainstay_tests::checker::applied::{AlarmEntry, Applied, LeaseEntry, Position};
 
-/// Leases are looked at behind every so many entries.
-const LEASES_EVERY: u64 = 4;
+/// Leases and alarms are looked at behind every so many entries.
+const LOOKED_AT_EVERY: u64 = 4;
 
 /// What was applied by anybody. Clones are the same ledger.
 #[derive(Clone, Default)]
@@ -21,8 +22,7 @@ pub(crate) struct Ledger {
 impl Ledger {
     /// The view of one life of a member, which begins behind what its store holds.
     pub(crate) fn of(&self, member: String, stored: Position) -> Arc<Life> {
-        let leases = OnceLock::new();
-        Arc::new(Life { ledger: self.clone(), member, last: Mutex::new(stored), leases })
+        Arc::new(Life { ledger: self.clone(), member, last: Mutex::new(stored), views: OnceLock::new() })
     }
 
     pub(super) fn forget_restored(&self) {
@@ -48,25 +48,29 @@ pub(crate) struct Life {
     ledger: Ledger,
     member: String,
     last: Mutex<Position>,
-    /// Its leases, once it has a state.
-    leases: OnceLock<LeaseView>,
+    /// Its leases and its alarms, once it has a state.
+    views: OnceLock<(LeaseView, AlarmView)>,
 }
 
 impl Life {
-    /// From now on its leases can be looked at.
-    pub(crate) fn has_leases(&self, leases: LeaseView) {
-        self.leases.set(leases).ok();
+    /// From now on its leases and its alarms can be looked at.
+    pub(crate) fn has_state(&self, leases: LeaseView, alarms: AlarmView) {
+        self.views.set((leases, alarms)).ok();
     }
 
     fn moves_to(&self, index: u64) -> Position {
         std::mem::replace(&mut *self.last.lock().unwrap_or_else(PoisonError::into_inner), Position::At(index))
     }
 
-    fn look_at_leases(&self, behind: u64) {
-        if behind.is_multiple_of(LEASES_EVERY)
-            && let Some(leases) = self.leases.get()
+    fn look(&self, behind: u64) {
+        if behind.is_multiple_of(LOOKED_AT_EVERY)
+            && let Some((leases, alarms)) = self.views.get()
         {
-            self.ledger.applied().leases(&self.member, behind, entries(leases));
+            let raised = alarms.all().into_iter();
+            let raised = raised.map(|alarm| AlarmEntry { kind: alarm.alarm, member: alarm.member_id }).collect();
+            let mut applied = self.ledger.applied();
+            applied.leases(&self.member, behind, entries(leases));
+            applied.alarms(&self.member, behind, raised);
         }
     }
 }
@@ -87,7 +91,7 @@ impl AppliedObserver for Life {
     fn applying(&self, index: u64, term: u64, payload: &[u8]) {
         let behind = self.moves_to(index);
         if let Position::At(before) = behind {
-            self.look_at_leases(before);
+            self.look(before);
         }
         self.ledger.applied().entry(&self.member, behind, index, term, crc32fast::hash(payload));
     }
@@ -95,6 +99,6 @@ impl AppliedObserver for Life {
     fn restored(&self, index: u64, _term: u64) {
         self.ledger.restored.store(true, Ordering::Relaxed);
         self.moves_to(index);
-        self.look_at_leases(index);
+        self.look(index);
     }
 }

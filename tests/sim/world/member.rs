@@ -16,6 +16,7 @@ use mainstay_server::engine::{Batch, EngineError, EngineHome, Family, mem};
 use mainstay_server::env::transport;
 use mainstay_server::lease::LeaseView;
 use mainstay_server::metrics::Metrics;
+use mainstay_server::mvcc::Store;
 use mainstay_server::node::{Node, Occupancy, Storage, Surroundings};
 use mainstay_server::raft::{self, Leadership};
 use mainstay_server::watch::Bounds;
@@ -72,6 +73,7 @@ pub(crate) struct Life {
     pub(crate) occupancy: Arc<dyn Fn() -> Occupancy + Send + Sync>,
     pub(crate) leases: LeaseView,
     pub(crate) alarms: AlarmView,
+    pub(crate) store: Store,
     /// Whether it knows of a member that was removed.
     pub(crate) knows_removed: Arc<dyn Fn(u64) -> bool + Send + Sync>,
     /// What peers call.
@@ -167,7 +169,7 @@ impl Member {
         let state = if way.joins.is_some() { "existing" } else { "new" };
         let cluster = way.joins.unwrap_or_else(founders);
         let own = address(self.index);
-        let arguments = [
+        let mut arguments = vec![
             format!("--name={}", self.name()),
             format!("--listen-peer-urls=http://{own}:{port}"),
             format!("--initial-advertise-peer-urls=http://{own}:{port}"),
@@ -185,11 +187,9 @@ impl Member {
             // The least that there is.
             "--bcrypt-cost=4".to_owned(),
         ];
-        let given = Given {
-            arguments: arguments.to_vec(),
-            variables: Vec::new(),
-            read_file: &|_| Err(std::io::ErrorKind::NotFound.into()),
-        };
+        arguments.extend(self.plan.quota.map(|quota| format!("--quota-backend-bytes={}", quota.bytes)));
+        let given =
+            Given { arguments, variables: Vec::new(), read_file: &|_| Err(std::io::ErrorKind::NotFound.into()) };
         match given.understand() {
             Ok(Invocation::Serve(config, _)) => *config,
             other => panic!("the flags of a simulated member are refused: {other:?}"),
@@ -233,10 +233,12 @@ impl Member {
         let views = note_leaderships(leadership.clone(), self.index, self.recorder.clone());
         drop(tokio::task::spawn(views));
         let (leases, alarms) = (node.services().leases.clone(), node.services().alarms.clone());
-        view.has_leases(leases.clone());
+        view.has_state(leases.clone(), alarms.clone());
         let services = node.services();
+        let store = services.store.clone();
         let knows_removed = Arc::new(move |id| services.gateway.is_removed(id));
-        let life = Life { leadership, occupancy, leases, alarms, knows_removed, peer_routes: node.peer_routes() };
+        let peer_routes = node.peer_routes();
+        let life = Life { leadership, occupancy, leases, alarms, store, knows_removed, peer_routes };
         self.life.lock().unwrap_or_else(std::sync::PoisonError::into_inner).replace(life);
         if let Err(error) = node.start().await {
             return format!("does not start: {error}");

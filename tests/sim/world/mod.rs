@@ -122,6 +122,10 @@ impl World {
         let handle = Handle::current();
         set_window(plan.window);
         let (recorder, ledger) = (Recorder::new(), Ledger::default());
+        if let Some(quota) = &plan.quota {
+            trace::note(format_args!("{quota:?}"));
+            recorder.with(|history| history.quota = Some(quota.bytes));
+        }
         let new = |index| Member::new(index, plan.clone(), seed, ledger.clone(), recorder.clone());
         let members: Vec<Member> = (0..plan.places()).map(new).collect();
         let (ended, endings) = mpsc::unbounded_channel();
