@@ -1,7 +1,7 @@
 //! The mainstay server: an etcd-v3-compatible key-value store, replicated with Raft.
 //!
 //! Rooms import in one direction:
-//! `api, http, leader → space → raft, backup → watch, apply → lease, auth, mvcc → engine`.
+//! `api, http, leader, discovery → space → raft, backup → watch, apply → lease, auth, mvcc → engine`.
 //! `command`, `limits`, `env` and `metrics` are open to all.
 
 pub mod api;
@@ -10,6 +10,7 @@ pub mod auth;
 pub mod backup;
 pub mod command;
 pub mod config;
+pub mod discovery;
 pub mod engine;
 pub mod env;
 pub mod http;

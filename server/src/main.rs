@@ -10,7 +10,7 @@ use mainstay_server::config::{
 use mainstay_server::env::system::ServiceState;
 use mainstay_server::logging;
 
-use process::{Process, tcp_proxy};
+use process::{Process, discovery, tcp_proxy};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -113,6 +113,13 @@ fn pass_on(options: GatewayOptions) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => {
             tracing::error!(target: logging::FATAL, %error, "cannot start the runtime");
+            return ExitCode::FAILURE;
+        }
+    };
+    let options = match runtime.block_on(discovery::for_gateway(options)) {
+        Ok(options) => options,
+        Err(why) => {
+            say(&mut std::io::stderr(), &format!("{why}\n"));
             return ExitCode::FAILURE;
         }
     };

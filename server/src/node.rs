@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use mainstay_proto::mainstay::{Identity, MemberAttributes};
 use mainstay_raft_log::{Disk, LogTask, Observer, Options as LogOptions, RaftLog};
 use prost::Message;
@@ -24,6 +25,7 @@ use crate::auth::{Passwords, SimpleTokens, TokenError, TokenProvider};
 use crate::command::command::Kind;
 use crate::command::{self, cluster_itself};
 use crate::config::{AutoCompaction, ClusterState, Config, Refusal, Url, identity};
+use crate::discovery::{DiscoveryError, InitialCluster};
 use crate::engine::layout::meta;
 use crate::engine::{Batch, Engine, EngineError, EngineHome, Family};
 use crate::env::clock;
@@ -62,6 +64,9 @@ pub const LOG_SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 /// Finds the addresses behind a URL's host.
 pub type Resolve = Box<dyn Fn(&Url) -> BTreeSet<String> + Send + Sync>;
 
+/// Finds out who the first members are.
+pub type Discover = Box<dyn Fn() -> BoxFuture<'static, Result<InitialCluster, DiscoveryError>> + Send + Sync>;
+
 /// Reads a file of a key.
 pub type ReadKey = Box<dyn Fn(&str) -> io::Result<Vec<u8>> + Send>;
 
@@ -71,6 +76,8 @@ pub struct Surroundings {
     pub run_log: Box<dyn FnOnce(LogTask) + Send>,
     /// The addresses behind a URL's host, to compare two ways to write one.
     pub resolve: Resolve,
+    /// Finds the first members; `None` where the configuration names them.
+    pub discover: Option<Discover>,
     /// Makes the connections to the other members.
     pub dialer: Dialer,
     /// Is told what the log's disk does.
@@ -110,6 +117,9 @@ pub enum StartError {
     /// The configuration does not fit the first start.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// The first members are not found.
+    #[error(transparent)]
+    Discovery(#[from] DiscoveryError),
     /// The raft log cannot be opened.
     #[error("raft log: {0}")]
     Log(#[from] mainstay_raft_log::OpenError),
@@ -181,9 +191,12 @@ impl Node {
         let provider = TokenProvider::open(&config.auth_token, tokens.clone(), &surroundings.read_key)?;
         let engine = home.open()?;
         let stored = stored_identity(&*engine)?;
+        let mut discovered = None;
         let founded = match stored {
             Some(identity) => identity,
             None => {
+                discovered = with_discovered(config, surroundings.discover.as_ref()).await?;
+                let config = discovered.as_ref().unwrap_or(config);
                 config.check_first_start(&surroundings.resolve)?;
                 match config.initial_cluster_state {
                     ClusterState::New => new_identity(config),
@@ -214,7 +227,16 @@ impl Node {
         }
         if stored.is_none() {
             store_identity(&*engine, &founded)?;
+        } else if is_first_start {
+            // It was stopped before it took part: it knows who it is, but not who else is.
+            discovered = with_discovered(config, surroundings.discover.as_ref()).await?;
+        } else if config.discovery.uses_token() {
+            tracing::warn!(
+                "wal-dir" = %config.log_dir().display(),
+                "discovery token is ignored since cluster already initialized; valid logs are found"
+            );
         }
+        let config = discovered.as_ref().unwrap_or(config);
         (surroundings.run_log)(task);
         tracing::info!(
             "local-member-id" = format!("{:x}", founded.member_id),
@@ -411,6 +433,14 @@ pub fn prepare(home: &dyn EngineHome, cluster_id: u64, member_id: u64) -> Result
         return Err(StartError::Store("it is a member's already".to_owned()));
     }
     Ok(store_identity(&*engine, &Identity { cluster_id, member_id })?)
+}
+
+/// The configuration with the first members that were discovered; `None` where it names them itself.
+async fn with_discovered(config: &Config, discover: Option<&Discover>) -> Result<Option<Config>, StartError> {
+    let Some(discover) = discover else { return Ok(None) };
+    config.check_discovery()?;
+    let initial_cluster = discover().await?;
+    Ok(Some(Config { initial_cluster, ..config.clone() }))
 }
 
 /// etcd's ids: every first member computes the same from the same flags.

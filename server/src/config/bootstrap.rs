@@ -3,12 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::build::{TLS_BY_FILE, unavailable};
-use super::fields::Config;
+use super::fields::{ClusterState, Config};
 use super::refusal::Refusal;
 use super::url::{self, Scheme, Url};
 
 /// Reads `name=url,name=url`; a name may stand there several times.
-pub(super) fn parse_initial_cluster(text: &str) -> Result<BTreeMap<String, Vec<Url>>, Refusal> {
+///
+/// # Errors
+/// When one of them has no URL.
+pub fn parse_initial_cluster(text: &str) -> Result<BTreeMap<String, Vec<Url>>, Refusal> {
     let mut cluster: BTreeMap<String, Vec<Url>> = BTreeMap::new();
     for pair in text.split(',').filter(|pair| !pair.is_empty()) {
         let (name, address) = pair.split_once('=').unwrap_or((pair, ""));
@@ -22,6 +25,19 @@ pub(super) fn parse_initial_cluster(text: &str) -> Result<BTreeMap<String, Vec<U
 }
 
 impl Config {
+    /// Checks what must hold before the first members are discovered.
+    ///
+    /// # Errors
+    /// When this member is to join a cluster, which no token names.
+    pub fn check_discovery(&self) -> Result<(), Refusal> {
+        match (self.initial_cluster_state, self.discovery.uses_token()) {
+            (ClusterState::Existing, true) => Err(Refusal::Invalid(
+                "discovery URL should not be set when joining existing initial cluster".to_owned(),
+            )),
+            (ClusterState::Existing, false) | (ClusterState::New, _) => Ok(()),
+        }
+    }
+
     /// Checks what only counts at a member's first start: whether it stands in the initial cluster
     /// with the addresses that it advertises. `resolve` turns a host name into addresses; it is
     /// asked only when the texts differ.

@@ -96,7 +96,10 @@ pub(super) fn build(mut settings: Settings, source: Source, notices: &mut Vec<No
             "existing" => ClusterState::Existing,
             _ => ClusterState::New,
         },
-        initial_cluster_token: s.text("initial-cluster-token").to_owned(),
+        initial_cluster_token: match s.text("discovery-token") {
+            "" => s.text("initial-cluster-token").to_owned(),
+            token => token.to_owned(),
+        },
         advertise_client_urls: s.urls("advertise-client-urls"),
         discovery: discovery(s),
         strict_reconfig_check: s.bool("strict-reconfig-check"),
@@ -171,6 +174,15 @@ fn settle_defaults(settings: &mut Settings, source: Source) {
 }
 
 fn initial_cluster(s: &Settings, name: &str, advertised: &[Url]) -> Result<BTreeMap<String, Vec<Url>>, Refusal> {
+    // Under a token this member begins alone: its id there is made of what it knows of itself.
+    if !s.text("discovery-endpoints").is_empty() {
+        return Ok(BTreeMap::from([(name.to_owned(), advertised.to_vec())]));
+    }
+    // The DNS names all members. As in etcd, the default cluster is gone with the service's name alone, too.
+    let asks_dns = !s.text("discovery-srv").is_empty() || !s.text("discovery-srv-name").is_empty();
+    if asks_dns && !s.is_set("initial-cluster") {
+        return Ok(BTreeMap::new());
+    }
     // Only the name was given: the cluster is this member. With the default name etcd keeps the
     // default cluster, and refuses it at the first start when the addresses differ.
     if name != DEFAULT_NAME && s.text("initial-cluster") == DEFAULT_CLUSTER {
@@ -330,14 +342,17 @@ fn check_host_urls(s: &Settings) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The rules of flags that are refused afterwards all the same: etcd's message is the more helpful one.
+/// There is one way to find the first members, and each way needs all of its flags.
 fn check_discovery(s: &Settings) -> Result<(), Refusal> {
     let invalid = |message: &str| Err(Refusal::Invalid(message.to_owned()));
     if s.text("discovery-fallback") == "proxy" {
         return invalid(r#"v2 proxy is deprecated, and --discovery-fallback can't be configured as "proxy""#);
     }
-    let ways =
-        [s.is_set("initial-cluster"), !s.text("discovery-srv").is_empty(), !s.text("discovery-endpoints").is_empty()];
+    let ways = [
+        s.is_set("initial-cluster") && !s.text("initial-cluster").is_empty(),
+        !s.text("discovery-srv").is_empty(),
+        !s.text("discovery-endpoints").is_empty(),
+    ];
     if ways.iter().filter(|given| **given).count() > 1 {
         return invalid(
             "multiple discovery or bootstrap flags are set. \
@@ -352,7 +367,7 @@ fn check_discovery(s: &Settings) -> Result<(), Refusal> {
     {
         return invalid("--discovery-endpoints must not contain empty endpoints");
     }
-    Ok(())
+    security::check_pair(s.text("discovery-cert"), s.text("discovery-key"))
 }
 
 fn raft_times(s: &Settings) -> Result<(Duration, Duration), Refusal> {
@@ -462,7 +477,6 @@ fn discovery(s: &Settings) -> Discovery {
 fn refuse_unavailable(s: &Settings) -> Result<(), Refusal> {
     for (flag, value) in s.changed() {
         if let Effect::Unavailable(feature) = flag.effect {
-            let value = if flag.name == "discovery-password" { "..." } else { value };
             return Err(unavailable(flag.name, feature, value));
         }
     }

@@ -1,6 +1,7 @@
 //! The validated configuration: one typed field for each flag.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -74,15 +75,16 @@ pub struct Config {
     // Clustering
     /// Where peers reach this member.
     pub initial_advertise_peer_urls: Vec<Url>,
-    /// The first members by name, with their peer URLs. Counts at the first start only.
+    /// The first members by name, with their peer URLs. Counts at the first start only. Where they are to be
+    /// discovered, it is this member alone (by a token) or nobody (by DNS) until they are.
     pub initial_cluster: BTreeMap<String, Vec<Url>>,
     /// Whether the cluster is new. Counts at the first start only.
     pub initial_cluster_state: ClusterState,
-    /// Tells clusters apart: part of the ids.
+    /// Tells clusters apart: part of the ids. A discovery token takes its place.
     pub initial_cluster_token: String,
     /// Where clients reach this member.
     pub advertise_client_urls: Vec<Url>,
-    /// The discovery service; not available yet, so at its defaults.
+    /// How the first members find each other, where [`Config::initial_cluster`] does not say it.
     pub discovery: Discovery,
     /// Whether to refuse changes of members that would cost the quorum.
     pub strict_reconfig_check: bool,
@@ -308,12 +310,12 @@ pub enum TlsVersion {
     Tls13,
 }
 
-/// The discovery service.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// How the first members find each other: by a token in another cluster, the discovery service, or by DNS.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Discovery {
-    /// Names the cluster there.
+    /// Names the cluster in the discovery service.
     pub token: String,
-    /// Where it is.
+    /// Where that is; empty where it is not asked.
     pub endpoints: Vec<String>,
     /// Timeout of dialling it.
     pub dial_timeout: Duration,
@@ -337,10 +339,44 @@ pub struct Discovery {
     pub user: String,
     /// The user's password.
     pub password: String,
-    /// DNS domain whose SRV records name the first members.
+    /// DNS domain whose SRV records name the first members; empty where it is not asked.
     pub srv: String,
     /// Suffix of the SRV service name.
     pub srv_name: String,
+}
+
+impl Discovery {
+    /// Whether the members meet under a token.
+    pub fn uses_token(&self) -> bool {
+        !self.endpoints.is_empty()
+    }
+
+    /// Whether the DNS names the members.
+    pub fn uses_dns(&self) -> bool {
+        !self.srv.is_empty()
+    }
+}
+
+/// A password must not get into a log by way of a `{:?}`.
+impl fmt::Debug for Discovery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Discovery")
+            .field("token", &self.token)
+            .field("endpoints", &self.endpoints)
+            .field("dial_timeout", &self.dial_timeout)
+            .field("request_timeout", &self.request_timeout)
+            .field("keepalive_time", &self.keepalive_time)
+            .field("keepalive_timeout", &self.keepalive_timeout)
+            .field("insecure_transport", &self.insecure_transport)
+            .field("insecure_skip_tls_verify", &self.insecure_skip_tls_verify)
+            .field("cert", &self.cert)
+            .field("key", &self.key)
+            .field("cacert", &self.cacert)
+            .field("user", &self.user)
+            .field("srv", &self.srv)
+            .field("srv_name", &self.srv_name)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Traces.

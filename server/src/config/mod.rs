@@ -8,8 +8,8 @@
 //! The command line is Go's, whose messages and order of checks tools know, so it is taken apart
 //! by `go.rs` and not by `clap`, which would only be handed what has been understood already.
 //!
-//! Does not: open sockets or files, look names up (`check_first_start` is given a resolver), or log
-//! before there is a log.
+//! Does not: open sockets or files, look names up (`check_first_start` is given a resolver), discover members
+//! (`discovery` does), or log before there is a log.
 
 mod bootstrap;
 mod build;
@@ -30,13 +30,13 @@ mod url;
 mod usage;
 pub mod version;
 
-pub use bootstrap::initial_cluster_text;
+pub use bootstrap::{initial_cluster_text, parse_initial_cluster};
 pub use feature_gates::{FeatureGates, Gate};
 pub use fields::{
     AutoCompaction, Backend, ClusterState, Config, Discovery, LogFormat, LogLevel, LogOutput, LogRotation,
     MetricsDetail, TlsDetails, TlsVersion, Tracing, TransportSecurity,
 };
-pub use gateway::GatewayOptions;
+pub use gateway::{GatewayDiscovery, GatewayOptions};
 pub use go::io_text;
 pub use invocation::{Given, Invocation};
 pub use notice::Notice;

@@ -63,7 +63,7 @@ pub(super) fn check_certificate(s: &Settings) -> Result<(), Refusal> {
 }
 
 /// A certificate goes with its key.
-fn check_pair(cert: &str, key: &str) -> Result<(), Refusal> {
+pub(super) fn check_pair(cert: &str, key: &str) -> Result<(), Refusal> {
     if cert.is_empty() == key.is_empty() {
         return Ok(());
     }

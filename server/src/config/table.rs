@@ -115,7 +115,6 @@ const fn ignored(name: &'static str) -> Flag {
 }
 
 const NO_OWN_CLIENT: Effect = Nothing("the server does not connect to itself here");
-const DISCOVERY: Effect = Unavailable("discovery");
 const TRACING: Effect = Unavailable("distributed tracing");
 const NO_BBOLT: Effect = Nothing("there is no bbolt file here");
 const OWN_PACE: Effect = Nothing("compaction sets its own pace here");
@@ -211,61 +210,52 @@ const CLUSTERING: &[Flag] = &[
     flag("initial-cluster-state", OneOf(&["new", "existing"]), "new", Used, "Whether the cluster is new or exists."),
     flag("initial-cluster-token", Text, "etcd-cluster", Used, "Tells clusters apart."),
     flag("advertise-client-urls", Urls, "http://localhost:2379", Used, "Where clients reach this member."),
-    at(At("discovery-config.token"), flag("discovery-token", Text, "", DISCOVERY, "Token of the discovery service.")),
+    at(At("discovery-config.token"), flag("discovery-token", Text, "", Used, "Token of the discovery service.")),
     at(
         At("discovery-config.client.endpoints"),
-        flag("discovery-endpoints", Texts, "", DISCOVERY, "Endpoints of the discovery service."),
+        flag("discovery-endpoints", Texts, "", Used, "Endpoints of the discovery service."),
     ),
     at(
         At("discovery-config.client.dial-timeout"),
-        flag("discovery-dial-timeout", Duration, "2s", DISCOVERY, "Timeout of dialling the discovery service."),
+        flag("discovery-dial-timeout", Duration, "2s", Used, "Timeout of dialling the discovery service."),
     ),
     at(
         At("discovery-config.client.request-timeout"),
-        flag("discovery-request-timeout", Duration, "5s", DISCOVERY, "Timeout of its requests."),
+        flag("discovery-request-timeout", Duration, "5s", Used, "Timeout of its requests."),
     ),
     at(
         At("discovery-config.client.keepalive-time"),
-        flag("discovery-keepalive-time", Duration, "2s", DISCOVERY, "Time between pings to it."),
+        flag("discovery-keepalive-time", Duration, "2s", Used, "Time between pings to it."),
     ),
     at(
         At("discovery-config.client.keepalive-timeout"),
-        flag("discovery-keepalive-timeout", Duration, "6s", DISCOVERY, "Timeout of such a ping."),
+        flag("discovery-keepalive-timeout", Duration, "6s", Used, "Timeout of such a ping."),
     ),
     at(
         At("discovery-config.client.secure.insecure-transport"),
-        flag("discovery-insecure-transport", Bool, "true", DISCOVERY, "Whether to talk to it without TLS."),
+        flag("discovery-insecure-transport", Bool, "true", Used, "Whether to talk to it without TLS."),
     ),
     at(
         At("discovery-config.client.secure.insecure-skip-tls-verify"),
-        flag("discovery-insecure-skip-tls-verify", Bool, "false", DISCOVERY, "Whether to trust any certificate of it."),
+        flag("discovery-insecure-skip-tls-verify", Bool, "false", Used, "Whether to trust any certificate of it."),
     ),
-    at(
-        At("discovery-config.client.secure.cert"),
-        flag("discovery-cert", Text, "", DISCOVERY, "Client certificate for it."),
-    ),
-    at(
-        At("discovery-config.client.secure.key"),
-        flag("discovery-key", Text, "", DISCOVERY, "Key of that certificate."),
-    ),
+    at(At("discovery-config.client.secure.cert"), flag("discovery-cert", Text, "", Used, "Client certificate for it.")),
+    at(At("discovery-config.client.secure.key"), flag("discovery-key", Text, "", Used, "Key of that certificate.")),
     at(
         At("discovery-config.client.secure.cacert"),
-        flag("discovery-cacert", Text, "", DISCOVERY, "CA of the discovery service."),
+        flag("discovery-cacert", Text, "", Used, "CA of the discovery service."),
     ),
     at(
         At("discovery-config.client.auth.username"),
-        flag("discovery-user", Text, "", DISCOVERY, "User at the discovery service."),
+        flag("discovery-user", Text, "", Used, "User at the discovery service."),
     ),
     at(
         At("discovery-config.client.auth.password"),
-        flag("discovery-password", Text, "", DISCOVERY, "Password of that user."),
+        flag("discovery-password", Text, "", Used, "Password of that user."),
     ),
-    at(
-        Absent,
-        flag("discovery-fallback", OneOf(&["exit", "proxy"]), "exit", DISCOVERY, "What to do when discovery fails."),
-    ),
-    flag("discovery-srv", Text, "", DISCOVERY, "DNS domain whose SRV records name the first members."),
-    flag("discovery-srv-name", Text, "", DISCOVERY, "Suffix of the SRV service name."),
+    at(Absent, flag("discovery-fallback", OneOf(&["exit", "proxy"]), "exit", Used, "What to do when discovery fails.")),
+    flag("discovery-srv", Text, "", Used, "DNS domain whose SRV records name the first members."),
+    flag("discovery-srv-name", Text, "", Used, "Suffix of the SRV service name."),
     flag(
         "strict-reconfig-check",
         Bool,

@@ -476,6 +476,15 @@ fn broken_rules_are_refused_in_etcds_words() {
             "multiple discovery or bootstrap flags are set. Choose one of \"initial-cluster\", \
              \"discovery-endpoints\" or \"discovery-srv\"",
         ),
+        (
+            &["--discovery-srv=example.com", "--discovery-token=t", "--discovery-endpoints=http://d:1"],
+            "multiple discovery or bootstrap flags are set. Choose one of \"initial-cluster\", \
+             \"discovery-endpoints\" or \"discovery-srv\"",
+        ),
+        (
+            &["--discovery-token=t", "--discovery-endpoints=http://d:1", "--discovery-cert=a"],
+            "KeyFile and CertFile must both be present[key: , cert: a]",
+        ),
         (&["--logger=capnslog"], "--logger=capnslog is removed in v3.5"),
         (&["--logger=other"], r#"unknown logger option "other""#),
         (&["--log-format=xml"], "unknown log format: xml, supported values json, console"),
@@ -525,19 +534,6 @@ fn what_this_release_cannot_do_is_refused_by_name() {
     for (argument, feature, value) in [
         ("--listen-peer-urls=unixs://p", "TLS over a Unix socket between members", "unixs://p"),
         ("--initial-advertise-peer-urls=unixs://p", "TLS over a Unix socket between members", "unixs://p"),
-        ("--discovery-srv=example.com", "discovery", "example.com"),
-        ("--discovery-srv-name=x", "discovery", "x"),
-        ("--discovery-dial-timeout=3s", "discovery", "3s"),
-        ("--discovery-request-timeout=3s", "discovery", "3s"),
-        ("--discovery-keepalive-time=3s", "discovery", "3s"),
-        ("--discovery-keepalive-timeout=3s", "discovery", "3s"),
-        ("--discovery-insecure-transport=false", "discovery", "false"),
-        ("--discovery-insecure-skip-tls-verify", "discovery", "true"),
-        ("--discovery-cert=a", "discovery", "a"),
-        ("--discovery-key=a", "discovery", "a"),
-        ("--discovery-cacert=a", "discovery", "a"),
-        ("--discovery-user=a", "discovery", "a"),
-        ("--discovery-password=secret", "discovery", "..."),
         ("--log-outputs=journal", "the systemd journal", "journal"),
         ("--enable-distributed-tracing", "distributed tracing", "true"),
         ("--distributed-tracing-address=a:1", "distributed tracing", "a:1"),
@@ -548,11 +544,6 @@ fn what_this_release_cannot_do_is_refused_by_name() {
         let flag = argument.split('=').next().unwrap();
         refuse(&[argument], 1, &format!("{flag}: {feature} is not available in this release (set to {value:?})"));
     }
-    refuse(
-        &["--discovery-token=t", "--discovery-endpoints=http://d:1"],
-        1,
-        r#"--discovery-token: discovery is not available in this release (set to "t")"#,
-    );
 }
 
 #[test]
@@ -673,6 +664,85 @@ fn gates_add_up() {
 }
 
 // ---- the first start
+
+#[test]
+fn under_a_token_a_member_begins_alone() {
+    let config = flags(&[
+        "--name=m1",
+        "--initial-advertise-peer-urls=http://10.0.0.1:2380",
+        "--initial-cluster-token=other",
+        "--discovery-token=t",
+        "--discovery-endpoints=http://d:1,e:2",
+        "--discovery-dial-timeout=1s",
+        "--discovery-request-timeout=3s",
+        "--discovery-keepalive-time=20s",
+        "--discovery-keepalive-timeout=4s",
+        "--discovery-insecure-transport=false",
+        "--discovery-insecure-skip-tls-verify",
+        "--discovery-cert=a",
+        "--discovery-key=b",
+        "--discovery-cacert=c",
+        "--discovery-user=u",
+        "--discovery-password=secret",
+    ]);
+    assert_eq!(super::initial_cluster_text(&config.initial_cluster), "m1=http://10.0.0.1:2380");
+    assert_eq!(config.initial_cluster_token, "t");
+    assert!(config.discovery.uses_token() && !config.discovery.uses_dns());
+    let discovery = &config.discovery;
+    assert_eq!(discovery.endpoints, ["e:2", "http://d:1"]);
+    assert_eq!(
+        [discovery.dial_timeout, discovery.request_timeout, discovery.keepalive_time, discovery.keepalive_timeout],
+        [1, 3, 20, 4].map(Duration::from_secs)
+    );
+    assert!(!discovery.insecure_transport && discovery.insecure_skip_tls_verify);
+    assert_eq!([&*discovery.cert, &*discovery.key, &*discovery.cacert], ["a", "b", "c"]);
+    assert_eq!([&*discovery.user, &*discovery.password], ["u", "secret"]);
+    assert!(!format!("{config:?}").contains("secret"));
+    config.check_discovery().unwrap();
+    config.check_first_start(no_names).unwrap();
+}
+
+#[test]
+fn with_dns_nobody_is_known_before_it_is_asked() {
+    for arguments in [
+        &["--discovery-srv=example.com"][..],
+        &["--discovery-srv=example.com", "--discovery-srv-name=a"],
+        // An empty cluster is no cluster.
+        &["--discovery-srv=example.com", "--initial-cluster="],
+    ] {
+        let config = flags(arguments);
+        assert!(config.initial_cluster.is_empty(), "{arguments:?}");
+        assert_eq!(config.initial_cluster_token, "etcd-cluster");
+        assert!(config.discovery.uses_dns() && !config.discovery.uses_token());
+    }
+    let config = file("discovery-srv: example.com\ninitial-cluster: default=http://localhost:2380");
+    assert!(config.initial_cluster.is_empty(), "the file spells the default out");
+    refuse_first_start(
+        &["--discovery-srv-name=a"],
+        r#"couldn't find local name "default" in the initial cluster configuration"#,
+    );
+}
+
+#[test]
+fn the_file_says_how_to_discover() {
+    let config = file(
+        "discovery-config:\n  token: t\n  client:\n    endpoints: ['http://d:1']\n    request-timeout: 3000000000\n    \
+         auth: {username: u, password: p}\n    secure: {insecure-transport: false}",
+    );
+    let discovery = &config.discovery;
+    assert_eq!((discovery.token.as_str(), discovery.request_timeout), ("t", Duration::from_secs(3)));
+    assert_eq!((discovery.user.as_str(), discovery.password.as_str()), ("u", "p"));
+    assert!(discovery.uses_token() && !discovery.insecure_transport);
+}
+
+#[test]
+fn no_token_names_a_cluster_that_is_joined() {
+    let joins = "--initial-cluster-state=existing";
+    let config = flags(&[joins, "--discovery-token=t", "--discovery-endpoints=http://d:1"]);
+    let refusal = config.check_discovery().unwrap_err().to_string();
+    assert_eq!(refusal, "discovery URL should not be set when joining existing initial cluster");
+    flags(&[joins, "--discovery-srv=example.com"]).check_discovery().unwrap();
+}
 
 #[test]
 fn a_name_alone_makes_a_cluster_of_one() {

@@ -126,6 +126,7 @@ impl Machine {
         let surroundings = Surroundings {
             run_log: Box::new(|task| drop(tokio::task::spawn(task.run()))),
             resolve: Box::new(|url| BTreeSet::from([url.as_str().to_owned()])),
+            discover: None,
             dialer: transport::Dialer,
             log_observer: None,
             metrics: Metrics::new(),

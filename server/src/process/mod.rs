@@ -1,6 +1,7 @@
 //! One member as a process: its files, its sockets, its signals.
 
 mod data_dir;
+pub(crate) mod discovery;
 mod observers;
 mod rebuild;
 mod requests;
@@ -76,7 +77,15 @@ impl Process {
             feature_gates: config.feature_gates.clone(),
             process: Some(Box::new(system::process_numbers)),
         });
-        let mut node = Node::open(config, storage(config)?, surroundings(config, peer_tls, &metrics)).await?;
+        let (storage, surroundings) = (storage(config)?, surroundings(config, peer_tls, &metrics));
+        let discovers = surroundings.discover.is_some();
+        // It may wait for members that are still to be found, and must be stoppable meanwhile.
+        let opened = tokio::select! {
+            biased;
+            opened = Node::open(config, storage, surroundings) => opened,
+            signal = signals.next(), if discovers => anyhow::bail!("{signal} while waiting for the first members"),
+        };
+        let mut node = opened.inspect_err(|error| discovery::explain(config, error))?;
         let (clients, peers) = serve_all(config, sockets, &node, &metrics);
         // It may wait for peers, and must be stoppable meanwhile.
         tokio::select! {
@@ -204,6 +213,7 @@ fn surroundings(config: &Config, peer_tls: Tls, metrics: &Arc<Metrics>) -> Surro
     Surroundings {
         run_log: Box::new(|task| drop(task.spawn_thread())),
         resolve: Box::new(resolve),
+        discover: discovery::of_flags(config),
         dialer: Dialer::with_tls(peer_tls),
         log_observer: Some(Arc::new(observers::LogDisk(metrics.clone()))),
         metrics: metrics.clone(),

@@ -157,6 +157,7 @@ mod tests {
         let options = GatewayOptions {
             listen_addr: "127.0.0.1:0".to_owned(),
             endpoints: vec![first, second.clone()],
+            discovery: None,
             retry_delay: Duration::from_millis(20),
         };
         let listener = bind(&options).await.unwrap();
