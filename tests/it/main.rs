@@ -1,5 +1,5 @@
-//! Real processes: one member's basics, kills, cuts, lost quorum, a full store, damage, restarts, refused starts,
-//! and what a service manager is told.
+//! Real processes: one member's basics, kills, cuts, lost quorum, a full store, damage, restarts, discovery, refused
+//! starts, repair, and what a service manager is told.
 //!
 //! `MAINSTAY_BIN` names the binary under test; etcd's own binary must pass, too, but for
 //! `certificates`, `life`, `logins`, `repair`, `rot`, `service` and `space`, which say why.
@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used)] // a test fails by panicking
 
 mod certificates;
+mod discovery;
 mod faults;
 mod life;
 mod log_files;

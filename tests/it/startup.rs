@@ -105,6 +105,13 @@ fn values_that_do_not_fit_end_with_1() {
         "expected IP in URL for binding (http://example.invalid:2379)",
     );
     check(&["--name=somebody"], 1, "couldn't find local name \"somebody\" in the initial cluster configuration");
+    check(
+        &["--discovery-srv=example.invalid"],
+        1,
+        "multiple discovery or bootstrap flags are set. Choose one of \"initial-cluster\", \
+         \"discovery-endpoints\" or \"discovery-srv\"",
+    );
+    check(&["--discovery-token=t"], 1, "both --discovery-token and --discovery-endpoints must be set");
     check(&["--max-request-bytes=1000000000"], 1, "--max-request-bytes: 1000000000 bytes do not fit into a record");
     check(
         &["--enable-log-rotation", "--log-outputs=stderr"],
