@@ -152,6 +152,9 @@ async fn store_rots(cluster: &mut ProcessCluster) -> Result<()> {
     }
     failed.dedup();
     ensure!(failed.contains(&DAMAGED) && failed.len() <= 1 + NEIGHBOURS, "{failed:?} cannot be read");
+    let log = cluster.log(0)?;
+    let line = line_with(&log, "the store is damaged")?;
+    ensure!(line.contains(spot.name()), "{spot:?}, but {line}");
 
     let all = Range::prefix("store/");
     names_damage(&client.range(all.clone()).await.err().context("a list is served")?, &spot)?;

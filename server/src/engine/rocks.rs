@@ -20,7 +20,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, CompactOptions, DB, DBCompressionType,
-    FlushOptions, LogLevel, Options, ReadOptions, WriteBatch, WriteOptions,
+    ErrorKind, FlushOptions, LogLevel, Options, ReadOptions, WriteBatch, WriteOptions,
 };
 
 use super::{
@@ -48,8 +48,24 @@ const SIZE_LIFETIME: Duration = Duration::from_secs(1);
 /// Names the generation in use.
 const CURRENT: &str = "CURRENT";
 
+/// How long nothing more is said of damage: who reads the same again finds the same.
+const DAMAGE_PERIOD: Duration = Duration::from_secs(60);
+
+/// Says that a file holds something else than was written to it. Whoever reads it is told, too, but may be anybody.
+fn report_damage(error: &rocksdb::Error) {
+    static SAID: Mutex<Option<Instant>> = Mutex::new(None);
+    let mut said = SAID.lock();
+    if said.is_none_or(|at| at.elapsed() >= DAMAGE_PERIOD) {
+        *said = Some(Instant::now());
+        tracing::error!(%error, "the store is damaged; `mainstay rebuild` gets its content from the other members");
+    }
+}
+
 impl From<rocksdb::Error> for EngineError {
     fn from(error: rocksdb::Error) -> Self {
+        if error.kind() == ErrorKind::Corruption {
+            report_damage(&error);
+        }
         Self(error.to_string())
     }
 }

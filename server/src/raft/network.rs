@@ -271,6 +271,12 @@ impl RaftNetworkV2<TypeConfig> for Connection {
         let transfer = futures_util::future::join(send, read);
         match futures_util::future::select(std::pin::pin!(transfer), std::pin::pin!(cancel)).await {
             futures_util::future::Either::Left(((response, read), _)) => {
+                // openraft tries again, and says nothing of it.
+                let refused = |reason: &str| {
+                    tracing::warn!("remote-peer-id" = format!("{:x}", self.target), reason, "failed to send a snapshot");
+                };
+                let response = response.inspect_err(|status| refused(status.message()));
+                let read = read.inspect_err(|reason| refused(reason));
                 let response = response.map_err(|status| self.failed(&status))?.into_inner();
                 read.map_err(unreachable)?;
                 let vote = response.vote.ok_or_else(|| unreachable("snapshot response without a vote"))?;
