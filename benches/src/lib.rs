@@ -32,4 +32,5 @@ pub mod options;
 pub mod process;
 pub mod report;
 pub mod run;
+pub mod servers;
 pub mod workload;
