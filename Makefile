@@ -118,7 +118,7 @@ sim-mutants: setup ## simulate with deliberate bugs until each is found: [MUTANT
 	@scripts/sim.sh mutants $(MUTANT) $(if $(SEEDS),--seeds=$(SEEDS)) $(if $(ALL),--all) $(sim_report)
 
 .PHONY: bench
-bench: setup $(if $(given),,build) ## measure mainstay and etcd side by side, one JSON line a run
+bench: setup $(if $(given),,build) ## measure mainstay and etcd side by side: [ARGS="compare --rows put", maintenance, catch-up or --help]
 	@MAINSTAY_BIN="$(or $(given),$(target)/release/mainstay)" $(CARGO) run --release --quiet --package mainstay-benches -- $(ARGS)
 
 # ---- parts

@@ -17,6 +17,8 @@ const READY_MAX: Duration = Duration::from_secs(60);
 /// How long a server may take to stop before it is killed. Its data is thrown away in any case; the
 /// time is for what a profiler or a coverage build writes at the end.
 const STOP_MAX: Duration = Duration::from_secs(2);
+/// How long a member may take to stop in the middle of a run, where its data stays.
+const TERMINATE_MAX: Duration = Duration::from_secs(60);
 /// How much of a server's log is shown when it failed.
 const LOG_TAIL_LINES: usize = 15;
 /// Above what a benchmark writes: no row should end in "no space".
@@ -32,8 +34,12 @@ pub struct Cluster {
 
 #[derive(Debug)]
 struct Member {
+    /// How the member is started, again as well.
+    command: Command,
     child: Child,
     endpoint: String,
+    /// Its data directory.
+    data: PathBuf,
     log: PathBuf,
 }
 
@@ -52,12 +58,13 @@ impl Cluster {
         for index in 0..count {
             let name = format!("m{index}");
             let log = cluster.folder.path().join(format!("{name}.log"));
+            let data = cluster.folder.path().join(&name);
             let output = File::create(&log)?;
             let endpoint = url(client_ports[index]);
             let mut command = Command::new(binary);
             command
                 .arg(format!("--name={name}"))
-                .arg(format!("--data-dir={}", cluster.folder.path().join(&name).display()))
+                .arg(format!("--data-dir={}", data.display()))
                 .arg(format!("--listen-client-urls={endpoint}"))
                 .arg(format!("--advertise-client-urls={endpoint}"))
                 .arg(format!("--listen-peer-urls={}", url(peer_ports[index])))
@@ -75,7 +82,7 @@ impl Cluster {
                 command.env_remove(name);
             }
             let child = command.spawn().with_context(|| format!("starting {}", binary.display()))?;
-            cluster.members.push(Member { child, endpoint, log });
+            cluster.members.push(Member { command, child, endpoint, data, log });
         }
         cluster.wait_until_ready().await?;
         Ok(cluster)
@@ -89,6 +96,49 @@ impl Cluster {
     /// The members' process ids.
     pub fn pids(&self) -> Vec<u32> {
         self.members.iter().map(|member| member.child.id()).collect()
+    }
+
+    /// Bytes of the files in a member's data directory.
+    pub fn disk_bytes(&self, member: usize) -> u64 {
+        bytes_below(&self.members[member].data)
+    }
+
+    /// Asks a member to stop (SIGTERM), and waits until it has. Its data stays.
+    pub async fn terminate(&mut self, member: usize) -> anyhow::Result<()> {
+        let member = &mut self.members[member];
+        kill_process(Pid::from_child(&member.child), Signal::TERM).context("asking a member to stop")?;
+        let deadline = Instant::now() + TERMINATE_MAX;
+        while member.child.try_wait()?.is_none() {
+            ensure!(Instant::now() < deadline, "a member does not stop:\n{}", tail(&member.log));
+            sleep(Duration::from_millis(10)).await;
+        }
+        Ok(())
+    }
+
+    /// Kills a member at once (SIGKILL). Its data stays.
+    pub fn kill(&mut self, member: usize) -> anyhow::Result<()> {
+        let child = &mut self.members[member].child;
+        child.kill().context("killing a member")?;
+        child.wait().context("waiting for the end of a member that was killed")?;
+        Ok(())
+    }
+
+    /// Starts a member that has ended, on the data that it left. Does not wait until it serves.
+    pub fn restart(&mut self, member: usize) -> anyhow::Result<()> {
+        let member = &mut self.members[member];
+        ensure!(member.child.try_wait()?.is_some(), "a member that is to be started again still runs");
+        member.child = member.command.spawn().context("starting a member again")?;
+        Ok(())
+    }
+
+    /// Refuses when a member has ended, with its last words.
+    pub fn check_alive(&mut self) -> anyhow::Result<()> {
+        for member in &mut self.members {
+            if let Some(status) = member.child.try_wait()? {
+                bail!("the server ended with {status}:\n{}", tail(&member.log));
+            }
+        }
+        Ok(())
     }
 
     /// Asks the members to stop, and kills those that take too long.
@@ -122,11 +172,7 @@ impl Cluster {
                     Err(error) => error,
                 };
                 // Any member may have failed, and a cluster does not start without it.
-                for member in &mut self.members {
-                    if let Some(status) = member.child.try_wait()? {
-                        bail!("the server ended with {status}:\n{}", tail(&member.log));
-                    }
-                }
+                self.check_alive()?;
                 if Instant::now() >= deadline {
                     bail!("the server does not serve: {error}\n{}", tail(&self.members[index].log));
                 }
@@ -158,6 +204,22 @@ fn free_ports(count: usize) -> anyhow::Result<Vec<u16>> {
         .collect::<Result<_, _>>()?)
 }
 
+/// Bytes of all files below a folder. What vanishes meanwhile counts for nothing: a server is at work there.
+fn bytes_below(folder: &Path) -> u64 {
+    let mut sum = 0;
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            match entry.metadata() {
+                Ok(metadata) if metadata.is_dir() => folders.push(entry.path()),
+                Ok(metadata) => sum += metadata.len(),
+                Err(_vanished) => {}
+            }
+        }
+    }
+    sum
+}
+
 fn tail(log: &Path) -> String {
     let text = std::fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
@@ -175,6 +237,38 @@ mod tests {
         ports.sort_unstable();
         ports.dedup();
         assert_eq!(ports.len(), 20);
+    }
+
+    #[test]
+    fn files_are_counted_however_deep() {
+        let folder = tempfile::tempdir().unwrap();
+        let deep = folder.path().join("member/snap");
+        std::fs::create_dir_all(&deep).unwrap();
+        std::fs::write(folder.path().join("a"), [0; 10]).unwrap();
+        std::fs::write(deep.join("b"), [0; 32]).unwrap();
+        assert_eq!(bytes_below(folder.path()), 42);
+        assert_eq!(bytes_below(&folder.path().join("nothing")), 0);
+    }
+
+    #[tokio::test]
+    async fn a_member_is_stopped_or_killed_and_started_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = Command::new("sleep");
+        command.arg("100").stdin(Stdio::null());
+        let child = command.spawn().unwrap();
+        let (endpoint, path) = ("http://127.0.0.1:1".to_owned(), folder.path().to_owned());
+        let member = Member { command, child, endpoint, data: path.clone(), log: path.join("log") };
+        let mut cluster = Cluster { members: vec![member], folder };
+        let first = cluster.pids();
+        cluster.check_alive().unwrap();
+        assert!(cluster.restart(0).is_err(), "it still runs");
+        cluster.terminate(0).await.unwrap();
+        assert!(cluster.check_alive().is_err());
+        cluster.restart(0).unwrap();
+        assert_ne!(cluster.pids(), first);
+        cluster.kill(0).unwrap();
+        cluster.restart(0).unwrap();
+        cluster.check_alive().unwrap();
     }
 
     #[tokio::test]

@@ -3,13 +3,23 @@
 //! ```text
 //! mainstay-bench run put --endpoints http://127.0.0.1:2379 --pid 4711
 //! mainstay-bench compare --members 3 --rows put,get,txn-put
+//! mainstay-bench maintenance --rounds 3
+//! mainstay-bench catch-up --kill-leader
 //! ```
 //!
 //! `run` measures one row against endpoints that are already there. `compare` starts mainstay and
 //! etcd in turn with the same flags, each on an empty folder, runs the same rows on both and prints
 //! the ratio. Both print one JSON line a run to stdout, and a table for people to stderr.
 //!
-//! What a row does stands in [`workload`], one file each; how it is timed in [`load`] and
+//! `maintenance` and `catch-up` start both servers in turn as well. They keep a steady load going,
+//! well below what the servers can do, and show what else happens by what it does to that load, phase
+//! by phase: one JSON line a phase, and a table.
+//!
+//! - `maintenance`: Defragment on a store of some size, then a compaction of many old revisions.
+//! - `catch-up`: one of three members is stopped, misses more than the log keeps, and comes back. With
+//!   `--kill-leader` the leader is killed in the middle of that.
+//!
+//! What a row does stands in [`workload`], one file each; how it is timed in [`load`], [`steady`] and
 //! [`latency`]; what the server spent on it in [`process`]. This crate never sees the server's code:
 //! whatever speaks etcd's API is measured by the same binary.
 //!
@@ -21,6 +31,10 @@
 //! - Server CPU, peak memory and bytes written are those of the server's processes alone, summed over
 //!   the members. The load generator's own CPU is shown beside them, because on a small machine it is
 //!   what limits.
+//! - In `maintenance` and `catch-up` a request counts for the phase in which it was due. "p99 / before" is
+//!   the phase's p99 as a multiple of the first phase's on the same system; where there are two systems,
+//!   the line below compares these multiples as it does all other figures. A timer of the load generator
+//!   may be late by a millisecond, in every phase alike.
 //! - Values are random bytes: a server that compresses gains nothing from them.
 
 pub mod compare;
@@ -29,8 +43,11 @@ pub mod latency;
 pub mod launch;
 pub mod load;
 pub mod options;
+pub mod phase;
 pub mod process;
 pub mod report;
 pub mod run;
+pub mod scenario;
 pub mod servers;
+pub mod steady;
 pub mod workload;

@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use clap::{Parser, Subcommand};
-use mainstay_benches::{compare, run};
+use mainstay_benches::workload::{CatchUp, Maintenance};
+use mainstay_benches::{compare, run, scenario};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Measures servers that speak etcd's API.
@@ -22,6 +23,10 @@ enum Command {
     /// Starts mainstay and etcd in turn, measures the same rows on both, prints the ratio. The
     /// default.
     Compare(compare::Arguments),
+    /// Defragments and compacts under a steady load, on mainstay and etcd in turn.
+    Maintenance(scenario::Arguments<Maintenance>),
+    /// Lets one of three members catch up under a steady load, on mainstay and etcd in turn.
+    CatchUp(scenario::Arguments<CatchUp>),
 }
 
 #[tokio::main]
@@ -47,6 +52,8 @@ async fn work() -> anyhow::Result<()> {
         match command {
             Command::Run(arguments) => run::run(&arguments).await,
             Command::Compare(arguments) => compare::run(&arguments).await,
+            Command::Maintenance(arguments) => scenario::run(&arguments).await,
+            Command::CatchUp(arguments) => scenario::run(&arguments).await,
         }
     };
     tokio::select! {

@@ -58,7 +58,7 @@ const WATCHED_PUTS_MIN: u64 = 100;
 impl Options {
     /// Refuses what cannot be measured, by the name of the flag.
     pub fn validate(&self) -> anyhow::Result<()> {
-        for (flag, value) in [
+        ensure_above_zero(&[
             ("clients", self.clients as u64),
             ("connections", self.connections as u64),
             ("total", self.total),
@@ -67,9 +67,7 @@ impl Options {
             ("watch-streams", self.watch_streams as u64),
             ("list-clients", self.list_clients as u64),
             ("page", self.page.max(0) as u64),
-        ] {
-            ensure!(value > 0, "--{flag}: must be above 0");
-        }
+        ])?;
         ensure!(
             self.keys >= self.clients as u64,
             "--keys: must be at least --clients ({}), because in txn-put each client has keys of its own",
@@ -90,10 +88,24 @@ impl Options {
     }
 }
 
-fn parse_seconds(text: &str) -> anyhow::Result<Duration> {
+/// Reads a time on the command line.
+pub(crate) fn parse_seconds(text: &str) -> anyhow::Result<Duration> {
     let seconds: f64 = text.trim_end_matches('s').parse().context("seconds, as in 10 or 2.5s")?;
     ensure!(seconds > 0.0, "must be above 0");
     Ok(Duration::try_from_secs_f64(seconds)?)
+}
+
+/// Writes a time into the results, in seconds.
+pub(crate) fn write_seconds<S: serde::Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(time.as_secs_f64())
+}
+
+/// Refuses flags that are 0 where that cannot be measured, by their names.
+pub(crate) fn ensure_above_zero(flags: &[(&str, u64)]) -> anyhow::Result<()> {
+    for (flag, value) in flags {
+        ensure!(*value > 0, "--{flag}: must be above 0");
+    }
+    Ok(())
 }
 
 #[cfg(test)]

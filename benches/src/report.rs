@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::latency::Summary;
 use crate::options::Options;
+use crate::process::Usage;
 use crate::workload::{Outcome, Row};
 
 /// One run, as it stands in its JSON line.
@@ -56,6 +57,18 @@ pub struct Spent {
     pub written_bytes: Option<u64>,
 }
 
+impl Spent {
+    /// What was spent on so many items.
+    pub(crate) fn on(items: u64, usage: Usage) -> Self {
+        Self {
+            cpu_seconds: usage.cpu.as_secs_f64(),
+            cpu_seconds_per_million: ratio(usage.cpu.as_secs_f64() * 1e6, items as f64),
+            rss_peak_bytes: usage.rss_peak_bytes,
+            written_bytes: usage.written_bytes,
+        }
+    }
+}
+
 impl Report {
     /// Reports a run.
     pub fn new(
@@ -69,12 +82,6 @@ impl Report {
     ) -> Self {
         let Outcome { measured, server, generator } = outcome;
         let items = measured.items;
-        let spent = |usage: crate::process::Usage| Spent {
-            cpu_seconds: usage.cpu.as_secs_f64(),
-            cpu_seconds_per_million: ratio(usage.cpu.as_secs_f64() * 1e6, items as f64),
-            rss_peak_bytes: usage.rss_peak_bytes,
-            written_bytes: usage.written_bytes,
-        };
         Self {
             row,
             system: system.to_owned(),
@@ -88,8 +95,8 @@ impl Report {
             seconds: measured.elapsed.as_secs_f64(),
             per_second: ratio(items as f64, measured.elapsed.as_secs_f64()),
             latency: measured.latency,
-            server: server.map(spent),
-            generator: spent(generator),
+            server: server.map(|usage| Spent::on(items, usage)),
+            generator: Spent::on(items, generator),
             errors: measured.errors,
         }
     }
@@ -201,7 +208,6 @@ mod tests {
 
     use super::*;
     use crate::load::Measured;
-    use crate::process::Usage;
 
     fn report(row: Row, system: &str, seconds: u64, written_bytes: Option<u64>) -> Report {
         let measured = Measured {

@@ -1,16 +1,26 @@
-//! Every row once, with tiny inputs, so that the benchmarks cannot rot. Needs a server: MAINSTAY_BIN,
+//! Every row and scenario once, with tiny inputs, so that the benchmarks cannot rot. Needs a server: MAINSTAY_BIN,
 //! ETCD_BIN or both; says so and passes where there is none.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use clap::Parser;
 use mainstay_benches::compare::{Arguments, measure};
-use mainstay_benches::workload::Row;
+use mainstay_benches::phase::PhaseReport;
+use mainstay_benches::scenario::{self, Scenario};
+use mainstay_benches::workload::{CatchUp, Maintenance, Row};
+
+/// Whether there is a server to measure.
+fn is_given(system: &str) -> bool {
+    let variable = format!("{}_BIN", system.to_uppercase());
+    let given = std::env::var_os(&variable).is_some();
+    if !given {
+        eprintln!("skipped: {variable} names no server to measure");
+    }
+    given
+}
 
 /// Runs every row on one system.
 async fn every_row(system: &str, members: &str) {
-    let variable = format!("{}_BIN", system.to_uppercase());
-    if std::env::var_os(&variable).is_none() {
-        eprintln!("skipped: {variable} names no server to measure");
+    if !is_given(system) {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -65,4 +75,97 @@ async fn every_row_runs_on_etcd() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_row_runs_on_mainstay() {
     every_row("mainstay", "1").await;
+}
+
+/// Runs a scenario on one system, and makes sure that its phases are as they should be.
+async fn phases<S: Scenario>(system: &str, flags: &[&str], names: &[&str]) -> Vec<PhaseReport> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    let own = ["bench", "--systems", system, "--folder", path, "--clients", "8", "--connections", "2"];
+    let arguments = scenario::Arguments::<S>::parse_from([&own[..], flags].concat());
+    let mut told = Vec::new();
+    let runs = scenario::measure(&arguments, &mut |report| {
+        told.push(report.phase);
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(told, names);
+    let [run] = <[_; 1]>::try_from(runs).unwrap();
+    for (place, report) in run.iter().enumerate() {
+        let line = report.json();
+        assert_eq!(report.phase, names[place]);
+        assert!(report.put.count > 0 && report.put.p50_us > 0 && report.seconds > 0.0, "{line}");
+        assert!(report.put.max_us >= report.put.p99_us && report.put.p99_us >= report.put.p50_us, "{line}");
+        assert_eq!(report.put_p99_times.is_some(), place > 0, "{line}");
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left behind");
+    run
+}
+
+async fn maintenance(system: &str) {
+    if !is_given(system) {
+        return;
+    }
+    let flags = "--rate 100 --keys 50 --revisions 500 --bulk-megabytes 2 --settle-seconds 0.2 --phase-seconds 0.5 \
+                 --operation-seconds-min 0.5";
+    let flags: Vec<&str> = flags.split_whitespace().collect();
+    let names = ["before", "defragment", "after-defragment", "compact", "after-compact"];
+    for report in phases::<Maintenance>(system, &flags, &names).await {
+        let line = report.json();
+        let get = report.get.unwrap();
+        assert!(report.errors.is_empty() && get.count > 0 && get.p50_us > 0, "{line}");
+        assert_eq!(report.operation_seconds.is_some(), ["defragment", "compact"].contains(&report.phase), "{line}");
+        assert!(report.store_bytes.unwrap() > 0 && report.server.unwrap().rss_peak_bytes > 0, "{line}");
+    }
+}
+
+/// Whether the load meets errors is not for this test: the lead may move on a slow machine.
+async fn catch_up(system: &str, kill_leader: bool) {
+    if !is_given(system) {
+        return;
+    }
+    let flags = "--rate 200 --megabytes 4 --value-size 4096 --snapshot-count 100 --snapshot-catchup-entries 20 \
+                 --settle-seconds 0.2 --phase-seconds 0.5 --leader-away-seconds 1";
+    let mut flags: Vec<&str> = flags.split_whitespace().collect();
+    if kill_leader {
+        flags.push("--kill-leader");
+    }
+    let reports = phases::<CatchUp>(system, &flags, &["before", "catch-up"]).await;
+    assert!(reports[0].catch_up.is_none() && reports[0].megabytes_per_second.is_none());
+    let line = reports[1].json();
+    let caught_up = reports[1].catch_up.unwrap();
+    assert!(caught_up.bytes >= 4_000_000 && reports[1].operation_seconds.unwrap() > 0.0, "{line}");
+    assert!(reports[1].megabytes_per_second.unwrap() > 0.0, "{line}");
+    assert_eq!(caught_up.leader_killed_in_time.is_some(), kill_leader, "{line}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn maintenance_runs_on_etcd() {
+    maintenance("etcd").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn maintenance_runs_on_mainstay() {
+    maintenance("mainstay").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_catches_up_on_etcd() {
+    catch_up("etcd", false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_catches_up_on_mainstay() {
+    catch_up("mainstay", false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_catches_up_without_its_leader_on_etcd() {
+    catch_up("etcd", true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_catches_up_without_its_leader_on_mainstay() {
+    catch_up("mainstay", true).await;
 }

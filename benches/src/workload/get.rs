@@ -17,6 +17,17 @@ pub(super) fn workers(session: &Session, options: &Options, serializable: bool) 
     (0..clients).map(getter).collect()
 }
 
+/// Clients that read the first `keys` keys at random, linearizably.
+pub(super) fn at_random(session: &Session, clients: usize, keys: u64, seed: u64) -> Vec<Getter> {
+    let getter = |client: usize| Getter {
+        client: session.client(client),
+        // The seed of no writer, so that the reads do not follow the writes from key to key.
+        chooser: Chooser::new(seed, (clients + client) as u64, clients as u64, keys, false),
+        serializable: false,
+    };
+    (0..clients).map(getter).collect()
+}
+
 pub(super) struct Getter {
     client: Client,
     chooser: Chooser,

@@ -1,8 +1,15 @@
 //! What is measured: each row a load of its own, on keys of its own.
+//!
+//! [`Maintenance`] and [`CatchUp`] are no rows but scenarios: what happens to the servers is measured by
+//! what it does to a steady load.
 
+mod catch_up;
+mod fill;
 mod get;
 mod lease;
 mod list;
+mod maintenance;
+mod members;
 mod put;
 mod session;
 mod txn_put;
@@ -16,6 +23,8 @@ use clap::ValueEnum;
 use crate::load::{Budget, Measured, Pace, drive};
 use crate::options::Options;
 use crate::process::Usage;
+pub use catch_up::CatchUp;
+pub use maintenance::Maintenance;
 pub use session::Session;
 
 /// A workload, by the name it has on the command line and in the results.

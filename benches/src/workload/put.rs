@@ -18,6 +18,16 @@ pub(super) fn workers(session: &Session, options: &Options) -> Vec<Putter> {
     (0..clients).map(putter).collect()
 }
 
+/// Clients that write the first `keys` keys at random.
+pub(super) fn at_random(session: &Session, clients: usize, keys: u64, value_size: usize, seed: u64) -> Vec<Putter> {
+    let putter = |client: usize| Putter {
+        client: session.client(client),
+        chooser: Chooser::new(seed, client as u64, clients as u64, keys, false),
+        value: value(seed, client as u64, value_size),
+    };
+    (0..clients).map(putter).collect()
+}
+
 pub(super) struct Putter {
     client: Client,
     chooser: Chooser,

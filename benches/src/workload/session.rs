@@ -24,8 +24,19 @@ impl Session {
     /// As many connections as the options say, to the endpoints in turn. Each keeps to its endpoint:
     /// a member that fails shall show as errors and not move its load to the others.
     pub fn connect(endpoints: &[String], options: &Options) -> anyhow::Result<Self> {
+        Self::open(endpoints, options.connections)
+    }
+
+    /// So many connections to the endpoints in turn, each of which keeps to its endpoint.
+    pub fn open(endpoints: &[String], connections: usize) -> anyhow::Result<Self> {
         let connect = |number: usize| Client::connect([&endpoints[number % endpoints.len()]], ClientOptions::default());
-        Ok(Self { connections: (0..options.connections).map(connect).collect::<Result<_, _>>()? })
+        Ok(Self { connections: (0..connections).map(connect).collect::<Result<_, _>>()? })
+    }
+
+    /// So many connections to the first endpoint, each of which goes on at the next one when its own fails.
+    pub(super) fn open_with_failover(endpoints: &[String], connections: usize) -> anyhow::Result<Self> {
+        let connect = |_: usize| Client::connect(endpoints, ClientOptions::default());
+        Ok(Self { connections: (0..connections).map(connect).collect::<Result<_, _>>()? })
     }
 
     /// The connection of a client.
