@@ -245,7 +245,7 @@ impl Node {
             "starting local member"
         );
 
-        let mut state = State::open(engine, StateOptions { cache_bytes: config.value_cache_bytes })
+        let mut state = State::open(engine.clone(), StateOptions { cache_bytes: config.value_cache_bytes })
             .map_err(|error| StartError::Store(error.to_string()))?;
         state.store.set_flush_bytes(store_flush_bytes);
         let (store, leases, alarms, downgrade) = (state.store(), state.leases(), state.alarms(), state.downgrade());
@@ -265,13 +265,8 @@ impl Node {
             observer: surroundings.applied_observer,
         };
         let mut options = consensus_options(config, &founded, surroundings.dialer);
-        if config.force_new_cluster {
-            if is_first_start {
-                tracing::warn!("this member holds nothing yet: --force-new-cluster has no effect");
-            } else {
-                options.alone = Some(own_node(config));
-            }
-        }
+        let forces = config.force_new_cluster && may_be_forced(&founded, is_first_start);
+        options.alone = forces.then(|| own_node(config));
         let consensus = Consensus::open(
             options,
             log.clone(),
@@ -280,6 +275,9 @@ impl Node {
             listeners,
         )
         .await?;
+        if config.force_new_cluster != founded.forced && !is_first_start {
+            store_identity(&*engine, &Identity { forced: config.force_new_cluster, ..founded })?;
+        }
         let gateway = consensus.gateway();
         let quota = Quota::new(config.quota_backend_bytes);
         let mut tasks = vec![hub_task];
@@ -432,7 +430,7 @@ pub fn prepare(home: &dyn EngineHome, cluster_id: u64, member_id: u64) -> Result
     if stored_identity(&*engine)?.is_some() {
         return Err(StartError::Store("it is a member's already".to_owned()));
     }
-    Ok(store_identity(&*engine, &Identity { cluster_id, member_id })?)
+    Ok(store_identity(&*engine, &Identity { cluster_id, member_id, forced: false })?)
 }
 
 /// The configuration with the first members that were discovered; `None` where it names them itself.
@@ -449,6 +447,7 @@ fn new_identity(config: &Config) -> Identity {
     Identity {
         cluster_id: identity::cluster_id(&ids.values().copied().collect::<Vec<_>>()),
         member_id: ids.get(&config.name).copied().unwrap_or_default(),
+        forced: false,
     }
 }
 
@@ -458,7 +457,7 @@ async fn joining_identity(config: &Config, resolve: &Resolve, dialer: &Dialer) -
     let urls: Vec<String> = others.flat_map(|(_, urls)| urls).map(|url| url.as_str().to_owned()).collect();
     let cluster = raft::existing_cluster(&urls, dialer, JOIN_TIMEOUT).await.ok_or(StartError::NoCluster)?;
     let member_id = config.find_in(&cluster.members, resolve)?;
-    Ok(Identity { cluster_id: cluster.cluster_id, member_id })
+    Ok(Identity { cluster_id: cluster.cluster_id, member_id, forced: false })
 }
 
 fn member_ids(config: &Config) -> BTreeMap<String, u64> {
@@ -470,6 +469,17 @@ fn member_ids(config: &Config) -> BTreeMap<String, u64> {
             (name.clone(), identity::member_id(&urls, &config.initial_cluster_token))
         })
         .collect()
+}
+
+/// Whether `--force-new-cluster` may do what it says. It does so once: where it stands in a manifest, whoever was added
+/// since would be thrown out at each start, with all that they hold.
+fn may_be_forced(identity: &Identity, is_first_start: bool) -> bool {
+    if is_first_start {
+        tracing::warn!("this member holds nothing yet: --force-new-cluster has no effect");
+    } else if identity.forced {
+        tracing::warn!("--force-new-cluster had its effect and has none until this member was started without it");
+    }
+    !is_first_start && !identity.forced
 }
 
 /// This member as its peers find it, by its configuration.

@@ -38,7 +38,6 @@ impl OutOfService {
         let this = Self { own, alarms: alarms.clone(), ended };
         let task = tokio::spawn(async move {
             let mut led_at = clock::now();
-            let mut heirs = 0;
             while !ends.is_closed() {
                 clock::sleep(INTERVAL).await;
                 let is_out = is_out(&alarms, own);
@@ -50,8 +49,7 @@ impl OutOfService {
                 }
                 leadership.stand_for_election(!is_out || clock::now() - led_at > LEADERLESS);
                 if is_out && leadership.view().leads {
-                    heirs += 1;
-                    hand_over(&alarms, &leadership, heirs).await;
+                    hand_over(&alarms, &leadership).await;
                 }
             }
         });
@@ -84,12 +82,10 @@ fn is_corrupt(alarms: &AlarmView, member: u64) -> bool {
     alarms.is_raised_by(member, AlarmType::Corrupt)
 }
 
-/// Asks a voter that is in service to lead, each in its turn: whoever does not come is followed by the next.
-async fn hand_over(alarms: &AlarmView, leadership: &Leadership, turn: usize) {
-    let voters = leadership.voters();
-    let in_service: Vec<u64> = voters.into_iter().filter(|id| !is_corrupt(alarms, *id)).collect();
-    let Some(heir) = in_service.get(turn % in_service.len().max(1)) else { return };
-    if let Err(error) = leadership.transfer(*heir).await {
+/// Asks a voter that is in service to lead, where one can.
+async fn hand_over(alarms: &AlarmView, leadership: &Leadership) {
+    let Some(heir) = leadership.heir(|id| !is_corrupt(alarms, id)) else { return };
+    if let Err(error) = leadership.transfer(heir).await {
         tracing::warn!(%error, "the leadership is not handed over yet");
     }
 }

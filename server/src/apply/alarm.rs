@@ -105,6 +105,8 @@ pub(super) fn refusal(state: &mut State, command: &command::Kind) -> Result<Opti
 pub(super) fn apply(state: &mut State, request: &AlarmRequest) -> Outcome {
     let alarm = AlarmMember { member_id: request.member_id, alarm: request.alarm };
     let any = request.alarm == i32::from(AlarmType::None);
+    // It was removed since it was found to differ, and its alarm would stand for the whole cluster.
+    let is_late = request.alarm == i32::from(AlarmType::Corrupt) && state.members().is_removed(request.member_id);
     let mut raised = state.alarms.raised.load().to_vec();
     let place = raised.binary_search_by_key(&order(&alarm), order);
     let alarms = match (AlarmAction::try_from(request.action), place) {
@@ -112,7 +114,7 @@ pub(super) fn apply(state: &mut State, request: &AlarmRequest) -> Outcome {
             raised.retain(|raised| any || raised.alarm == request.alarm);
             raised
         }
-        (Ok(AlarmAction::Activate), Err(place)) if !any => {
+        (Ok(AlarmAction::Activate), Err(place)) if !any && !is_late => {
             raised.insert(place, alarm);
             replace(state, raised);
             vec![alarm]

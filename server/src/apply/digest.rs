@@ -88,9 +88,23 @@ impl Digest {
         let StateDigest { value, index, finished } = stored.or(first).unwrap_or_default();
         (self.value, self.index, self.finished, self.sealed) = (value, index, finished, 0);
         self.fresh.clear();
-        let now = value.map(|digest| StateMark { index, digest });
-        *self.known.write() = Known { marks: finished.into_iter().collect(), now };
+        *self.known.write() = Known { marks: finished.into_iter().collect(), now: self.now() };
         Ok(())
+    }
+
+    /// Is told up to where the state goes, once it was loaded: a digest of another place is one that an older release
+    /// left behind, which knew nothing of it.
+    pub(super) fn belongs_to(&mut self, applied: u64) {
+        if self.index != applied {
+            (self.value, self.finished) = (None, None);
+            *self.known.write() = Known::default();
+        }
+    }
+
+    /// The mark of the last entry, but where a window has just begun: how the one before ended is kept apart.
+    fn now(&self) -> Option<StateMark> {
+        let begins = self.index.is_multiple_of(WINDOW);
+        self.value.filter(|_| !begins).map(|digest| StateMark { index: self.index, digest })
     }
 
     /// Takes in what was added to the batch of the run since the last call, for one entry.
@@ -102,7 +116,7 @@ impl Digest {
         if let Some(value) =
             self.value.as_mut().filter(|_| !operations.is_empty() && !probe::broken("digest-of-nothing"))
         {
-            let crc = operations.iter().fold(0, |crc, operation| take_in(crc, operation));
+            let crc = operations.iter().fold(0, take_in);
             *value = (*value ^ u64::from(crc) ^ (index << 32)).wrapping_mul(SPREAD).rotate_left(29);
         }
         let turns = index > 0 && index.is_multiple_of(WINDOW);
@@ -128,7 +142,7 @@ impl Digest {
         known.marks.extend(self.fresh.drain(..));
         let excess = known.marks.len().saturating_sub(MARKS);
         known.marks.drain(..excess);
-        known.now = self.value.map(|digest| StateMark { index: self.index, digest });
+        known.now = self.now();
     }
 }
 

@@ -151,6 +151,11 @@ impl State {
         self.applied.clone()
     }
 
+    /// Is told up to where the state goes, which only `raft` can read, once it was opened.
+    pub fn goes_to(&mut self, applied: u64) {
+        self.digest.belongs_to(applied);
+    }
+
     /// Ends one entry: what it wrote counts for the digest.
     pub fn seal(&mut self, index: u64) {
         self.digest.seal(index, self.store.batch());

@@ -417,7 +417,7 @@ fn a_member_that_lost_its_data_waits_for_someone_to_ask() {
         let mut alone = Box::pin(machines[0].start());
         let outcome = timeout(Duration::from_secs(30), &mut alone).await.map(|started| started.map(|_| ()));
         assert!(outcome.is_err(), "{outcome:?}");
-        let owner = Identity { cluster_id: status.cluster_id, member_id: status.member_id };
+        let owner = Identity { cluster_id: status.cluster_id, member_id: status.member_id, forced: false };
         let options =
             LogOptions { identity: log_identity(&owner), segment_bytes: LOG_SEGMENT_BYTES, ..LogOptions::default() };
         let (log, _) = RaftLog::open(Arc::new(machines[0].log.fork().mount()), options).unwrap();

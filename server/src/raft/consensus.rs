@@ -150,6 +150,7 @@ impl Consensus {
         let started = Arc::new(AtomicBool::new(false));
         let members = state.members();
         let evidence = Evidence::new(state.digest(), state.store());
+        let alarms = state.alarms();
         let (addresses, removal) = (Addresses::default(), Removal::of(options.member_id));
         let audience = Audience {
             hub,
@@ -176,6 +177,8 @@ impl Consensus {
             dialer: options.dialer.clone(),
             addresses: addresses.clone(),
             removal: removal.clone(),
+            own: options.member_id,
+            alarms,
             metrics: metrics.clone(),
         };
         let log_at_start = log.last().map(|(index, _)| index);
@@ -268,7 +271,7 @@ impl Consensus {
         self.tasks.push(tokio::task::spawn(compact(self.raft.clone(), self.compaction.clone(), self.metrics.clone())));
         let (reconfigure, interval) = (self.reconfigure.clone(), self.options.heartbeat_interval);
         self.tasks.push(tokio::task::spawn(async move { reconfigure.chores(interval).await }));
-        let stall = Stall::new(self.log.clone(), self.raft.clone(), self.leadership(), self.options.election_timeout);
+        let stall = Stall::new(self.log.clone(), self.leadership(), self.options.election_timeout);
         self.tasks.push(tokio::task::spawn(async move { stall.watch().await }));
         let silence = Silence::new(&self.options, self.gateway(), self.removal.clone());
         self.tasks.push(tokio::task::spawn(async move { silence.watch().await }));

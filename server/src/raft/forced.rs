@@ -18,7 +18,7 @@ use prost::Message;
 use tokio::sync::oneshot;
 
 use super::codec;
-use super::type_config::{Entry, Membership, PeerNode, StoredMembership};
+use super::type_config::{Entry, LogId, Membership, PeerNode, StoredMembership};
 
 /// Bytes that are read of the log at once.
 const READ_BYTES: usize = 4 * 1024 * 1024;
@@ -31,9 +31,15 @@ pub(super) async fn stand_alone(
     own: u64,
     node: &PeerNode,
     log: &RaftLog,
-    (applied, membership): (Option<u64>, &StoredMembership),
+    (applied, membership): (Option<LogId>, &StoredMembership),
 ) -> io::Result<()> {
-    let known = last_membership(log, applied.map_or(0, |applied| applied + 1))?;
+    if let Some(applied) = applied
+        && log.last().is_none_or(|(last, _)| last < applied.index)
+    {
+        // It ended between taking over a snapshot and purging the log before it.
+        log.purge(applied.index, codec::term_of(&applied)).await.map_err(io::Error::other)?;
+    }
+    let known = last_membership(log, applied.map_or(0, |applied| applied.index + 1))?;
     let known = known.as_ref().unwrap_or_else(|| membership.membership());
     // Where its peers find it is kept, unless that is not known here.
     let node = PeerNode { learner: false, ..known.get_node(&own).unwrap_or(node).clone() };

@@ -8,6 +8,7 @@ use openraft::async_runtime::WatchReceiver;
 
 use super::type_config::{Raft, TypeConfig};
 use crate::env::clock;
+use crate::limits;
 
 /// What one member takes for true about the leadership.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +68,24 @@ impl Leadership {
     /// Who has a vote, as far as this member knows; in a change, who had one and who will.
     pub fn voters(&self) -> Vec<u64> {
         self.raft.server_metrics().borrow_watched().membership_config.voter_ids().collect()
+    }
+
+    /// The voter that has most of the log, as far as this leader knows, of those that suit, answer, and are not far
+    /// behind: a hand-over cannot be taken back, and whoever does not take over leaves the cluster without a leader.
+    pub fn heir(&self, suits: impl Fn(u64) -> bool) -> Option<u64> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let last = metrics.last_log_index.unwrap_or(0);
+        let matched = |id: &u64| metrics.replication.iter().flatten().find(|(of, _)| *of == id)?.1.map(|it| it.index);
+        let comes = |id: &u64| {
+            let heard = metrics.heartbeat.iter().flatten().find(|(of, _)| *of == id);
+            let answers = heard
+                .and_then(|(_, at)| *at)
+                .is_some_and(|at| openraft::Instant::elapsed(&*at) <= self.election_timeout);
+            answers && matched(id).is_some_and(|matched| matched + limits::COMMIT_APPLY_GAP_MAX >= last)
+        };
+        let others = metrics.membership_config.voter_ids().filter(|id| *id != metrics.id && suits(*id));
+        others.filter(comes).max_by_key(matched)
     }
 
     /// Whether this member asks for votes when it hears of no leader.

@@ -125,7 +125,11 @@ impl Situation<'_> {
         if let Some((id, _)) = joins {
             return Some(ChangeMembers::AddVoterIds(BTreeSet::from([*id])));
         }
-        let mut learners = self.membership.nodes().filter(|(_, node)| node.learner && self.rules.promotes_learners);
+        let voting = self.voting();
+        // As for one that is added: with its vote the quorum must not hang on it alone.
+        let is_healthy = voting.intersection(&self.active).count() >= quorum(voting.len() + 1);
+        let promotes = self.rules.promotes_learners && is_healthy;
+        let mut learners = self.membership.nodes().filter(|(_, node)| node.learner && promotes);
         // One that has not told its name yet would stand in the way of the next change.
         let ready = learners.find(|(id, _)| self.has_caught_up(**id) && self.started.contains(id));
         ready.and_then(|(id, _)| self.promote(*id).ok())
@@ -390,6 +394,9 @@ mod tests {
         now.rules.promotes_learners = true;
         let promoted = now.plan(&MemberChange::Promote(4));
         assert_eq!(now.chore(), promoted.ok());
+        now.active.remove(&3);
+        assert_eq!(now.chore(), None, "one is down: with four votes the learner could not be missed");
+        now.active.insert(3);
         now.started.remove(&4);
         assert_eq!(now.chore(), None, "its process has not said who it is");
         now.started.insert(4);

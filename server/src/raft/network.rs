@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, Stream, StreamExt};
+use mainstay_proto::etcdserverpb::AlarmType;
 use mainstay_proto::mainstay as wire;
 use mainstay_proto::mainstay::peer_client::PeerClient;
 use openraft::OptionalSend;
@@ -26,6 +27,7 @@ use super::codec;
 use super::removal::{REMOVED, Removal};
 use super::snapshot::{Snapshot, SnapshotData};
 use super::type_config::{PeerNode, TypeConfig, Vote};
+use crate::apply::AlarmView;
 use crate::env::clock::{self, Instant};
 use crate::env::probe;
 use crate::env::transport::{Dialer, PeerChannel};
@@ -49,6 +51,9 @@ pub(crate) struct Network {
     pub(crate) addresses: Addresses,
     /// Is told where a peer says that this member was removed.
     pub(crate) removal: Removal,
+    /// This member, and whether its state is in doubt.
+    pub(crate) own: u64,
+    pub(crate) alarms: AlarmView,
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -262,6 +267,10 @@ impl RaftNetworkV2<TypeConfig> for Connection {
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        if self.network.alarms.is_raised_by(self.network.own, AlarmType::Corrupt) {
+            // Whoever gets it would have what this member has.
+            return Err(unreachable("the state of this member is in doubt").into());
+        }
         let peer = self.peer.clone();
         let (travel, began) = (peer.snapshots_sent.begin(), clock::now());
         let (parts_tx, parts_rx) = mpsc::channel(4);

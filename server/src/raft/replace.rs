@@ -7,9 +7,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use mainstay_proto::mainstay::MemberRefusal;
+use mainstay_proto::mainstay::{MemberKnownRequest, MemberRefusal};
 
-use super::bootstrap::{ExistingCluster, existing_cluster};
+use super::bootstrap::{ExistingCluster, ask_at, existing_cluster};
 use super::members::MemberChange;
 use super::network::peer_client;
 use crate::env::clock;
@@ -37,6 +37,9 @@ pub enum ReplaceError {
     /// Nobody tells who the members are.
     #[error("no other member can be reached, or they have no leader")]
     NoCluster,
+    /// The member that is to be replaced is there.
+    #[error("a member answers at {0}: it must not run while it is rebuilt")]
+    Runs(String),
     /// A change was refused.
     #[error("the cluster refuses to change its members: {}", .0.as_str_name())]
     Refused(MemberRefusal),
@@ -63,6 +66,13 @@ pub async fn take_place(
     let ExistingCluster { cluster_id, mut members } = cluster;
     let former = who_has(&members, &peer_urls);
     former.map(|former| members.remove(&former));
+    // Its data directory may be another one than that which was named, and was found empty.
+    let question = MemberKnownRequest { cluster_id, member_id: id };
+    for url in &peer_urls {
+        if ask_at(url, question, dialer, limit).await.is_some() {
+            return Err(ReplaceError::Runs(url.clone()));
+        }
+    }
     let urls: Vec<String> = members.into_values().flatten().collect();
     let asked = Asked { cluster_id, urls, dialer, limit };
     if let Some(former) = former {
@@ -95,6 +105,8 @@ impl Asked<'_> {
                 match self.change_at(url, change).await {
                     Ok(MemberRefusal::None) => return Ok(()),
                     Ok(refusal) if refusal == done => return Ok(()),
+                    // The answer to an earlier question may have got lost, and what it asked for stands in the way.
+                    Ok(_) if self.is_made(change).await => return Ok(()),
                     // It may be healthy in a moment.
                     Ok(refusal @ MemberRefusal::Unhealthy) => refusal.as_str_name().clone_into(&mut reason),
                     Ok(refusal) => return Err(ReplaceError::Refused(refusal)),
@@ -106,6 +118,16 @@ impl Asked<'_> {
                 return Err(ReplaceError::Unavailable(reason));
             }
             clock::sleep(PAUSE).await;
+        }
+    }
+
+    /// Whether a change shows in who the members are.
+    async fn is_made(&self, change: &MemberChange) -> bool {
+        let Some(cluster) = existing_cluster(&self.urls, self.dialer, self.limit).await else { return false };
+        match change {
+            MemberChange::Add { id, .. } => cluster.members.contains_key(id),
+            MemberChange::Remove(id) => !cluster.members.contains_key(id),
+            MemberChange::Update { .. } | MemberChange::Promote(_) => false,
         }
     }
 

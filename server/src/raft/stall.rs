@@ -8,10 +8,8 @@
 use std::time::Duration;
 
 use mainstay_raft_log::{Progress, RaftLog};
-use openraft::async_runtime::WatchReceiver;
 
 use super::leadership::Leadership;
-use super::type_config::Raft;
 use crate::env::clock::{self, Instant};
 use crate::env::probe;
 
@@ -24,14 +22,13 @@ const REST: u32 = 10;
 /// What one member watches.
 pub(super) struct Stall {
     log: RaftLog,
-    raft: Raft,
     leadership: Leadership,
     election_timeout: Duration,
 }
 
 impl Stall {
-    pub(super) fn new(log: RaftLog, raft: Raft, leadership: Leadership, election_timeout: Duration) -> Self {
-        Self { log, raft, leadership, election_timeout }
+    pub(super) fn new(log: RaftLog, leadership: Leadership, election_timeout: Duration) -> Self {
+        Self { log, leadership, election_timeout }
     }
 
     /// Watches for as long as the task runs.
@@ -39,13 +36,14 @@ impl Stall {
         let mut hang = Hang::default();
         let mut handed_over = None;
         loop {
-            clock::sleep(self.election_timeout / 20).await;
-            let hangs_for = hang.look(self.log.progress(), clock::now());
+            let interval = self.election_timeout / 20;
+            clock::sleep(interval).await;
+            let hangs_for = hang.look(self.log.progress(), clock::now(), 2 * interval);
             let rests = handed_over.is_some_and(|at| clock::elapsed(at) < REST * self.election_timeout);
             if hangs_for < self.election_timeout.mul_f64(PATIENCE) || rests || !self.leadership.view().leads {
                 continue;
             }
-            let Some(heir) = self.heir() else { continue };
+            let Some(heir) = self.leadership.heir(|_| true) else { continue };
             probe::reached("leader-disk-hangs");
             tracing::warn!(took = ?hangs_for, heir = format!("{heir:x}"), "slow disk: the leadership is handed over");
             handed_over = Some(clock::now());
@@ -55,36 +53,25 @@ impl Stall {
             }
         }
     }
-
-    /// The voter that has most of the log, of those that answer.
-    fn heir(&self) -> Option<u64> {
-        let metrics = self.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let answers = |id: &u64| {
-            let heard = metrics.heartbeat.iter().flatten().find(|(of, _)| *of == id);
-            heard.and_then(|(_, at)| *at).is_some_and(|at| openraft::Instant::elapsed(&*at) <= self.election_timeout)
-        };
-        let others = metrics.membership_config.voter_ids().filter(|id| *id != metrics.id).filter(answers);
-        let matched = |id: &u64| metrics.replication.iter().flatten().find(|(of, _)| *of == id)?.1.map(|it| it.index);
-        others.max_by_key(matched)
-    }
 }
 
-/// Since when nothing has become durable although something waits.
+/// For how long nothing has become durable although something waits.
 #[derive(Default)]
 struct Hang {
-    since: Option<(u64, Instant)>,
+    /// The batches, and when that was looked at.
+    seen: Option<(u64, Instant)>,
+    lasts: Duration,
 }
 
 impl Hang {
-    fn look(&mut self, progress: Progress, now: Instant) -> Duration {
-        match self.since {
-            Some((batches, since)) if progress.waits && batches == progress.batches => now - since,
-            _ => {
-                self.since = progress.waits.then_some((progress.batches, now));
-                Duration::ZERO
-            }
-        }
+    /// Looks; counts no more than `longest` since the look before. A process that stood still knows nothing of its disk.
+    fn look(&mut self, progress: Progress, now: Instant, longest: Duration) -> Duration {
+        self.lasts = match self.seen {
+            Some((batches, at)) if progress.waits && batches == progress.batches => self.lasts + longest.min(now - at),
+            _ => Duration::ZERO,
+        };
+        self.seen = progress.waits.then_some((progress.batches, now));
+        self.lasts
     }
 }
 
@@ -96,7 +83,8 @@ mod tests {
     async fn only_what_waits_and_does_not_move_hangs() {
         let (mut hang, start) = (Hang::default(), clock::now());
         let mut look = |waits, batches, millis| {
-            hang.look(Progress { waits, batches }, start + Duration::from_millis(millis)).as_millis()
+            let now = start + Duration::from_millis(millis);
+            hang.look(Progress { waits, batches }, now, Duration::from_millis(500)).as_millis()
         };
         assert_eq!(look(false, 3, 0), 0);
         assert_eq!(look(true, 3, 100), 0);
@@ -105,5 +93,7 @@ mod tests {
         assert_eq!(look(true, 4, 900), 400);
         assert_eq!(look(false, 4, 1000), 0, "nothing waits");
         assert_eq!(look(true, 4, 1100), 0);
+        assert_eq!(look(true, 4, 9000), 500, "the process stood still");
+        assert_eq!(look(true, 4, 9100), 600);
     }
 }

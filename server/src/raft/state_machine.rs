@@ -86,8 +86,13 @@ type Pending = (ApplyResponder<TypeConfig>, Outcome);
 
 impl StateMachine {
     /// Takes over an opened state.
-    pub(crate) fn new(state: State, audience: Audience, started: Arc<AtomicBool>) -> Result<Self, codec::CodecError> {
+    pub(crate) fn new(
+        mut state: State,
+        audience: Audience,
+        started: Arc<AtomicBool>,
+    ) -> Result<Self, codec::CodecError> {
         let (mut log_id, membership) = codec::applied_from_bytes(state.applied())?;
+        state.goes_to(log_id.map_or(0, |log_id| log_id.index));
         if let Some(last) = &mut log_id {
             probe::reached("restart-with-state");
             if probe::broken("apply-twice-after-restart") {
@@ -103,8 +108,8 @@ impl StateMachine {
     }
 
     /// Up to where the state goes, and who the members are there.
-    pub(crate) fn position(&self) -> (Option<u64>, &StoredMembership) {
-        (self.applied.log_id.map(|log_id| log_id.index), &self.applied.membership)
+    pub(crate) fn position(&self) -> (Option<LogId>, &StoredMembership) {
+        (self.applied.log_id, &self.applied.membership)
     }
 
     /// Removes a slice of what was compacted; whether there is more to do.
@@ -323,6 +328,7 @@ impl StateMachine {
         let engine = staging.commit(own).map_err(io::Error::other)?;
         self.state.reopen(engine).map_err(io::Error::other)?;
         let (log_id, membership) = codec::applied_from_bytes(self.state.applied())?;
+        self.state.goes_to(log_id.map_or(0, |log_id| log_id.index));
         if log_id != meta.last_log_id {
             return Err(io::Error::other(format!(
                 "the snapshot holds the state at {log_id:?}, announced was {:?}",
