@@ -83,6 +83,8 @@ async fn a_member_is_rebuilt_in_its_place() {
     wait_until_serving(&cluster, [1]).await.unwrap();
     // And it has a vote: without another one the two are a quorum.
     cluster.kill(0).await.unwrap();
+    wait_until_serving(&cluster, [1, 2]).await.unwrap();
+    let client = cluster.client(2, ClientOptions::default()).with_timeout(Duration::from_secs(60));
     client.put("by two", "3").await.unwrap();
 
     let again = cluster.rebuild(1).await.unwrap();
