@@ -267,14 +267,7 @@ impl Node {
         let mut options = consensus_options(config, &founded, surroundings.dialer);
         let forces = config.force_new_cluster && may_be_forced(&founded, is_first_start);
         options.alone = forces.then(|| own_node(config));
-        let consensus = Consensus::open(
-            options,
-            log.clone(),
-            state,
-            home,
-            listeners,
-        )
-        .await?;
+        let consensus = Consensus::open(options, log.clone(), state, home, listeners).await?;
         if config.force_new_cluster != founded.forced && !is_first_start {
             store_identity(&*engine, &Identity { forced: config.force_new_cluster, ..founded })?;
         }

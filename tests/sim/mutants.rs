@@ -81,7 +81,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant("renewal-after-the-end", "A lease that has run out is renewed as long as it was not revoked."),
     mutant("remaining-by-a-deposed-leader", "A leader that was deposed, and does not know it yet, says what is left of a lease."),
     mutant("lease-lives-twice-as-long", "A lease that runs out is revoked only when its time has gone by twice."),
-    mutant("digest-of-nothing", "Whatever entries write, members take themselves to have the same."),
+    mutant("digest-of-nothing", "Of what entries wrote only the last one counts when members are compared."),
     // space
     mutant("quota-without-end", "A write fits whatever the store retains."),
     mutant("quota-alarm-stays", "The alarm NOSPACE is not disarmed, however much room there is."),

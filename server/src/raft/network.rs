@@ -282,7 +282,11 @@ impl RaftNetworkV2<TypeConfig> for Connection {
             futures_util::future::Either::Left(((response, read), _)) => {
                 // openraft tries again, and says nothing of it.
                 let refused = |reason: &str| {
-                    tracing::warn!("remote-peer-id" = format!("{:x}", self.target), reason, "failed to send a snapshot");
+                    tracing::warn!(
+                        "remote-peer-id" = format!("{:x}", self.target),
+                        reason,
+                        "failed to send a snapshot"
+                    );
                 };
                 let response = response.inspect_err(|status| refused(status.message()));
                 let read = read.inspect_err(|reason| refused(reason));

@@ -166,7 +166,8 @@ impl FaultKind {
             Self::ClockRate { member, per_cent } => Some(Effect::ClockRate { member, per_cent }),
             Self::ClockJump { member, millis } => Some(Effect::ClockJump { member, by: Duration::from_millis(millis) }),
             Self::Pause { member } => Some(Effect::Pause { member }),
-            Self::TransferLeader { .. } => Some(Effect::Transfer),
+            // A leader whose disk hangs hands over.
+            Self::TransferLeader { .. } | Self::StalledSync { .. } => Some(Effect::Transfer),
             _ => None,
         }
     }

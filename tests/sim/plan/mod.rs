@@ -270,7 +270,10 @@ fn faults(dice: &mut Dice, members: usize, storm: Duration) -> Vec<Fault> {
         };
         // Before that, a member may not have told the others that it is there.
         let early = kind.casualty().is_some() && at < Duration::from_secs(6);
-        if affordable && !early && fits(&kind, members) {
+        // A second one could meet what a snapshot brought the first one's state to, and nobody would be left.
+        let corrupts = |kind: &FaultKind| matches!(kind, FaultKind::Corrupt { .. });
+        let again = corrupts(&kind) && faults.iter().any(|fault: &Fault| corrupts(&fault.kind));
+        if affordable && !early && !again && fits(&kind, members) {
             casualties.extend(kind.casualty());
             faults.push(Fault { at, lasts, kind });
         }
