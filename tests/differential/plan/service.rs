@@ -16,9 +16,13 @@ impl Planner {
     pub(super) fn alarm(&mut self, client: usize) -> Step {
         // An action that etcd does not know ends it: it looks into an answer that is not there.
         let action = *self.dice.pick(&[0, 0, 1, 2, 2, 2, 2, 2]);
-        let member_id = *self.dice.pick(&[0, 0, Symbol::Member.number().cast_unsigned(), 7]);
+        let mut member_id = *self.dice.pick(&[0, 0, Symbol::Member.number().cast_unsigned(), 7]);
         let alarm = if action == 0 { self.dice.between(0, 3) } else { self.dice.between(0, 2) };
         let alarm = i32::try_from(alarm).expect("it is small");
+        if alarm == i32::from(AlarmType::Corrupt) && action == i32::from(AlarmAction::Activate) {
+            // A member that is named is out of service here.
+            member_id = member_id.min(7);
+        }
         if alarm == i32::from(AlarmType::Nospace) {
             if action == i32::from(AlarmAction::Activate) {
                 self.full_members.insert(member_id);
