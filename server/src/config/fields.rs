@@ -154,6 +154,10 @@ pub struct Config {
     pub unsafe_no_fsync: bool,
 
     // mainstay's own
+    /// Bytes of memory below which the process stays.
+    pub memory_limit: Option<u64>,
+    /// Whether requests are refused for which there is no room or no time.
+    pub admission: bool,
     /// Bytes of memory for values that are kept ready to be read.
     pub value_cache_bytes: u64,
     /// Whether learners get their vote when they have caught up, without being asked for.

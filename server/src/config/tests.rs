@@ -617,6 +617,7 @@ fn values_find_their_fields() {
         "--host-whitelist=b,a,a",
         "--auto-compaction-retention=10m",
         "--value-cache-bytes=1024",
+        "--memory-limit=2Gi",
         "--promote-learners",
         "--keep-raft-log",
     ]);
@@ -636,9 +637,41 @@ fn values_find_their_fields() {
     assert_eq!(config.metrics, MetricsDetail::Extensive);
     assert_eq!(config.host_whitelist, ["a", "b"]);
     assert_eq!(config.auto_compaction, Some(AutoCompaction::Periodic(Duration::from_secs(600))));
-    assert_eq!(config.value_cache_bytes, 1_024);
+    assert_eq!((config.value_cache_bytes, config.memory_limit), (1_024, Some(2 << 30)));
     assert!(config.promote_learners);
     assert!(config.keep_raft_log);
+    assert!(config.admission && !flags(&["--admission=false"]).admission);
+}
+
+#[test]
+fn the_memory_limit_leaves_room_for_everything() {
+    let limit = |argument: &str| flags(&[argument]).memory_limit;
+    assert_eq!(limit("--memory-limit=0"), None);
+    assert_eq!(limit("--memory-limit=134217728"), Some(128 << 20));
+    assert_eq!(limit("--memory-limit=256MiB"), Some(256 << 20));
+    assert_eq!(flags(&["--memory-limit=256Mi"]).value_cache_bytes, (256 - 48) << 16, "a 16th of what is left");
+    assert_eq!(serve(&[], &[("ETCD_MEMORY_LIMIT", "1Gi")], "").0.memory_limit, Some(1 << 30));
+    assert_eq!(file("memory-limit: 1Gi").memory_limit, Some(1 << 30));
+    assert_eq!(file("memory-limit: 1073741824").memory_limit, Some(1 << 30));
+    refuse_file(
+        "memory-limit: [1]",
+        "cannot read the configuration file etcd.yml: memory-limit: expected a number of bytes, or a text such as 4Gi",
+    );
+    refuse(&["--memory-limit=1G"], 2, r#"invalid value "1G" for flag -memory-limit: parse error"#);
+    for (arguments, message) in [
+        (&["--memory-limit=127Mi"][..], "--memory-limit=133169152 is too little; the least is 134217728 (128Mi)"),
+        (&["--memory-limit=1Gi", "--admission=false"], "--memory-limit cannot be kept with --admission=false"),
+        (
+            &["--memory-limit=128Mi", "--max-request-bytes=2621441"],
+            "--max-request-bytes=2621441: requests of more than 2621440 bytes find no room under --memory-limit=134217728",
+        ),
+        (
+            &["--memory-limit=128Mi", "--value-cache-bytes=20971521"],
+            "--value-cache-bytes=20971521: at most 20971520 find room under --memory-limit=134217728",
+        ),
+    ] {
+        refuse(arguments, 1, message);
+    }
 }
 
 #[test]
