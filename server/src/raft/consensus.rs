@@ -14,6 +14,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use super::addresses::Addresses;
+use super::beats::Beats;
 use super::bootstrap;
 use super::confirmation::Confirmation;
 use super::evidence::Evidence;
@@ -31,6 +32,7 @@ use super::silence::Silence;
 use super::stall::Stall;
 use super::state_machine::{AppliedObserver, Audience, StateMachine};
 use super::type_config::{PeerNode, Raft};
+use crate::admission::Gate;
 use crate::apply::State;
 use crate::auth::SimpleTokens;
 use crate::engine::EngineHome;
@@ -82,6 +84,8 @@ pub struct ConsensusOptions {
     pub slow_apply: Duration,
     /// Makes the connections to the other members.
     pub dialer: Dialer,
+    /// The way in for what other members pass on.
+    pub admission: Gate,
 }
 
 /// Why consensus did not start.
@@ -171,6 +175,7 @@ impl Consensus {
             let stand = forced::stand_alone(options.member_id, node, &log, machine.position());
             stand.await.map_err(|error| StartError::Stored(error.to_string()))?;
         }
+        let beats = Beats::default();
         let network = Network {
             cluster_id: options.cluster_id,
             rpc_timeout: options.election_timeout,
@@ -180,6 +185,7 @@ impl Consensus {
             own: options.member_id,
             alarms,
             metrics: metrics.clone(),
+            beats: beats.clone(),
         };
         let log_at_start = log.last().map(|(index, _)| index);
         let raft = Raft::build(options.member_id, config, network, LogStore::new(log.clone()), machine)
@@ -189,10 +195,12 @@ impl Consensus {
         let gateway_options = GatewayOptions {
             cluster_id: options.cluster_id,
             member_id: options.member_id,
+            heartbeat_interval: options.heartbeat_interval,
             election_timeout: options.election_timeout,
             request_bytes_max: options.request_bytes_max,
             log_at_start,
             removal: removal.clone(),
+            beats,
         };
         let (rules, timeout) = (options.member_rules, options.election_timeout);
         let peers = Arc::new(Peers::new(options.dialer.clone(), timeout));
@@ -248,6 +256,7 @@ impl Consensus {
             self.gateway(),
             self.evidence(),
             self.home.clone(),
+            self.options.admission.clone(),
             self.metrics.clone(),
         ))
     }

@@ -17,6 +17,7 @@
 //! | `silence` | asks, where no leader is heard of, whether this member was removed |
 //! | `evidence` | what members hold against each other, to see whether they have the same |
 //! | `stall` | hands the leadership over where the disk hangs |
+//! | `beats` | when anything was sent last, to tell whether heartbeats are late |
 //! | `probing` | whether the other members answer, for the metrics |
 //! | `requests` | what clients asked for, as etcd writes it in its log |
 //! | `bootstrap` | refuses a member that lost its data; asks a cluster who its members are |
@@ -28,6 +29,7 @@
 //! **Invariant:** a restarted leader must be elected anew before it serves reads (`consensus`).
 
 mod addresses;
+mod beats;
 mod bootstrap;
 mod codec;
 mod confirmation;

@@ -23,6 +23,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use super::addresses::Addresses;
+use super::beats::{Beats, Open};
 use super::codec;
 use super::removal::{REMOVED, Removal};
 use super::snapshot::{Snapshot, SnapshotData};
@@ -55,6 +56,8 @@ pub(crate) struct Network {
     pub(crate) own: u64,
     pub(crate) alarms: AlarmView,
     pub(crate) metrics: Arc<Metrics>,
+    /// Is told of everything that is sent in its time.
+    pub(crate) beats: Beats,
 }
 
 impl Network {
@@ -220,8 +223,9 @@ impl RaftNetworkV2<TypeConfig> for Connection {
             let limit = self.network.rpc_timeout;
             // The times at which requests were handed over and not answered yet, oldest first.
             let (sent_tx, sent_rx) = mpsc::unbounded_channel();
-            let peer = self.peer.clone();
+            let (peer, beats) = (self.peer.clone(), self.network.beats.clone());
             let requests = input.map(move |request| {
+                beats.sent();
                 // Received for as long as the answers are read; after that nobody asks.
                 sent_tx.send(clock::now()).ok();
                 let message = codec::append_to_wire(cluster_id, request);
@@ -232,7 +236,8 @@ impl RaftNetworkV2<TypeConfig> for Connection {
             self.failed_at = opened.is_err().then(clock::now);
             let responses = opened?;
             let peer = self.peer.clone();
-            let state = Answers { responses, sent: sent_rx, waiting: VecDeque::new(), limit, peer };
+            let open = self.network.beats.open();
+            let state = Answers { responses, sent: sent_rx, waiting: VecDeque::new(), limit, peer, _open: open };
             Ok(futures_util::stream::unfold(Some(state), Answers::next).boxed())
         }
         .boxed()
@@ -329,6 +334,7 @@ struct Answers {
     waiting: VecDeque<Instant>,
     limit: Duration,
     peer: Arc<PeerMetrics>,
+    _open: Open,
 }
 
 type Answer = Result<StreamAppendResult<TypeConfig>, RpcError>;

@@ -1,5 +1,6 @@
 //! What this member answers its peers: the `Peer` service.
 
+use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -21,7 +22,9 @@ use super::members::MemberChange;
 use super::removal::REMOVED;
 use super::snapshot::{Snapshot, SnapshotData};
 use super::type_config::{Raft, TypeConfig};
-use crate::command;
+use crate::admission::{Gate, Hold, Identity, Origin, Refused, Traffic};
+use crate::apply::txn_grows;
+use crate::command::{self, command::Kind};
 use crate::engine::{EngineHome, Staging};
 use crate::env::{clock, probe};
 use crate::limits;
@@ -35,6 +38,9 @@ pub(crate) struct PeerService {
     home: Arc<dyn EngineHome>,
     /// Whether a snapshot is being received: one at a time.
     receiving: AtomicBool,
+    /// The way in for what members pass on.
+    admission: Gate,
+    passed_on: Origin,
     metrics: Arc<Metrics>,
     /// Bytes of commands that members pass on; they do not say who they are.
     forwarded_bytes: IntCounter,
@@ -47,6 +53,7 @@ impl PeerService {
         gateway: Gateway,
         evidence: Evidence,
         home: Arc<dyn EngineHome>,
+        admission: Gate,
         metrics: Arc<Metrics>,
     ) -> PeerServer<Self> {
         let forwarded_bytes = metrics.network.received_from_unknown();
@@ -56,11 +63,24 @@ impl PeerService {
             evidence,
             home,
             receiving: AtomicBool::new(false),
+            admission,
+            passed_on: Origin { caller: Arc::new(Identity::Peers), is_json: false },
             metrics,
             forwarded_bytes,
         })
         .max_decoding_message_size(limits::PEER_MESSAGE_BYTES)
         .max_encoding_message_size(limits::PEER_MESSAGE_BYTES)
+    }
+
+    /// Waits for room for what another member passes on. Small commands are in what every request takes.
+    async fn enter(&self, command: &Kind, len: usize) -> Result<Hold, Unavailable> {
+        let bytes = if len as u64 > limits::MESSAGE_FREE_BYTES { limits::WRITE_COPIES * len as u64 } else { 0 };
+        let entered = self.admission.enter(traffic(command), &self.passed_on, bytes);
+        let (hold, entering) = entered.map_err(|Refused| Unavailable::TooManyRequests)?;
+        if let Some(entering) = entering {
+            entering.await.map_err(|Refused| Unavailable::TooManyRequests)?;
+        }
+        Ok(hold)
     }
 
     /// Refuses members of another cluster: their log must never meet ours.
@@ -86,6 +106,20 @@ impl PeerService {
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// What a command is to the server that another member passes on: that one does not say of which method it is.
+fn traffic(command: &Kind) -> Traffic {
+    match command {
+        Kind::Put(_) => Traffic::Ordinary,
+        // Some ends a leadership, or gives a lock back.
+        Kind::Txn(request) => match txn_grows::<Infallible>(request, &mut |_| Ok(None)) {
+            Ok(true) => Traffic::Ordinary,
+            Ok(false) => Traffic::Control,
+        },
+        Kind::DeleteRange(_) => Traffic::Relief,
+        _ => Traffic::Control,
     }
 }
 
@@ -277,7 +311,10 @@ impl Peer for PeerService {
         self.same_cluster(request.cluster_id)?;
         self.forwarded_bytes.inc_by(request.command.len() as u64);
         // Decoded before it is replicated: a command that cannot be applied must never be committed.
-        command::decode(request.command.clone()).map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let decoded = command::decode(request.command.clone());
+        let (command, _) = decoded.map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let _hold = self.enter(&command, request.command.len()).await.map_err(unavailable_to_status)?;
+        drop(command);
         let (index, outcome) = self.gateway.propose_here(request.command, None).await.map_err(|error| {
             probe::reached("forward-refused");
             unavailable_to_status(error)
