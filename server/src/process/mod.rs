@@ -1,5 +1,6 @@
 //! One member as a process: its files, its sockets, its signals.
 
+pub(crate) mod allocators;
 mod data_dir;
 pub(crate) mod discovery;
 mod observers;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use mainstay_proto::etcdserverpb::DowngradeInfo;
 use mainstay_raft_log::disk::real::RealDisk;
+use mainstay_server::admission::{Budget, Gate};
 use mainstay_server::api::Services;
 use mainstay_server::config::{Config, Url, version};
 use mainstay_server::engine::{self, rocks::RocksHome};
@@ -26,7 +28,9 @@ use mainstay_server::env::tls::Tls;
 use mainstay_server::env::transport::Dialer;
 use mainstay_server::http::{Access, JsonGateway, Probe, ReadFailure, Site, client_router, metrics_router};
 use mainstay_server::limits;
-use mainstay_server::metrics::{Metrics, Options as MetricsOptions, RaftNumbers, StoreNumbers, WatchNumbers};
+use mainstay_server::metrics::{
+    AdmissionNumbers, Metrics, Options as MetricsOptions, RaftNumbers, StoreNumbers, WatchNumbers,
+};
 use mainstay_server::node::{LOG_SEGMENT_BYTES, Node, Storage, Surroundings};
 use mainstay_server::raft::{REMOVED, Status, probe_peers};
 use mainstay_server::watch::Bounds;
@@ -69,6 +73,9 @@ impl Process {
     pub(crate) async fn start(config: &Config) -> anyhow::Result<Self> {
         let mut signals = StopSignals::catch()?;
         log_start(config);
+        if config.memory_limit.is_some() && !allocators::are_told() {
+            tracing::warn!("the process could not begin anew: its allocators may keep memory that is free");
+        }
         data_dir::prepare(config)?;
         let peer_tls = security::with_peers(config)?;
         let sockets = bind(config, &peer_tls).await?;
@@ -77,7 +84,9 @@ impl Process {
             feature_gates: config.feature_gates.clone(),
             process: Some(Box::new(system::process_numbers)),
         });
-        let (storage, surroundings) = (storage(config)?, surroundings(config, peer_tls, &metrics));
+        let budget = Budget::of(config.memory_limit, config.max_request_bytes);
+        let storage = storage(config, &budget)?;
+        let surroundings = surroundings(config, &budget, peer_tls, &metrics);
         let discovers = surroundings.discover.is_some();
         // It may wait for members that are still to be found, and must be stoppable meanwhile.
         let opened = tokio::select! {
@@ -86,7 +95,7 @@ impl Process {
             signal = signals.next(), if discovers => anyhow::bail!("{signal} while waiting for the first members"),
         };
         let mut node = opened.inspect_err(|error| discovery::explain(config, error))?;
-        let (clients, peers) = serve_all(config, sockets, &node, &metrics);
+        let (clients, peers) = serve_all(config, budget, sockets, &node, &metrics);
         // It may wait for peers, and must be stoppable meanwhile.
         tokio::select! {
             biased;
@@ -198,18 +207,14 @@ async fn bind(config: &Config, peer_tls: &Tls) -> anyhow::Result<Sockets> {
     })
 }
 
-fn storage(config: &Config) -> anyhow::Result<Storage> {
+fn storage(config: &Config, budget: &Budget) -> anyhow::Result<Storage> {
     // The log's directory is locked while it is open; it goes first, so that a second process never reaches the store.
     let disk = Arc::new(RealDisk::open(&config.log_dir())?);
-    Ok(Storage {
-        home: Arc::new(RocksHome::new(engine::directory(&config.data_dir))),
-        disk,
-        log_segment_bytes: LOG_SEGMENT_BYTES,
-        store_flush_bytes: limits::FLUSH_BYTES,
-    })
+    let home = RocksHome::new(engine::directory(&config.data_dir)).with_memory(budget.blocks, budget.unflushed);
+    Ok(Storage { home: Arc::new(home), disk, log_segment_bytes: LOG_SEGMENT_BYTES, store_flush_bytes: budget.flush })
 }
 
-fn surroundings(config: &Config, peer_tls: Tls, metrics: &Arc<Metrics>) -> Surroundings {
+fn surroundings(config: &Config, budget: &Budget, peer_tls: Tls, metrics: &Arc<Metrics>) -> Surroundings {
     Surroundings {
         run_log: Box::new(|task| drop(task.spawn_thread())),
         resolve: Box::new(resolve),
@@ -220,7 +225,8 @@ fn surroundings(config: &Config, peer_tls: Tls, metrics: &Arc<Metrics>) -> Surro
         rpc_observer: Arc::new(observers::Requests::new(metrics.clone(), config.warning_unary_request_duration)),
         applied_observer: None,
         read_key: Box::new(|path| std::fs::read(path)),
-        watch_bounds: Bounds::STANDARD,
+        watch_bounds: Bounds::within(budget),
+        resident: Some(Box::new(system::resident_bytes)),
     }
 }
 
@@ -233,7 +239,13 @@ fn resolve(url: &Url) -> BTreeSet<String> {
 }
 
 /// Serves the sockets: those for clients and monitoring, and those for peers.
-fn serve_all(config: &Config, sockets: Sockets, node: &Node, metrics: &Arc<Metrics>) -> (Serving, Serving) {
+fn serve_all(
+    config: &Config,
+    budget: Budget,
+    sockets: Sockets,
+    node: &Node,
+    metrics: &Arc<Metrics>,
+) -> (Serving, Serving) {
     let grpc = node.client_routes().into_axum_router();
     let site = Arc::new(site(config, node, metrics, &grpc));
     let names_are_users = {
@@ -246,11 +258,12 @@ fn serve_all(config: &Config, sockets: Sockets, node: &Node, metrics: &Arc<Metri
     let peer = Content::Grpc(node.peer_routes().prepare().into_axum_router());
     let client =
         if sockets.pages.is_empty() { Content::GrpcAndHttp { grpc, http: pages.clone() } } else { Content::Grpc(grpc) };
-    let mut clients = Serving::new(config);
+    let mut clients = Serving::new(config, node.services().admission.clone(), budget);
     clients.add(sockets.clients, Purpose::Client, &client);
     clients.add(sockets.pages, Purpose::Client, &Content::Http(pages));
     clients.add(sockets.metrics, Purpose::Metrics, &Content::Http(metrics_router(site)));
-    let mut peers = Serving::new(config);
+    // There are few of them, and they must find one another.
+    let mut peers = Serving::new(config, Gate::open(), Budget::of(None, config.max_request_bytes));
     peers.add(sockets.peers, Purpose::Peer, &peer);
     (clients, peers)
 }
@@ -263,7 +276,7 @@ struct Serving {
 }
 
 impl Serving {
-    fn new(config: &Config) -> Self {
+    fn new(config: &Config, admission: Gate, budget: Budget) -> Self {
         let options = ServeOptions {
             purpose: Purpose::Client,
             max_concurrent_streams: config.max_concurrent_streams,
@@ -271,6 +284,8 @@ impl Serving {
             keepalive_timeout: config.grpc_keepalive_timeout,
             drain: DRAIN,
             connections: ConnectionCount::default(),
+            admission,
+            budget,
         };
         Self { stop: watch::Sender::new(false), options, servers: JoinSet::new() }
     }
@@ -316,7 +331,7 @@ fn site(config: &Config, node: &Node, metrics: &Arc<Metrics>, grpc: &axum::Route
         failure_text,
         move || told.cluster_version(&gateway.status(), &downgrade.info()),
     );
-    let measured = metrics.clone();
+    let (measured, admission) = (metrics.clone(), services.admission.clone());
     Site {
         probe,
         metrics: metrics.clone(),
@@ -327,7 +342,7 @@ fn site(config: &Config, node: &Node, metrics: &Arc<Metrics>, grpc: &axum::Route
             }
         }),
         command_line: std::env::args().collect(),
-        gateway: config.enable_grpc_gateway.then(|| JsonGateway::new(grpc.clone(), message_bytes_max)),
+        gateway: config.enable_grpc_gateway.then(|| JsonGateway::new(grpc.clone(), message_bytes_max, admission)),
     }
 }
 
@@ -376,6 +391,13 @@ fn measure(metrics: &Metrics, services: &Services) {
         slow_watchers: count(&watch.slow_watchers),
         pending_events: count(&watch.pending_events),
         events_total: count(&watch.events_total),
+    });
+    let admission = services.admission.numbers();
+    metrics.set_admission(&AdmissionNumbers {
+        held: admission.held,
+        pool: admission.pool,
+        reserve_held: admission.reserve_held,
+        waiting: admission.waiting,
     });
     let alarms = services.alarms.all();
     metrics.set_alarms(alarms.iter().map(|alarm| (alarm.member_id, alarm.alarm().as_str_name())));
