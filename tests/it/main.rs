@@ -1,8 +1,8 @@
-//! Real processes: one member's basics, kills, cuts, lost quorum, a full store, damage, restarts, discovery, refused
-//! starts, repair, and what a service manager is told.
+//! Real processes: one member's basics, kills, cuts, lost quorum, a full store, little memory, damage, restarts,
+//! discovery, refused starts, repair, and what a service manager is told.
 //!
 //! `MAINSTAY_BIN` names the binary under test; etcd's own binary must pass, too, but for
-//! `certificates`, `life`, `logins`, `repair`, `rot`, `service` and `space`, which say why.
+//! `certificates`, `life`, `logins`, `memory`, `repair`, `rot`, `service` and `space`, which say why.
 
 #![cfg(not(madsim))] // processes are not simulated
 #![allow(clippy::unwrap_used)] // a test fails by panicking
@@ -13,6 +13,7 @@ mod faults;
 mod life;
 mod log_files;
 mod logins;
+mod memory;
 mod repair;
 mod restart;
 mod rot;
