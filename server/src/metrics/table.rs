@@ -253,6 +253,21 @@ pub(super) const METRICS: &[Row] = &[
     ),
     counter("grpc_server_msg_sent_total", &["grpc_type", "grpc_service", "grpc_method"], "Messages sent in RPCs."),
     counter("grpc_server_started_total", &["grpc_type", "grpc_service", "grpc_method"], "RPCs that started."),
+    counter(
+        "mainstay_network_snapshot_received_bytes_total",
+        &["From"],
+        "Bytes of snapshots that came from peers, also of those that broke off.",
+    ),
+    counter(
+        "mainstay_network_snapshot_resumed_bytes_total",
+        &["From"],
+        "Bytes of snapshots that peers did not send again, because they were here from a try that broke off.",
+    ),
+    counter(
+        "mainstay_network_snapshot_sent_bytes_total",
+        &["To"],
+        "Bytes of snapshots that were sent to peers, also of those that broke off.",
+    ),
     counter("mainstay_server_consistency_checks_total", &[], "Comparisons of the members' data that this member made."),
     gauge("mainstay_server_quota_warning", &[], "Whether the quota is nearly used up."),
     gauge("os_fd_limit", &[], "File descriptors that the process may have."),
