@@ -266,7 +266,7 @@ impl Node {
         };
         let mut options = consensus_options(config, &founded, surroundings.dialer);
         let forces = config.force_new_cluster && may_be_forced(&founded, is_first_start);
-        options.alone = forces.then(|| own_node(config));
+        options.alone = forces.then(|| peer_node(&config.name, &config.initial_advertise_peer_urls));
         let consensus = Consensus::open(options, log.clone(), state, home, listeners).await?;
         if config.force_new_cluster != founded.forced && !is_first_start {
             store_identity(&*engine, &Identity { forced: config.force_new_cluster, ..founded })?;
@@ -475,10 +475,10 @@ fn may_be_forced(identity: &Identity, is_first_start: bool) -> bool {
     !is_first_start && !identity.forced
 }
 
-/// This member as its peers find it, by its configuration.
-fn own_node(config: &Config) -> PeerNode {
-    let peer_urls = config.initial_advertise_peer_urls.iter().map(|url| url.as_str().to_owned()).collect();
-    PeerNode { name: config.name.clone(), peer_urls, learner: false }
+/// A member as its peers find it, by the configuration.
+fn peer_node(name: &str, urls: &[Url]) -> PeerNode {
+    let peer_urls = urls.iter().map(|url| url.as_str().to_owned()).collect();
+    PeerNode { name: name.to_owned(), peer_urls, learner: false }
 }
 
 fn consensus_options(config: &Config, identity: &Identity, dialer: Dialer) -> ConsensusOptions {
@@ -490,10 +490,9 @@ fn consensus_options(config: &Config, identity: &Identity, dialer: Dialer) -> Co
         .initial_cluster
         .iter()
         .filter_map(|(name, urls)| {
-            let peer_urls = urls.iter().map(|url| url.as_str().to_owned()).collect();
             // The others are only asked whether they know this member, for which their ids are of no matter.
             let id = if joins && *name == config.name { identity.member_id } else { *ids.get(name)? };
-            Some((id, PeerNode { name: name.clone(), peer_urls, learner: false }))
+            Some((id, peer_node(name, urls)))
         })
         .collect();
     ConsensusOptions {

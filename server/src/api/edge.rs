@@ -152,9 +152,10 @@ type Ending = Pin<Box<dyn Future<Output = ApiError> + Send>>;
 
 /// What may end a request before its time; nothing for most.
 fn ending(services: &Services, rpc: &'static Rpc, requires_leader: bool) -> Option<Ending> {
-    let begun = stopping::is_endless(rpc).then(|| services.stopping.begun());
+    let is_endless = stopping::is_endless(rpc);
+    let begun = is_endless.then(|| services.stopping.begun());
     let lost = (requires_leader && rpc.kind.is_stream()).then(|| services.leader_loss.lost());
-    let out = stopping::is_endless(rpc).then(|| services.out_of_service.begun(rpc));
+    let out = is_endless.then(|| services.out_of_service.begun(rpc));
     match (begun, lost, out) {
         (None, None, None) => None,
         (begun, lost, out) => Some(Box::pin(async move {
