@@ -35,7 +35,8 @@ use crate::lease::Lessor;
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::raft::{
-    self, AppliedObserver, Consensus, ConsensusOptions, Gateway, Leadership, Listeners, MemberRules, PeerNode,
+    self, AppliedObserver, Consensus, ConsensusOptions, Gateway, Leadership, Listeners, MemberRules, Past, PeerNode,
+    REMOVED,
 };
 use crate::space::{self, Quota};
 use crate::watch::{Bounds, Hub, HubOptions};
@@ -140,6 +141,9 @@ pub enum StartError {
     /// The other members know of an earlier life of this one; etcd's words.
     #[error("member {0:x} has already been bootstrapped")]
     AlreadyBootstrapped(u64),
+    /// This member was removed before it had written anything; etcd's words.
+    #[error("{REMOVED}")]
+    Removed,
     /// Nobody of the cluster that is to be joined tells of it; etcd's words.
     #[error("cannot fetch cluster info from peer urls: could not retrieve cluster information from the given URLs")]
     NoCluster,
@@ -369,8 +373,12 @@ impl Node {
     /// When the others know of an earlier life of this member that it has forgotten, or consensus has failed.
     pub async fn start(&mut self) -> Result<(), StartError> {
         // Asked while peers are answered already, so that the members of a new cluster answer each other.
-        if self.is_first_start && self.consensus.is_known_to_peers().await {
-            return Err(StartError::AlreadyBootstrapped(self.attributes.id));
+        if self.is_first_start {
+            match self.consensus.past().await {
+                Past::Unknown => {}
+                Past::Member => return Err(StartError::AlreadyBootstrapped(self.attributes.id)),
+                Past::Removed => return Err(StartError::Removed),
+            }
         }
         self.consensus.start().await?;
         self.tasks.push(tokio::task::spawn(publish(self.services.clone(), self.attributes.clone())));

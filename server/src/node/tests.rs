@@ -25,13 +25,17 @@ use futures_util::StreamExt;
 use madsim::net::NetSim;
 use madsim::runtime::{Handle, NodeHandle, Runtime};
 use madsim::task::NodeId;
-use mainstay_proto::etcdserverpb::{AlarmMember, AlarmType, CompactionRequest, LeaseGrantRequest, PutRequest};
+use mainstay_proto::etcdserverpb::cluster_server::Cluster;
+use mainstay_proto::etcdserverpb::{
+    AlarmMember, AlarmType, CompactionRequest, LeaseGrantRequest, MemberAddRequest, MemberRemoveRequest, PutRequest,
+};
 use mainstay_proto::mainstay::{Identity, MemberKnownRequest, StateDigest};
 use mainstay_raft_log::disk::sim::SimMedium;
 use mainstay_raft_log::{Options as LogOptions, RaftLog};
 use prost::Message;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
+use tonic::Request;
 
 const MEMBERS: usize = 3;
 
@@ -434,6 +438,45 @@ fn a_member_that_lost_its_data_waits_for_someone_to_ask() {
     });
 }
 
+/// A member that was added and lost before it had written anything, and removed meanwhile.
+#[test]
+fn a_removed_member_without_memory_learns_that_it_was_removed() {
+    simulate(16, |mut machines, members| async move {
+        assert!(put(&machines[0], &members[0], "a").await);
+        sleep(Duration::from_secs(2)).await; // until all have published themselves
+        let away = (leader(&members).await + 1) % MEMBERS;
+        machines[away].kill();
+        machines[away].log = SimMedium::new(9);
+        machines[away].store = MemHome::new();
+        let other = (away + 1) % MEMBERS;
+        let (gateway, id) = (members[other].services.gateway.clone(), members[away].id());
+        let removed = async move { gateway.change_members(MemberChange::Remove(id)).await };
+        machines[other].node().spawn(removed).await.unwrap().unwrap().unwrap();
+        assert!(matches!(machines[away].start().await, Err(StartError::Removed)));
+    });
+}
+
+/// Within one second, or what a clock that is set back takes for one.
+#[test]
+fn who_is_added_again_at_once_is_another() {
+    simulate(17, |machines, members| async move {
+        assert!(put(&machines[0], &members[0], "a").await);
+        sleep(Duration::from_secs(2)).await; // until all have published themselves
+        let services = members[0].services.clone();
+        let asked = machines[0].node().spawn(async move {
+            let mut ids = BTreeSet::new();
+            for _ in 0..3 {
+                let peer_ur_ls = vec![format!("http://{}:2380", address(MEMBERS))];
+                let added = services.member_add(Request::new(MemberAddRequest { peer_ur_ls, is_learner: true }));
+                let id = added.await.unwrap().into_inner().member.unwrap().id;
+                assert!(ids.insert(id), "{id:x} comes back");
+                services.member_remove(Request::new(MemberRemoveRequest { id })).await.unwrap();
+            }
+        });
+        asked.await.unwrap();
+    });
+}
+
 /// Whoever was removed and is added again at its address would find its earlier self in an old list, take that id,
 /// and be refused as one that was bootstrapped already at every start.
 #[test]
@@ -503,10 +546,10 @@ fn who_joins_asks_anew_who_the_members_are() {
         let told = [address(0), address(MEMBERS + 1)].map(|peer| vec![format!("http://{peer}:2380")]);
         let asker = Handle::current().create_node().name("joins").ip(joins).build();
         let asked = async move {
-            raft::is_known(question, told.to_vec(), false, &transport::Dialer, Duration::from_secs(1)).await
+            raft::past_of(question, told.to_vec(), false, &transport::Dialer, Duration::from_secs(1)).await
         };
         let known = timeout(Duration::from_secs(60), asker.spawn(asked)).await.map(Result::unwrap);
-        assert_eq!(known, Ok(false));
+        assert_eq!(known, Ok(raft::Past::Unknown));
     });
 }
 

@@ -14,7 +14,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use super::addresses::Addresses;
-use super::bootstrap;
+use super::bootstrap::{self, Past};
 use super::confirmation::Confirmation;
 use super::evidence::Evidence;
 use super::forced;
@@ -252,13 +252,13 @@ impl Consensus {
         ))
     }
 
-    /// Whether another first member knows of an earlier life of this one.
-    pub async fn is_known_to_peers(&self) -> bool {
+    /// What the others know of an earlier life of this member.
+    pub async fn past(&self) -> Past {
         let options = &self.options;
         let others = options.initial_members.iter().filter(|(id, _)| **id != options.member_id);
         let peers: Vec<Vec<String>> = others.map(|(_, node)| node.peer_urls.clone()).collect();
         let question = MemberKnownRequest { cluster_id: options.cluster_id, member_id: options.member_id };
-        bootstrap::is_known(question, peers, !options.joins, &options.dialer, options.election_timeout).await
+        bootstrap::past_of(question, peers, !options.joins, &options.dialer, options.election_timeout).await
     }
 
     /// Starts to take part; with the initial members where this is the first start of all.

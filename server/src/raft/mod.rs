@@ -53,7 +53,7 @@ mod stall;
 mod state_machine;
 mod type_config;
 
-pub use bootstrap::{ExistingCluster, applied_index, existing_cluster, is_known};
+pub use bootstrap::{ExistingCluster, Past, applied_index, existing_cluster, past_of};
 pub use consensus::{Consensus, ConsensusOptions, Listeners, StartError};
 pub use evidence::Evidence;
 pub use gateway::{Gateway, Member, Status, Unavailable};
