@@ -200,10 +200,10 @@ async fn bind(config: &Config, peer_tls: &Tls) -> anyhow::Result<Sockets> {
 
 fn storage(config: &Config) -> anyhow::Result<Storage> {
     // The log's directory is locked while it is open; it goes first, so that a second process never reaches the store.
-    let disk = Arc::new(RealDisk::open(&config.log_dir())?);
+    let disk = RealDisk::open(&config.log_dir())?;
     Ok(Storage {
         home: Arc::new(RocksHome::new(engine::directory(&config.data_dir))),
-        disk,
+        disk: Arc::new(if config.unsafe_no_fsync { disk.without_sync() } else { disk }),
         log_segment_bytes: LOG_SEGMENT_BYTES,
         store_flush_bytes: limits::FLUSH_BYTES,
     })
