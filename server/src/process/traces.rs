@@ -1,7 +1,7 @@
 //! Distributed traces: spans as OpenTelemetry has them, sent to a collector as OTLP over gRPC.
 //!
 //! Spans that have ended wait in a queue, from which a thread sends them every five seconds, or when there are many;
-//! where the collector does not take them, the newest are dropped. As in etcd, the `OTEL_BSP_…` variables say otherwise.
+//! where the collector does not take them, the newest are dropped. `OTEL_BSP_…` variables change that, as in etcd.
 //! No request waits for a collector, and the end of the process no longer than [`LINGERS`].
 
 use std::sync::Arc;
