@@ -19,7 +19,9 @@ use mainstay_raft_log::{Disk, LogTask, Observer, Options as LogOptions, RaftLog}
 use prost::Message;
 use tokio::task::JoinHandle;
 
-use crate::api::{self, Access, ApiLimits, LeaderLoss, OutOfService, RpcObserver, Services, Stopping, Withdrawals};
+use crate::api::{
+    self, Access, ApiLimits, LeaderLoss, OutOfService, RpcObserver, Services, Stopping, Tracer, Withdrawals,
+};
 use crate::apply::{State, StateOptions};
 use crate::auth::{Passwords, SimpleTokens, TokenError, TokenProvider};
 use crate::command::command::Kind;
@@ -87,6 +89,8 @@ pub struct Surroundings {
     pub metrics: Arc<Metrics>,
     /// Is told of every request.
     pub rpc_observer: Arc<dyn RpcObserver>,
+    /// Makes the spans of requests; `None` where they are not traced.
+    pub tracer: Option<Arc<dyn Tracer>>,
     /// Is shown what goes into the state.
     pub applied_observer: Option<Arc<dyn AppliedObserver>>,
     /// Reads a file of a key that the configuration names.
@@ -314,6 +318,7 @@ impl Node {
             },
             quota,
             observer: surroundings.rpc_observer,
+            tracer: surroundings.tracer,
             metrics,
             slow_apply: config.warning_apply_duration,
         };

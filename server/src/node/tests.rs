@@ -135,6 +135,7 @@ impl Machine {
             log_observer: None,
             metrics: Metrics::new(),
             rpc_observer: Arc::new(()),
+            tracer: None,
             applied_observer: Some(Arc::new(Record(self.applied.clone(), self.restored.clone()))),
             read_key: Box::new(|_| Err(std::io::ErrorKind::NotFound.into())),
             watch_bounds: Bounds::STANDARD,

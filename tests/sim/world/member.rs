@@ -215,6 +215,7 @@ impl Member {
             log_observer: None,
             metrics: Metrics::new(),
             rpc_observer: Arc::new(()),
+            tracer: None,
             applied_observer: Some(view.clone()),
             read_key: Box::new(|_| Err(std::io::ErrorKind::NotFound.into())),
             watch_bounds: if self.plan.small_watches { Bounds::SMALL } else { Bounds::STANDARD },
