@@ -178,7 +178,7 @@ impl Consensus {
             addresses: addresses.clone(),
             removal: removal.clone(),
             own: options.member_id,
-            alarms,
+            alarms: alarms.clone(),
             metrics: metrics.clone(),
         };
         let log_at_start = log.last().map(|(index, _)| index);
@@ -198,8 +198,8 @@ impl Consensus {
         let peers = Arc::new(Peers::new(options.dialer.clone(), timeout));
         let (own, cluster_id) = (options.member_id, options.cluster_id);
         let confirmation = Arc::new(Confirmation::new(own, cluster_id, raft.clone(), peers.clone(), timeout));
-        let reconfigure =
-            Arc::new(Reconfigure::new(raft.clone(), confirmation.clone(), members.clone(), rules, timeout));
+        let views = (members.clone(), alarms);
+        let reconfigure = Arc::new(Reconfigure::new(raft.clone(), confirmation.clone(), views, rules, timeout));
         let (gateway, rounds) = Gateway::new(
             gateway_options,
             raft.clone(),
