@@ -544,6 +544,35 @@ fn who_joins_asks_anew_who_the_members_are() {
     });
 }
 
+/// What a member that joins is, it is told by the first entries; before, it would serve what a learner does not.
+#[test]
+fn who_joins_serves_nobody_before_it_knows_what_it_is() {
+    simulate(17, |machines, members| async move {
+        assert!(put(&machines[0], &members[0], "a").await);
+        sleep(Duration::from_secs(2)).await; // until all have published themselves
+        let leads = leader(&members).await;
+        let joiner = Machine::new(MEMBERS);
+        // The others tell it whom it joins, and the leader sends it nothing.
+        cut_off(&machines[leads], &joiner, true);
+        let other = (leads + 1) % MEMBERS;
+        add_learner(&machines[other], &members[other]).await;
+        let joined = joiner.start_with(config_of_joiner()).await.unwrap_or_else(|error| panic!("{error}"));
+        let status = || joined.services.gateway.status();
+        sleep(Duration::from_secs(5)).await;
+        assert!(status().is_outside && !status().is_learner, "{:?}", status());
+        assert!(!members[other].services.gateway.status().is_outside);
+        cut_off(&machines[leads], &joiner, false);
+        let told = async {
+            while status().is_outside {
+                sleep(Duration::from_millis(1)).await;
+            }
+            status()
+        };
+        let told = timeout(Duration::from_secs(60), told).await.expect("it is told");
+        assert!(told.is_learner, "from the first moment on: {told:?}");
+    });
+}
+
 /// A learner that may hold something else than the others stays one until an operator has looked at it.
 #[test]
 fn a_learner_that_is_named_corrupt_is_not_promoted_unasked() {

@@ -191,6 +191,7 @@ impl Consensus {
             member_id: options.member_id,
             election_timeout: options.election_timeout,
             request_bytes_max: options.request_bytes_max,
+            joins: options.joins,
             log_at_start,
             removal: removal.clone(),
         };
