@@ -165,10 +165,11 @@ impl Consensus {
             removal: removal.clone(),
             observer,
         };
-        let machine = StateMachine::new(state, audience, started.clone())
+        let mut machine = StateMachine::new(state, audience, started.clone())
             .map_err(|error| StartError::Stored(error.to_string()))?;
+        let mut log_store = LogStore::new(log.clone());
         if let Some(node) = &options.alone {
-            let stand = forced::stand_alone(options.member_id, node, &log, machine.position());
+            let stand = forced::stand_alone(options.member_id, node, &mut log_store, &mut machine);
             stand.await.map_err(|error| StartError::Stored(error.to_string()))?;
         }
         let network = Network {
@@ -182,7 +183,7 @@ impl Consensus {
             metrics: metrics.clone(),
         };
         let log_at_start = log.last().map(|(index, _)| index);
-        let raft = Raft::build(options.member_id, config, network, LogStore::new(log.clone()), machine)
+        let raft = Raft::build(options.member_id, config, network, log_store, machine)
             .await
             .map_err(|error| StartError::Stored(error.to_string()))?;
         started.store(true, Ordering::Release);
