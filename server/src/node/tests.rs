@@ -13,6 +13,7 @@ use std::time::Duration;
 use super::{Node, StartError, Storage, Surroundings, log_identity};
 use crate::api::Services;
 use crate::command::command::Kind;
+use crate::command::{self, Command};
 use crate::config::{Config, Given, Invocation};
 use crate::engine::layout::meta;
 use crate::engine::mem::{Fault, MemHome};
@@ -29,7 +30,8 @@ use mainstay_proto::etcdserverpb::alarm_request::AlarmAction;
 use mainstay_proto::etcdserverpb::{
     AlarmMember, AlarmRequest, AlarmType, CompactionRequest, LeaseGrantRequest, PutRequest,
 };
-use mainstay_proto::mainstay::{Identity, MemberKnownRequest, StateDigest};
+use mainstay_proto::mainstay::peer_client::PeerClient;
+use mainstay_proto::mainstay::{ForwardRequest, Identity, MemberKnownRequest, StateDigest};
 use mainstay_raft_log::disk::sim::SimMedium;
 use mainstay_raft_log::{Options as LogOptions, RaftLog};
 use prost::Message;
@@ -631,6 +633,73 @@ fn a_leader_whose_disk_hangs_is_followed_within_two_election_timeouts() {
         }
         eprintln!("new leader after {new:?}, longest put {longest:?}");
         assert!(new.is_some_and(|new| new < Duration::from_secs(2)), "{new:?}");
+    });
+}
+
+/// As where a network card is broken whose checksums are right: entries arrive as something else than was sent, or the
+/// answers to them.
+#[test]
+fn what_changed_on_its_way_is_refused_and_sent_again() {
+    for (seed, answers) in [(18, false), (19, true)] {
+        simulate(seed, |machines, members| async move {
+            assert!(put(&machines[0], &members[0], "a").await);
+            sleep(Duration::from_secs(2)).await; // until all have published themselves
+            let leads = leader(&members).await;
+            for other in machines.iter().filter(|other| other.index != leads) {
+                let (leader, other) = (machines[leads].node, other.node);
+                let (from, to) = if answers { (other, leader) } else { (leader, other) };
+                transport::set_link(from, to, transport::LinkConditions { flip: 0.1, ..Default::default() });
+            }
+            let mut acknowledged = 0;
+            for number in 0..200_u64 {
+                let key = number.to_string().into();
+                let request = PutRequest { key, value: vec![7; 1024].into(), ..PutRequest::default() };
+                acknowledged += u64::from(propose(&machines[leads], &members[leads], Kind::Put(request)).await);
+            }
+            assert!(acknowledged > 100, "seed {seed}: {acknowledged}");
+            transport::clear_links();
+            sleep(Duration::from_secs(5)).await; // until all are sent entries again
+            assert!(put(&machines[leads], &members[leads], "z").await);
+            sleep(Duration::from_secs(2)).await;
+            let refused = |member: &Running| member.services.metrics.network.checksum_failures.get();
+            assert!(members.iter().map(refused).sum::<u64>() > 0, "seed {seed}: nothing was damaged");
+            let states: Vec<_> = machines.iter().map(|machine| machine.applied.lock().unwrap().clone()).collect();
+            for state in &states[1..] {
+                assert_eq!(state.last_key_value(), states[0].last_key_value(), "seed {seed}");
+                // Whoever got a snapshot was not shown what is in it.
+                let differs = state.iter().find(|(index, of)| states[0].get(*index).is_some_and(|here| here != *of));
+                assert!(differs.is_none(), "seed {seed}: {differs:?}");
+            }
+        });
+    }
+}
+
+#[test]
+fn a_command_that_changed_on_its_way_is_not_proposed() {
+    simulate(20, |machines, members| async move {
+        assert!(put(&machines[0], &members[0], "a").await);
+        let leads = leader(&members).await;
+        let cluster_id = members[leads].services.gateway.status().cluster_id;
+        let asker = Handle::current().create_node().name("forwards").ip(address(MEMBERS)).build();
+        let forward = async |crc32: Option<u32>| {
+            let put = Kind::Put(PutRequest { key: "b".into(), ..PutRequest::default() });
+            let command = command::encode(&Command { kind: Some(put), caller: None });
+            let crc32 = crc32.map(|damage| crc32fast::hash(&command) ^ damage);
+            let request = ForwardRequest { cluster_id, command, crc32, member_id: 0 };
+            let url = format!("http://{}:2380", address(leads));
+            let asked = async move {
+                let channel = transport::connect(&url, Duration::from_secs(1)).unwrap();
+                PeerClient::new(channel).forward(request).await.map(|_| ()).map_err(|status| status.code())
+            };
+            asker.spawn(asked).await.unwrap()
+        };
+        let revision = || members[leads].services.store.revision();
+        let before = revision();
+        assert_eq!(forward(Some(1)).await, Err(tonic::Code::DataLoss));
+        assert_eq!(revision(), before);
+        assert_eq!(forward(Some(0)).await, Ok(()));
+        assert_eq!(forward(None).await, Ok(()), "earlier releases send no checksum");
+        assert_eq!(revision(), before + 2);
     });
 }
 

@@ -624,6 +624,10 @@ where
 
 /// The reverse of [`super::peer::unavailable_to_status`]; everything else is a lost connection.
 fn unavailable_from_status(status: &tonic::Status) -> Unavailable {
+    // What changed on its way was refused, and can be sent again.
+    if status.code() == tonic::Code::DataLoss {
+        return Unavailable::NotLeader;
+    }
     const KNOWN: [Unavailable; 8] = [
         Unavailable::NotLeader,
         Unavailable::NotPrimaryLessor,
@@ -662,6 +666,8 @@ mod tests {
         }
         let reset = tonic::Status::unavailable("connection reset");
         assert_eq!(unavailable_from_status(&reset), Unavailable::TimeoutConnectionLost);
+        let damaged = tonic::Status::data_loss("its checksum is not that of what was sent");
+        assert_eq!(unavailable_from_status(&damaged), Unavailable::NotLeader);
     }
 
     #[test]
