@@ -1,5 +1,5 @@
 //! What every request passes on its way to its service, whichever transport brought it: the
-//! rules that hold for all methods (metadata, learners, message sizes), counting and tracing.
+//! rules that hold for all methods (metadata, learners and those that join, message sizes), counting and tracing.
 //!
 //! It stands directly around the generated services and adds neither a task nor a boxed body to
 //! a unary request.
@@ -107,6 +107,10 @@ fn admit(
     is_out_of_service: bool,
     observer: &dyn RpcObserver,
 ) -> Result<bool, ApiError> {
+    // Whether it may serve this depends on what kind of member it is, and what it holds may be of no member's.
+    if status.is_outside && !rpc.tells_of_itself() {
+        return Err(ApiError::NoLeader);
+    }
     if status.is_learner && !rpc.on_learner {
         return Err(ApiError::NotSupportedForLearner);
     }

@@ -256,6 +256,8 @@ pub struct Network {
     pub known_peers: IntGaugeVec,
     /// By `Local` and `Remote`.
     pub disconnected_peers_total: IntCounterVec,
+    /// What peers sent, and what arrived was something else.
+    pub checksum_failures: IntCounter,
     pub(super) peer_received_bytes_total: IntCounterVec,
     pub(super) peer_received_failures_total: IntCounterVec,
     pub(super) peer_sent_bytes_total: IntCounterVec,
@@ -282,6 +284,7 @@ impl Network {
             active_peers: b.gauges("etcd_network_active_peers"),
             known_peers: b.gauges("etcd_network_known_peers"),
             disconnected_peers_total: b.counters("etcd_network_disconnected_peers_total"),
+            checksum_failures: b.counter("mainstay_network_peer_checksum_failures_total"),
             peer_received_bytes_total: b.counters("etcd_network_peer_received_bytes_total"),
             peer_received_failures_total: b.counters("etcd_network_peer_received_failures_total"),
             peer_sent_bytes_total: b.counters("etcd_network_peer_sent_bytes_total"),

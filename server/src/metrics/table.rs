@@ -253,6 +253,11 @@ pub(super) const METRICS: &[Row] = &[
     ),
     counter("grpc_server_msg_sent_total", &["grpc_type", "grpc_service", "grpc_method"], "Messages sent in RPCs."),
     counter("grpc_server_started_total", &["grpc_type", "grpc_service", "grpc_method"], "RPCs that started."),
+    counter(
+        "mainstay_network_peer_checksum_failures_total",
+        &[],
+        "Messages of peers that arrived as something else than was sent.",
+    ),
     counter("mainstay_server_consistency_checks_total", &[], "Comparisons of the members' data that this member made."),
     gauge("mainstay_server_quota_warning", &[], "Whether the quota is nearly used up."),
     gauge("os_fd_limit", &[], "File descriptors that the process may have."),

@@ -148,9 +148,10 @@ impl Process {
     }
 }
 
-/// Waits until a leader is known, so that requests can be answered, and says so once.
+/// Waits until a leader is known, and this member knows that it is one, so that requests can be answered; says so once.
 async fn announce_ready(services: Arc<Services>) -> Infallible {
-    while services.gateway.status().leader.is_none() {
+    let is_ready = |status: Status| status.leader.is_some() && !status.is_outside;
+    while !is_ready(services.gateway.status()) {
         tokio::time::sleep(READY_PERIOD).await;
     }
     tracing::info!("ready to serve client requests");

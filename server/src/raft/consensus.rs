@@ -165,10 +165,11 @@ impl Consensus {
             removal: removal.clone(),
             observer,
         };
-        let machine = StateMachine::new(state, audience, started.clone())
+        let mut machine = StateMachine::new(state, audience, started.clone())
             .map_err(|error| StartError::Stored(error.to_string()))?;
+        let mut log_store = LogStore::new(log.clone());
         if let Some(node) = &options.alone {
-            let stand = forced::stand_alone(options.member_id, node, &log, machine.position());
+            let stand = forced::stand_alone(options.member_id, node, &mut log_store, &mut machine);
             stand.await.map_err(|error| StartError::Stored(error.to_string()))?;
         }
         let network = Network {
@@ -178,11 +179,11 @@ impl Consensus {
             addresses: addresses.clone(),
             removal: removal.clone(),
             own: options.member_id,
-            alarms,
+            alarms: alarms.clone(),
             metrics: metrics.clone(),
         };
         let log_at_start = log.last().map(|(index, _)| index);
-        let raft = Raft::build(options.member_id, config, network, LogStore::new(log.clone()), machine)
+        let raft = Raft::build(options.member_id, config, network, log_store, machine)
             .await
             .map_err(|error| StartError::Stored(error.to_string()))?;
         started.store(true, Ordering::Release);
@@ -191,6 +192,7 @@ impl Consensus {
             member_id: options.member_id,
             election_timeout: options.election_timeout,
             request_bytes_max: options.request_bytes_max,
+            joins: options.joins,
             log_at_start,
             removal: removal.clone(),
         };
@@ -198,8 +200,8 @@ impl Consensus {
         let peers = Arc::new(Peers::new(options.dialer.clone(), timeout));
         let (own, cluster_id) = (options.member_id, options.cluster_id);
         let confirmation = Arc::new(Confirmation::new(own, cluster_id, raft.clone(), peers.clone(), timeout));
-        let reconfigure =
-            Arc::new(Reconfigure::new(raft.clone(), confirmation.clone(), members.clone(), rules, timeout));
+        let views = (members.clone(), alarms);
+        let reconfigure = Arc::new(Reconfigure::new(raft.clone(), confirmation.clone(), views, rules, timeout));
         let (gateway, rounds) = Gateway::new(
             gateway_options,
             raft.clone(),

@@ -92,6 +92,8 @@ pub(super) struct Situation<'a> {
     pub(super) last: u64,
     /// Those who were members once; their ids never come back.
     pub(super) removed: BTreeSet<u64>,
+    /// Those whose data was found to differ from the others'.
+    pub(super) corrupt: BTreeSet<u64>,
     pub(super) rules: MemberRules,
 }
 
@@ -130,8 +132,10 @@ impl Situation<'_> {
         let is_healthy = voting.intersection(&self.active).count() >= quorum(voting.len() + 1);
         let promotes = self.rules.promotes_learners && is_healthy;
         let mut learners = self.membership.nodes().filter(|(_, node)| node.learner && promotes);
-        // One that has not told its name yet would stand in the way of the next change.
-        let ready = learners.find(|(id, _)| self.has_caught_up(**id) && self.started.contains(id));
+        // One that has not told its name yet would stand in the way of the next change, and one whose data is in doubt
+        // might lead before anybody has looked at it.
+        let may_vote = |id: u64| self.started.contains(&id) && !self.corrupt.contains(&id);
+        let ready = learners.find(|(id, _)| self.has_caught_up(**id) && may_vote(**id));
         ready.and_then(|(id, _)| self.promote(*id).ok())
     }
 
@@ -267,8 +271,8 @@ mod tests {
     fn situation(membership: &Membership) -> Situation<'_> {
         let ids: BTreeSet<u64> = membership.nodes().map(|(id, _)| *id).collect();
         let matched = ids.iter().map(|id| (*id, 1000)).collect();
-        let (started, removed) = (ids.clone(), BTreeSet::new());
-        Situation { membership, leader: 1, started, active: ids, matched, last: 1000, removed, rules: RULES }
+        let (started, removed, corrupt) = (ids.clone(), BTreeSet::new(), BTreeSet::new());
+        Situation { membership, leader: 1, started, active: ids, matched, last: 1000, removed, corrupt, rules: RULES }
     }
 
     fn add(id: u64, learner: bool) -> MemberChange {
@@ -402,6 +406,20 @@ mod tests {
         now.started.insert(4);
         now.matched.insert(4, 400);
         assert_eq!(now.chore(), None, "it is behind");
+    }
+
+    #[test]
+    fn a_learner_whose_data_is_in_doubt_gets_its_vote_from_an_operator_only() {
+        let members = with(&with(&membership(3), 4, true), 5, true);
+        let mut now = situation(&members);
+        now.rules.promotes_learners = true;
+        now.corrupt.insert(4);
+        assert_eq!(now.chore(), now.plan(&MemberChange::Promote(5)).ok(), "the other one is not held up");
+        now.corrupt.insert(5);
+        assert_eq!(now.chore(), None);
+        assert_eq!(refused(&now, &MemberChange::Promote(4)), None, "as in etcd, which has no error for it");
+        now.corrupt.clear();
+        assert_eq!(now.chore(), now.plan(&MemberChange::Promote(4)).ok());
     }
 
     #[test]

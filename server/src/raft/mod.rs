@@ -6,6 +6,7 @@
 //! | file | what |
 //! |---|---|
 //! | `type_config`, `codec` | what openraft is made of here, and how it is stored and sent (pure) |
+//! | `checksum` | whether entries, the answers to them, and commands are what was sent (pure) |
 //! | `log_store` | openraft's log on `mainstay-raft-log` |
 //! | `state_machine`, `snapshot` | committed entries into `apply`, run by run; checkpoints |
 //! | `network`, `peers`, `peer` | to a peer for consensus, to a peer for a client, and what this member answers |
@@ -29,6 +30,7 @@
 
 mod addresses;
 mod bootstrap;
+mod checksum;
 mod codec;
 mod confirmation;
 mod consensus;

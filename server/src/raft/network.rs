@@ -17,13 +17,15 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError, StreamAppendResult,
     TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
+use prometheus::IntCounter;
 use prost::Message;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use super::addresses::Addresses;
-use super::codec;
+use super::checksum;
+use super::codec::{self, CodecError};
 use super::removal::{REMOVED, Removal};
 use super::snapshot::{Snapshot, SnapshotData};
 use super::type_config::{PeerNode, TypeConfig, Vote};
@@ -170,6 +172,11 @@ fn vote_response(response: wire::VoteResponse, asked: &Vote) -> Result<VoteRespo
     Ok(VoteResponse::new(codec::vote_from_wire(&vote), last_log_id, response.granted))
 }
 
+/// Whether an answer changed on its way; one of an earlier release does not show it.
+fn is_damaged(response: &wire::AppendResponse) -> bool {
+    response.crc32.is_some_and(|sent| sent != checksum::of_response(response))
+}
+
 fn append_result(response: wire::AppendResponse) -> Result<StreamAppendResult<TypeConfig>, RpcError> {
     let log_id = response.log_id.as_ref().map(codec::log_id_from_wire);
     Ok(match response.result() {
@@ -232,7 +239,8 @@ impl RaftNetworkV2<TypeConfig> for Connection {
             self.failed_at = opened.is_err().then(clock::now);
             let responses = opened?;
             let peer = self.peer.clone();
-            let state = Answers { responses, sent: sent_rx, waiting: VecDeque::new(), limit, peer };
+            let (target, damaged) = (self.target, self.network.metrics.network.checksum_failures.clone());
+            let state = Answers { responses, sent: sent_rx, waiting: VecDeque::new(), limit, target, peer, damaged };
             Ok(futures_util::stream::unfold(Some(state), Answers::next).boxed())
         }
         .boxed()
@@ -328,7 +336,10 @@ struct Answers {
     sent: mpsc::UnboundedReceiver<Instant>,
     waiting: VecDeque<Instant>,
     limit: Duration,
+    target: u64,
     peer: Arc<PeerMetrics>,
+    /// Counts answers that changed on their way.
+    damaged: IntCounter,
 }
 
 type Answer = Result<StreamAppendResult<TypeConfig>, RpcError>;
@@ -358,6 +369,12 @@ impl Answers {
             let answered = clock::timeout(left, state.responses.next()).await;
             state.count_sent();
             match answered {
+                Ok(Some(Ok(response))) if is_damaged(&response) => {
+                    state.damaged.inc();
+                    let (from, error) = (format!("{:x}", state.target), CodecError::Checksum);
+                    tracing::warn!("remote-peer-id" = from, %error, "refused an answer from a peer");
+                    return Some(state.failed(error));
+                }
                 Ok(Some(Ok(response))) => {
                     state.waiting.pop_front();
                     state.peer.received_bytes.inc_by(response.encoded_len() as u64);

@@ -76,9 +76,9 @@ pub async fn take_place(
     let urls: Vec<String> = members.into_values().flatten().collect();
     let asked = Asked { cluster_id, urls, dialer, limit };
     if let Some(former) = former {
-        asked.change(&MemberChange::Remove(former), MemberRefusal::NotFound).await?;
+        asked.change(&MemberChange::Remove(former)).await?;
     }
-    asked.change(&MemberChange::Add { id, peer_urls, learner: false }, MemberRefusal::Exists).await?;
+    asked.change(&MemberChange::Add { id, peer_urls, learner: false }).await?;
     Ok(Place { cluster_id, former, id })
 }
 
@@ -96,20 +96,23 @@ struct Asked<'a> {
 }
 
 impl Asked<'_> {
-    /// Has the members changed; `done` is what is said where that has been done before.
-    async fn change(&self, change: &MemberChange, done: MemberRefusal) -> Result<(), ReplaceError> {
+    /// Has the members changed.
+    async fn change(&self, change: &MemberChange) -> Result<(), ReplaceError> {
         let begun = clock::now();
         loop {
             let mut reason = String::new();
             for url in &self.urls {
                 match self.change_at(url, change).await {
                     Ok(MemberRefusal::None) => return Ok(()),
-                    Ok(refusal) if refusal == done => return Ok(()),
-                    // The answer to an earlier question may have got lost, and what it asked for stands in the way.
-                    Ok(_) if self.is_made(change).await => return Ok(()),
-                    // It may be healthy in a moment.
-                    Ok(refusal @ MemberRefusal::Unhealthy) => refusal.as_str_name().clone_into(&mut reason),
-                    Ok(refusal) => return Err(ReplaceError::Refused(refusal)),
+                    Ok(refusal) => match self.is_made(change).await {
+                        // The answer to an earlier question may have got lost, and what it asked for stands in the way.
+                        Some(true) => return Ok(()),
+                        Some(false) if refusal != MemberRefusal::Unhealthy => {
+                            return Err(ReplaceError::Refused(refusal));
+                        }
+                        // The cluster may be healthy in a moment, or somebody tell who its members are.
+                        Some(false) | None => refusal.as_str_name().clone_into(&mut reason),
+                    },
                     // Only the leader can.
                     Err(error) => reason = error,
                 }
@@ -121,14 +124,14 @@ impl Asked<'_> {
         }
     }
 
-    /// Whether a change shows in who the members are.
-    async fn is_made(&self, change: &MemberChange) -> bool {
-        let Some(cluster) = existing_cluster(&self.urls, self.dialer, self.limit).await else { return false };
-        match change {
+    /// Whether a change shows in who the members are; `None` where nobody tells.
+    async fn is_made(&self, change: &MemberChange) -> Option<bool> {
+        let cluster = existing_cluster(&self.urls, self.dialer, self.limit).await?;
+        Some(match change {
             MemberChange::Add { id, .. } => cluster.members.contains_key(id),
             MemberChange::Remove(id) => !cluster.members.contains_key(id),
             MemberChange::Update { .. } | MemberChange::Promote(_) => false,
-        }
+        })
     }
 
     async fn change_at(&self, url: &str, change: &MemberChange) -> Result<MemberRefusal, String> {

@@ -107,11 +107,6 @@ impl StateMachine {
         Ok(Self { state, audience, applied, reported: None, started })
     }
 
-    /// Up to where the state goes, and who the members are there.
-    pub(crate) fn position(&self) -> (Option<LogId>, &StoredMembership) {
-        (self.applied.log_id, &self.applied.membership)
-    }
-
     /// Removes a slice of what was compacted; whether there is more to do.
     pub(crate) fn compact_slice(&mut self) -> io::Result<bool> {
         let slice = self.state.store.compact_slice().map_err(io::Error::other);

@@ -100,6 +100,17 @@ fn a_member_whose_data_is_in_doubt_serves_none() {
 }
 
 #[test]
+fn who_joins_and_knows_no_members_yet_serves_nobody() {
+    for leader in [None, Some(1)] {
+        let status = raft::Status { leader, is_outside: true, ..raft::Status::default() };
+        for rpc in &RPCS {
+            let expected = if rpc.method == "Status" { Ok(false) } else { Err(ApiError::NoLeader) };
+            assert_eq!(admit(rpc, &HeaderMap::new(), &status, false, &Recorder::default()), expected, "{}", rpc.method);
+        }
+    }
+}
+
+#[test]
 fn a_learner_serves_little() {
     for rpc in &RPCS {
         let served = ["Range", "Status", "Snapshot"].contains(&rpc.method);
