@@ -4,6 +4,8 @@
 
 #![cfg(madsim)]
 
+mod upgrade;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +16,7 @@ use super::{Node, StartError, Storage, Surroundings, log_identity};
 use crate::api::Services;
 use crate::command::command::Kind;
 use crate::config::{Config, Given, Invocation};
-use crate::engine::layout::meta;
+use crate::engine::layout::{self, meta};
 use crate::engine::mem::{Fault, MemHome};
 use crate::engine::{Batch, EngineHome, Family};
 use crate::env::{clock, transport};
@@ -65,6 +67,8 @@ struct Machine {
     store: MemHome,
     applied: Applied,
     restored: Arc<AtomicU64>,
+    /// The newest format that its release knows.
+    newest_format: u32,
 }
 
 /// What a running member is asked through.
@@ -80,8 +84,12 @@ fn address(index: usize) -> IpAddr {
 }
 
 fn config(index: usize) -> Config {
+    config_of(index, MEMBERS, "new")
+}
+
+fn config_of(index: usize, members: usize, state: &str) -> Config {
     let url = |index| format!("http://{}:2380", address(index));
-    let cluster: Vec<String> = (0..MEMBERS).map(|index| format!("m{index}={}", url(index))).collect();
+    let cluster: Vec<String> = (0..members).map(|index| format!("m{index}={}", url(index))).collect();
     let arguments = vec![
         format!("--name=m{index}"),
         format!("--listen-peer-urls={}", url(index)),
@@ -89,6 +97,7 @@ fn config(index: usize) -> Config {
         format!("--listen-client-urls=http://{}:2379", address(index)),
         format!("--advertise-client-urls=http://{}:2379", address(index)),
         format!("--initial-cluster={}", cluster.join(",")),
+        format!("--initial-cluster-state={state}"),
         "--snapshot-count=50".to_owned(),
         format!("--max-request-bytes={}", LOG_SEGMENT_BYTES / 2),
         "--snapshot-catchup-entries=20".to_owned(),
@@ -104,7 +113,8 @@ impl Machine {
     fn new(index: usize) -> Self {
         let node = Handle::current().create_node().name(format!("m{index}")).ip(address(index)).build().id();
         let (applied, restored) = Default::default();
-        Self { index, node, log: SimMedium::new(index as u64), store: MemHome::new(), applied, restored }
+        let (log, store) = (SimMedium::new(index as u64), MemHome::new());
+        Self { index, node, log, store, applied, restored, newest_format: layout::FORMAT }
     }
 
     /// The machine as it is since its last start: a handle from before starts nothing any more.
@@ -134,6 +144,7 @@ impl Machine {
             applied_observer: Some(Arc::new(Record(self.applied.clone(), self.restored.clone()))),
             read_key: Box::new(|_| Err(std::io::ErrorKind::NotFound.into())),
             watch_bounds: Bounds::STANDARD,
+            newest_format: self.newest_format,
         };
         let peers = SocketAddr::new(address(self.index), 2380);
         let (started, running) = oneshot::channel();
