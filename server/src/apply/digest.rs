@@ -11,9 +11,9 @@ use crate::engine::layout::meta;
 use crate::engine::{Batch, BatchOperation, Engine, Family};
 use crate::env::probe;
 
-/// The way in which the number is made; 0 is that of the releases that do not say. Members whose ways differ are not
-/// compared, so whatever changes the number of the same entries needs another one: another sum, or other bytes
-/// that a command writes ([`FORMAT`](crate::engine::layout::FORMAT) has to be raised for that, too).
+/// The way in which the number is made of what entries write; 0 is that of the releases that do not say. Members whose
+/// ways differ are not compared, so whoever makes it in another way says so here. What a command writes is the same on all
+/// of them, whichever their release: it depends on the format of the data alone.
 pub const DIGEST_VERSION: u32 = 0;
 
 /// Every so many entries a mark is kept, to be compared with other members at leisure.

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::engine::layout::NewerFormat;
+use crate::raft::ReplaceError;
 use mainstay_proto::mainstay::RaiseFormat;
 
 /// A format that the present release does not know.
@@ -26,6 +27,7 @@ async fn restart(machine: &mut Machine, newest_format: u32) -> Running {
 
 /// Starts all members with the next release, and waits until they have raised the format.
 async fn upgrade(machines: &mut [Machine], members: &mut [Running]) {
+    sleep(Duration::from_secs(2)).await; // until all have published themselves
     for (machine, member) in machines.iter_mut().zip(members.iter_mut()) {
         *member = restart(machine, NEXT).await;
         assert!(put(machine, member, "on the way").await);
@@ -78,6 +80,7 @@ fn the_format_is_raised_when_the_last_member_knows_it() {
 #[test]
 fn who_is_away_holds_the_format_up() {
     simulate(161, |mut machines, mut members| async move {
+        sleep(Duration::from_secs(2)).await; // until all have published themselves
         for index in 0..MEMBERS {
             members[index] = restart(&mut machines[index], if index == 0 { layout::FORMAT } else { NEXT }).await;
         }
@@ -123,6 +126,7 @@ fn who_goes_back_behind_the_format_is_refused() {
 #[test]
 fn who_cannot_take_over_a_state_ends_and_keeps_its_own() {
     simulate(163, |mut machines, mut members| async move {
+        sleep(Duration::from_secs(2)).await; // until all have published themselves
         let away = MEMBERS - 1;
         for index in 0..away {
             members[index] = restart(&mut machines[index], NEXT).await;
@@ -147,7 +151,7 @@ fn who_cannot_take_over_a_state_ends_and_keeps_its_own() {
 }
 
 #[test]
-fn who_joins_is_told_of_a_format_that_it_does_not_know() {
+fn who_joins_or_is_rebuilt_is_told_of_a_format_that_it_does_not_know() {
     simulate(164, |mut machines, mut members| async move {
         upgrade(&mut machines, &mut members).await;
         sleep(Duration::from_secs(2)).await; // until all were heard lately
@@ -156,6 +160,13 @@ fn who_joins_is_told_of_a_format_that_it_does_not_know() {
         let gateway = members[0].services.gateway.clone();
         machines[0].node().spawn(async move { gateway.change_members(add).await }).await.unwrap().unwrap().unwrap();
         let mut joins = Machine::new(MEMBERS);
+        let others = [format!("http://{}:2380", address(0))];
+        let place = vec![format!("http://{}:2380", address(1))];
+        let rebuilt =
+            async move { raft::take_place(8, place, &others, &transport::Dialer, Duration::from_secs(5)).await };
+        let rebuilt = joins.node().spawn(rebuilt).await.unwrap();
+        assert!(matches!(rebuilt, Err(ReplaceError::NewerFormat(_))), "{rebuilt:?}");
+        assert_eq!(members[0].services.gateway.members().len(), MEMBERS + 1, "nobody was replaced");
         match joins.start_with(config_of(MEMBERS, MEMBERS + 1, "existing")).await {
             Err(StartError::NewerCluster(newer)) => {
                 assert_eq!(newer, NewerFormat { found: NEXT, newest: layout::FORMAT });
