@@ -1,8 +1,8 @@
 //! Real processes: one member's basics, kills, cuts, lost quorum, a full store, damage, restarts, discovery, refused
-//! starts, repair, traces, and what a service manager is told.
+//! starts, repair, upgrades, traces, and what a service manager is told.
 //!
 //! `MAINSTAY_BIN` names the binary under test; etcd's own binary must pass, too, but for
-//! `certificates`, `life`, `logins`, `repair`, `rot`, `service`, `space` and `traces`, which say why.
+//! `certificates`, `life`, `logins`, `repair`, `rot`, `service`, `space`, `traces` and `upgrade`, which say why.
 
 #![cfg(not(madsim))] // processes are not simulated
 #![allow(clippy::unwrap_used)] // a test fails by panicking
@@ -21,4 +21,5 @@ mod single_member;
 mod space;
 mod startup;
 mod traces;
+mod upgrade;
 mod users;

@@ -41,6 +41,6 @@ pub mod workload;
 
 pub use cluster::{Cluster, leader, wait_until_serving};
 #[cfg(not(madsim))]
-pub use process_cluster::{ProcessCluster, Security, binary, free_port};
+pub use process_cluster::{ProcessCluster, Security, binary, free_port, old_binary};
 #[cfg(not(madsim))]
 pub use server::Server;

@@ -29,6 +29,8 @@ pub struct Server {
     pub quota_backend_bytes: IntGauge,
     pub quota_warning: IntGauge,
     pub consistency_checks: IntCounter,
+    /// Set by [`super::Metrics::set_data_format`].
+    pub(super) data_format: IntGauge,
     pub apply_duration_seconds: ByOperation,
     pub range_duration_seconds: BySuccess,
     pub request_duration_seconds: ByOperation,
@@ -73,6 +75,7 @@ impl Server {
             quota_backend_bytes: b.gauge("etcd_server_quota_backend_bytes"),
             quota_warning: b.gauge("mainstay_server_quota_warning"),
             consistency_checks: b.counter("mainstay_server_consistency_checks_total"),
+            data_format: b.gauge("mainstay_server_data_format"),
             apply_duration_seconds: ByOperation::new(&b.histograms("etcd_server_apply_duration_seconds"), &["v3"]),
             range_duration_seconds: BySuccess::new(b.histograms("etcd_server_range_duration_seconds"), &[]),
             request_duration_seconds: ByOperation::new(&b.histograms("etcd_server_request_duration_seconds"), &[]),

@@ -259,6 +259,7 @@ pub(super) const METRICS: &[Row] = &[
         "Messages of peers that arrived as something else than was sent.",
     ),
     counter("mainstay_server_consistency_checks_total", &[], "Comparisons of the members' data that this member made."),
+    gauge("mainstay_server_data_format", &[], "The format that the members have agreed on for their data."),
     gauge("mainstay_server_quota_warning", &[], "Whether the quota is nearly used up."),
     gauge("os_fd_limit", &[], "File descriptors that the process may have."),
     gauge("os_fd_used", &[], "File descriptors that the process has."),

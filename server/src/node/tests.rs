@@ -4,6 +4,8 @@
 
 #![cfg(madsim)]
 
+mod upgrade;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,7 +17,7 @@ use crate::api::Services;
 use crate::command::command::Kind;
 use crate::command::{self, Command};
 use crate::config::{Config, Given, Invocation};
-use crate::engine::layout::meta;
+use crate::engine::layout::{self, meta};
 use crate::engine::mem::{Fault, MemHome};
 use crate::engine::{Batch, EngineHome, Family};
 use crate::env::{clock, transport};
@@ -73,6 +75,8 @@ struct Machine {
     store: MemHome,
     applied: Applied,
     restored: Arc<AtomicU64>,
+    /// The newest format that its release knows.
+    newest_format: u32,
 }
 
 /// What a running member is asked through.
@@ -118,7 +122,8 @@ impl Machine {
     fn new(index: usize) -> Self {
         let node = Handle::current().create_node().name(format!("m{index}")).ip(address(index)).build().id();
         let (applied, restored) = Default::default();
-        Self { index, node, log: SimMedium::new(index as u64), store: MemHome::new(), applied, restored }
+        let (log, store) = (SimMedium::new(index as u64), MemHome::new());
+        Self { index, node, log, store, applied, restored, newest_format: layout::FORMAT }
     }
 
     /// The machine as it is since its last start: a handle from before starts nothing any more.
@@ -149,6 +154,7 @@ impl Machine {
             applied_observer: Some(Arc::new(Record(self.applied.clone(), self.restored.clone()))),
             read_key: Box::new(|_| Err(std::io::ErrorKind::NotFound.into())),
             watch_bounds: Bounds::STANDARD,
+            newest_format: self.newest_format,
         };
         let peers = SocketAddr::new(address(self.index), 2380);
         let (started, running) = oneshot::channel();

@@ -20,7 +20,7 @@ use mainstay_proto::etcdserverpb::DowngradeInfo;
 use mainstay_raft_log::disk::real::RealDisk;
 use mainstay_server::api::{Services, Tracer};
 use mainstay_server::config::{Config, Url, version};
-use mainstay_server::engine::{self, rocks::RocksHome};
+use mainstay_server::engine::{self, layout, rocks::RocksHome};
 use mainstay_server::env::serve::{self, ConnectionCount, Content, Listener, Purpose, ServeOptions, SocketOptions};
 use mainstay_server::env::system::{self, ServiceState, StopSignals};
 use mainstay_server::env::tls::Tls;
@@ -239,6 +239,7 @@ fn surroundings(
         applied_observer: None,
         read_key: Box::new(|path| std::fs::read(path)),
         watch_bounds: Bounds::STANDARD,
+        newest_format: layout::FORMAT,
     }
 }
 
@@ -396,6 +397,7 @@ fn measure(metrics: &Metrics, services: &Services) {
         events_total: count(&watch.events_total),
     });
     let alarms = services.alarms.all();
+    metrics.set_data_format(services.gateway.format());
     metrics.set_alarms(alarms.iter().map(|alarm| (alarm.member_id, alarm.alarm().as_str_name())));
 }
 

@@ -144,6 +144,8 @@ pub struct ExistingCluster {
     pub cluster_id: u64,
     /// The peer URLs of every member, by id.
     pub members: BTreeMap<u64, Vec<String>>,
+    /// The format of its data.
+    pub format: u32,
 }
 
 /// Asks a running cluster who its members are, at any of these URLs; `None` where nobody says.
@@ -154,7 +156,7 @@ pub async fn existing_cluster(urls: &[String], dialer: &Dialer, limit: Duration)
             Ok(Ok(response)) => {
                 let response = response.into_inner();
                 let members = response.nodes.into_iter().map(|(id, node)| (id, node.peer_urls)).collect();
-                return Some(ExistingCluster { cluster_id: response.cluster_id, members });
+                return Some(ExistingCluster { cluster_id: response.cluster_id, members, format: response.format });
             }
             Ok(Err(status)) => tracing::warn!(url, %status, "failed to get cluster response"),
             Err(_elapsed) => tracing::warn!(url, "failed to get cluster response: no answer in time"),

@@ -21,6 +21,9 @@ pub(crate) enum CodecError {
     /// Not the message that has to stand here.
     #[error("cannot be decoded: {0}")]
     Malformed(#[from] prost::DecodeError),
+    /// Members with a part that only a newer release knows.
+    #[error("the members have a part that this release does not know: run the newer release that wrote it")]
+    Unknown,
     /// A part that has to be there is not.
     #[error("{0} is missing")]
     Missing(&'static str),
@@ -130,7 +133,14 @@ pub(crate) fn payload_to_bytes(entry: &Entry) -> Bytes {
 pub(crate) fn entry_from_bytes(log_id: LogId, payload: Bytes) -> Result<Entry, CodecError> {
     let payload = match payload.first() {
         None => EntryPayload::Blank,
-        Some(&MEMBERSHIP) => EntryPayload::Membership(membership_from_wire(Message::decode(payload.slice(1..))?)?),
+        Some(&MEMBERSHIP) => {
+            let message = wire::Membership::decode(payload.slice(1..))?;
+            // What it does not know the decoder passes over, and members would not agree on who they are.
+            if 1 + message.encoded_len() != payload.len() {
+                return Err(CodecError::Unknown);
+            }
+            EntryPayload::Membership(membership_from_wire(message)?)
+        }
         Some(_) => EntryPayload::Normal(EncodedCommand(payload)),
     };
     Ok(Entry { log_id, payload })
@@ -301,6 +311,15 @@ mod tests {
             }
         }
         assert!(refused > 300, "{refused}");
+    }
+
+    #[test]
+    fn a_part_of_the_members_that_is_not_known_is_refused() {
+        let entry = Entry { log_id: log_id(1, 1), payload: EntryPayload::Membership(membership()) };
+        let known = payload_to_bytes(&entry);
+        assert!(entry_from_bytes(entry.log_id, known.clone()).is_ok());
+        let newer: Bytes = [&known[..], b"\xa8\x06\x01"].concat().into();
+        assert!(matches!(entry_from_bytes(entry.log_id, newer), Err(CodecError::Unknown)));
     }
 
     #[test]

@@ -78,6 +78,8 @@ pub struct ConsensusOptions {
     pub snapshot_catchup_entries: u64,
     /// Largest command.
     pub request_bytes_max: usize,
+    /// The newest format that this release knows.
+    pub newest_format: u32,
     /// A command that takes longer to apply is slow.
     pub slow_apply: Duration,
     /// Makes the connections to the other members.
@@ -148,7 +150,7 @@ impl Consensus {
         let (failure, store_failure) = watch::channel(None);
         let compaction = Arc::new(Notify::new());
         let started = Arc::new(AtomicBool::new(false));
-        let members = state.members();
+        let (members, format) = (state.members(), state.format());
         let evidence = Evidence::new(state.digest(), state.store());
         let alarms = state.alarms();
         let (addresses, removal) = (Addresses::default(), Removal::of(options.member_id));
@@ -180,6 +182,7 @@ impl Consensus {
             removal: removal.clone(),
             own: options.member_id,
             alarms: alarms.clone(),
+            format: format.clone(),
             metrics: metrics.clone(),
         };
         let log_at_start = log.last().map(|(index, _)| index);
@@ -193,6 +196,7 @@ impl Consensus {
             election_timeout: options.election_timeout,
             request_bytes_max: options.request_bytes_max,
             joins: options.joins,
+            newest_format: options.newest_format,
             log_at_start,
             removal: removal.clone(),
         };
@@ -205,7 +209,7 @@ impl Consensus {
         let (gateway, rounds) = Gateway::new(
             gateway_options,
             raft.clone(),
-            (members, addresses),
+            (members, format, addresses),
             (peers, confirmation, reconfigure.clone()),
             lessor.clone(),
             metrics.clone(),

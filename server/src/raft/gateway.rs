@@ -15,13 +15,13 @@ use tokio::sync::{Semaphore, watch};
 use super::addresses::Addresses;
 use super::codec;
 use super::confirmation::Confirmation;
-use super::members::MemberChange;
+use super::members::{MemberChange, told_refusal};
 use super::peers::Peers;
 use super::read_index::ReadIndex;
 use super::reconfigure::Reconfigure;
 use super::removal::Removal;
 use super::type_config::{Membership, Raft, Vote};
-use crate::apply::MemberView;
+use crate::apply::{FormatView, MemberView};
 use crate::env::clock::{self, Instant};
 use crate::env::probe;
 use crate::env::transport::{self, PeerChannel};
@@ -116,6 +116,8 @@ pub(crate) struct GatewayOptions {
     pub(crate) request_bytes_max: usize,
     /// Whether the others were there before this member.
     pub(crate) joins: bool,
+    /// The newest format that this release knows.
+    pub(crate) newest_format: u32,
     /// Index of the last entry that the log held at the start. The first one, 0, is the list of first members.
     pub(crate) log_at_start: Option<u64>,
     pub(crate) removal: Removal,
@@ -133,6 +135,7 @@ struct Inner {
     options: GatewayOptions,
     raft: Raft,
     members: MemberView,
+    format: FormatView,
     addresses: Addresses,
     lessor: Lessor,
     metrics: Arc<Metrics>,
@@ -152,7 +155,7 @@ impl Gateway {
     pub(crate) fn new(
         options: GatewayOptions,
         raft: Raft,
-        (members, addresses): (MemberView, Addresses),
+        (members, format, addresses): (MemberView, FormatView, Addresses),
         (peers, confirmation, reconfigure): (Arc<Peers>, Arc<Confirmation>, Arc<Reconfigure>),
         lessor: Lessor,
         metrics: Arc<Metrics>,
@@ -175,6 +178,7 @@ impl Gateway {
             confirmation,
             raft,
             members,
+            format,
             addresses,
             reconfigure,
             lessor,
@@ -284,7 +288,7 @@ impl Gateway {
             };
             let changed = self.on_leader(
                 || self.change_members_here(&change),
-                |client| async { at(client).await.map(|response| refused_or(response.index, response.refusal())) },
+                |client| async { at(client).await.map(|response| refused_or(response.index, told_refusal(&response))) },
             );
             match changed.await? {
                 // Whoever is removed is sent no entry any more, not even that one.
@@ -330,7 +334,28 @@ impl Gateway {
     pub(crate) fn nodes(&self) -> MembersResponse {
         let members = self.inner.addresses.members();
         let nodes = members.nodes().map(|(id, node)| (*id, codec::node_to_wire(node)));
-        MembersResponse { cluster_id: self.inner.options.cluster_id, nodes: nodes.collect() }
+        let (cluster_id, format) = (self.inner.options.cluster_id, self.format());
+        MembersResponse { cluster_id, nodes: nodes.collect(), format }
+    }
+
+    /// The format of the data, up to the last entry that was applied here.
+    pub fn format(&self) -> u32 {
+        self.inner.format.now()
+    }
+
+    /// The newest format that this release knows.
+    pub fn newest_format(&self) -> u32 {
+        self.inner.options.newest_format
+    }
+
+    /// Asks another member for the newest format that its release knows. One that is older than the question does not
+    /// answer it.
+    pub async fn newest_format_of(&self, id: u64) -> Result<u32, Unavailable> {
+        let request = wire::ReleaseRequest { cluster_id: self.inner.options.cluster_id };
+        let client = self.client(id)?;
+        let asked = ask(client, |mut client| async move { client.release(request).await });
+        let answer = clock::timeout(self.inner.options.election_timeout, asked).await;
+        Ok(answer.unwrap_or(Err(Unavailable::Timeout))?.newest_format)
     }
 
     /// Whether a member was removed.

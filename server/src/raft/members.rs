@@ -7,7 +7,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mainstay_proto::mainstay::{ChangeMembersRequest, MemberRefusal, change_members_request as wire};
+use mainstay_proto::mainstay::{
+    ChangeMembersRequest, ChangeMembersResponse, MemberRefusal, change_members_request as wire,
+};
 use openraft::ChangeMembers;
 
 use super::type_config::{Membership, PeerNode};
@@ -64,6 +66,11 @@ impl MemberChange {
             wire::Change::Promote(id) => Self::Promote(id),
         })
     }
+}
+
+/// How a change ended, as another member tells it. A reason that only a newer release knows is one all the same.
+pub(super) fn told_refusal(response: &ChangeMembersResponse) -> MemberRefusal {
+    MemberRefusal::try_from(response.refusal).unwrap_or(MemberRefusal::Unhealthy)
 }
 
 /// What a member lets through.
@@ -440,5 +447,14 @@ mod tests {
         for change in changes {
             assert_eq!(MemberChange::from_wire(change.to_wire(1)), Some(change));
         }
+    }
+
+    #[test]
+    fn a_refusal_that_is_not_known_is_no_success() {
+        let told = |refusal| told_refusal(&ChangeMembersResponse { index: 7, refusal });
+        assert_eq!(
+            [told(0), told(3), told(99)],
+            [MemberRefusal::None, MemberRefusal::NotFound, MemberRefusal::Unhealthy]
+        );
     }
 }

@@ -29,7 +29,7 @@ use super::codec::{self, CodecError};
 use super::removal::{REMOVED, Removal};
 use super::snapshot::{Snapshot, SnapshotData};
 use super::type_config::{PeerNode, TypeConfig, Vote};
-use crate::apply::AlarmView;
+use crate::apply::{AlarmView, FormatView};
 use crate::env::clock::{self, Instant};
 use crate::env::probe;
 use crate::env::transport::{Dialer, PeerChannel};
@@ -56,6 +56,8 @@ pub(crate) struct Network {
     /// This member, and whether its state is in doubt.
     pub(crate) own: u64,
     pub(crate) alarms: AlarmView,
+    /// The format of what this member sends.
+    pub(crate) format: FormatView,
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -179,7 +181,9 @@ fn is_damaged(response: &wire::AppendResponse) -> bool {
 
 fn append_result(response: wire::AppendResponse) -> Result<StreamAppendResult<TypeConfig>, RpcError> {
     let log_id = response.log_id.as_ref().map(codec::log_id_from_wire);
-    Ok(match response.result() {
+    // What only a newer release answers must not pass for success, which is the first of them.
+    let result = wire::append_response::Result::try_from(response.result);
+    Ok(match result.map_err(|_| unreachable(format!("append response of kind {}", response.result)))? {
         wire::append_response::Result::Success => Ok(log_id),
         wire::append_response::Result::Conflict => {
             Err(StreamAppendError::Conflict(log_id.ok_or_else(|| unreachable("conflict without an entry"))?))
@@ -282,7 +286,14 @@ impl RaftNetworkV2<TypeConfig> for Connection {
         let peer = self.peer.clone();
         let (travel, began) = (peer.snapshots_sent.begin(), clock::now());
         let (parts_tx, parts_rx) = mpsc::channel(4);
-        let read = send_parts(self.network.cluster_id, vote, snapshot, parts_tx, &peer);
+        // Read after the snapshot was made: it may have been raised meanwhile, which does no harm.
+        let head = wire::SnapshotHead {
+            cluster_id: self.network.cluster_id,
+            vote: Some(codec::vote_to_wire(&vote)),
+            format: self.network.format.now(),
+            ..wire::SnapshotHead::default()
+        };
+        let read = send_parts(head, snapshot, parts_tx, &peer);
         let mut client = self.client()?;
         let send = client.install_snapshot(ReceiverStream::new(parts_rx));
         let transfer = futures_util::future::join(send, read);
@@ -396,10 +407,10 @@ impl Answers {
     }
 }
 
-/// Reads a checkpoint and hands it over part by part; the channel's bound is the back-pressure.
+/// Reads a checkpoint and hands it over part by part, after the head with the rest of what it says; the channel's bound is
+/// the back-pressure.
 async fn send_parts(
-    cluster_id: u64,
-    vote: Vote,
+    head: wire::SnapshotHead,
     snapshot: Snapshot,
     parts: mpsc::Sender<wire::SnapshotPart>,
     peer: &PeerMetrics,
@@ -411,11 +422,10 @@ async fn send_parts(
     };
     let files = checkpoint.files();
     let head = wire::SnapshotHead {
-        cluster_id,
-        vote: Some(codec::vote_to_wire(&vote)),
         last_log_id: snapshot.meta.last_log_id.as_ref().map(codec::log_id_to_wire),
         membership: Some(codec::stored_membership_to_wire(&snapshot.meta.last_membership)),
         files: files.iter().map(|(name, size)| wire::SnapshotFile { name: name.clone(), size: *size }).collect(),
+        ..head
     };
     let gone = |_| "the peer gave up".to_owned();
     parts.send(wire::SnapshotPart { part: Some(Part::Head(head)) }).await.map_err(gone)?;
@@ -437,4 +447,22 @@ async fn send_parts(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_is_not_known_is_no_success() {
+        let answer = |result| {
+            let log_id = Some(wire::LogId { term: 1, index: 7 });
+            append_result(wire::AppendResponse { result, log_id, vote: None })
+        };
+        assert!(matches!(answer(0), Ok(Ok(Some(_)))));
+        assert!(matches!(answer(1), Ok(Err(StreamAppendError::Conflict(_)))));
+        for unknown in [3, -1] {
+            assert!(matches!(answer(unknown), Err(RPCError::Unreachable(_))), "{unknown}");
+        }
+    }
 }

@@ -23,6 +23,7 @@ use super::removal::REMOVED;
 use super::snapshot::{Snapshot, SnapshotData};
 use super::type_config::{Raft, TypeConfig};
 use crate::command;
+use crate::engine::layout::{self, NewerFormat};
 use crate::engine::{EngineHome, Staging};
 use crate::env::{clock, probe};
 use crate::limits;
@@ -76,6 +77,15 @@ impl PeerService {
             "request cluster ID mismatch"
         );
         Err(Status::failed_precondition("etcdserver: cluster ID mismatch"))
+    }
+
+    /// Ends this member, which needs a state that it cannot take over; what it has stays as it is.
+    async fn cannot_go_on(&self, newer: NewerFormat) -> Status {
+        let reason = format!("the leader sends a state instead of entries: {newer}");
+        let status = Status::failed_precondition(&reason);
+        // Where that fails, it has ended already.
+        drop(self.raft.with_state_machine(|machine| Box::pin(async move { machine.fail(reason) })).await);
+        status
     }
 
     /// Refuses the vote of a member that was removed, which may not know it yet.
@@ -260,6 +270,9 @@ impl Peer for PeerService {
             _ => return Err(Status::invalid_argument("a snapshot begins with its head")),
         };
         self.same_cluster(head.cluster_id)?;
+        if let Err(newer) = layout::check_format(head.format, self.gateway.newest_format()) {
+            return Err(self.cannot_go_on(newer).await);
+        }
         let vote = codec::vote_from_wire(&head.vote.ok_or_else(|| malformed(CodecError::Missing("vote")))?);
         let meta = SnapshotMeta {
             last_log_id: head.last_log_id.as_ref().map(codec::log_id_from_wire),
@@ -350,6 +363,11 @@ impl Peer for PeerService {
         let request = request.into_inner();
         self.same_cluster(request.cluster_id)?;
         Ok(Response::new(self.evidence.at(&request.indexes)))
+    }
+
+    async fn release(&self, request: Request<wire::ReleaseRequest>) -> Result<Response<wire::ReleaseResponse>, Status> {
+        self.same_cluster(request.into_inner().cluster_id)?;
+        Ok(Response::new(wire::ReleaseResponse { newest_format: self.gateway.newest_format() }))
     }
 
     async fn removed(&self, request: Request<wire::RemovedRequest>) -> Result<Response<wire::RemovedResponse>, Status> {

@@ -10,8 +10,9 @@ use std::time::Duration;
 use mainstay_proto::mainstay::{MemberKnownRequest, MemberRefusal};
 
 use super::bootstrap::{ExistingCluster, ask_at, existing_cluster};
-use super::members::MemberChange;
+use super::members::{MemberChange, told_refusal};
 use super::network::peer_client;
+use crate::engine::layout::{self, NewerFormat};
 use crate::env::clock;
 use crate::env::transport::Dialer;
 
@@ -37,6 +38,9 @@ pub enum ReplaceError {
     /// Nobody tells who the members are.
     #[error("no other member can be reached, or they have no leader")]
     NoCluster,
+    /// A newer release is needed, whose data this one could not take over.
+    #[error("the cluster runs a newer release: {0}")]
+    NewerFormat(#[from] NewerFormat),
     /// The member that is to be replaced is there.
     #[error("a member answers at {0}: it must not run while it is rebuilt")]
     Runs(String),
@@ -63,7 +67,8 @@ pub async fn take_place(
     limit: Duration,
 ) -> Result<Place, ReplaceError> {
     let cluster = existing_cluster(others, dialer, limit).await.ok_or(ReplaceError::NoCluster)?;
-    let ExistingCluster { cluster_id, mut members } = cluster;
+    let ExistingCluster { cluster_id, mut members, format } = cluster;
+    layout::check_format(format, layout::FORMAT)?;
     let former = who_has(&members, &peer_urls);
     former.map(|former| members.remove(&former));
     // Its data directory may be another one than that which was named, and was found empty.
@@ -138,7 +143,7 @@ impl Asked<'_> {
         let channel = self.dialer.connect(url, self.limit)?;
         let request = change.to_wire(self.cluster_id);
         match clock::timeout(self.limit, peer_client(channel).change_members(request)).await {
-            Ok(Ok(response)) => Ok(response.into_inner().refusal()),
+            Ok(Ok(response)) => Ok(told_refusal(response.get_ref())),
             Ok(Err(status)) => Err(format!("{url}: {}", status.message())),
             Err(_elapsed) => Err(format!("{url}: no answer in time")),
         }

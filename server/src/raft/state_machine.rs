@@ -122,6 +122,11 @@ impl StateMachine {
         result
     }
 
+    /// Ends this member, for a reason that openraft does not learn of.
+    pub(crate) fn fail(&self, reason: String) {
+        self.audience.failure.send_replace(Some(reason));
+    }
+
     fn check_not_failed(&self) -> io::Result<()> {
         match &*self.audience.failure.borrow() {
             Some(failure) => Err(io::Error::other(failure.clone())),
@@ -146,8 +151,15 @@ impl StateMachine {
                 let (command, caller) = command::decode(bytes.clone()).map_err(|error| {
                     io::Error::new(io::ErrorKind::InvalidData, format!("entry {}: {error}", entry.log_id))
                 })?;
-                if matches!(command, command::command::Kind::Compaction(_)) {
-                    self.audience.compaction.notify_one();
+                self.state.check_known(&command).map_err(|error| {
+                    io::Error::new(io::ErrorKind::InvalidData, format!("entry {}: {error}", entry.log_id))
+                })?;
+                match &command {
+                    command::command::Kind::Compaction(_) => self.audience.compaction.notify_one(),
+                    command::command::Kind::RaiseFormat(request) => {
+                        tracing::info!(format = request.format, "the members raise the format of the data");
+                    }
+                    _ => {}
                 }
                 let origin = Origin { index: entry.log_id.index, caller };
                 let began = clock::now();
