@@ -47,9 +47,6 @@ const MEMBERS: usize = 3;
 
 const LOG_SEGMENT_BYTES: u64 = 64 * 1024;
 
-/// etcd's default.
-const ELECTION_TIMEOUT: Duration = Duration::from_secs(1);
-
 /// What one member's state was made of, by index.
 type Applied = Arc<Mutex<BTreeMap<u64, (u64, Vec<u8>)>>>;
 

@@ -457,7 +457,7 @@ mod tests {
     fn an_answer_that_is_not_known_is_no_success() {
         let answer = |result| {
             let log_id = Some(wire::LogId { term: 1, index: 7 });
-            append_result(wire::AppendResponse { result, log_id, vote: None })
+            append_result(wire::AppendResponse { result, log_id, vote: None, crc32: None })
         };
         assert!(matches!(answer(0), Ok(Ok(Some(_)))));
         assert!(matches!(answer(1), Ok(Err(StreamAppendError::Conflict(_)))));
