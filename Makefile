@@ -74,6 +74,14 @@ test-processes: setup $(if $(given),,test-binary) ## real processes: kill -9, lo
 	@MAINSTAY_BIN="$(under_test)" $(CARGO) test --quiet --package mainstay-tests --test it -- --test-threads=1 --nocapture
 	@MAINSTAY_BIN="$(under_test)" $(CARGO) test --quiet --package mainstay-benches --test tiny
 
+# Not part of `make test`: on a fresh machine it builds a second server, of an older commit (scripts/old-binary.sh).
+.PHONY: test-upgrade
+test-upgrade: setup $(if $(given),,test-binary) ## members of this release and the one before in one cluster, not in `make test`: [MAINSTAY_OLD_BIN=file]
+	@old="$(if $(MAINSTAY_OLD_BIN),$(abspath $(MAINSTAY_OLD_BIN)))"; \
+	  [ -n "$$old" ] || old="$$(scripts/old-binary.sh)"; \
+	  [ -z "$$old" ] || MAINSTAY_OLD_BIN="$$old" MAINSTAY_BIN="$(under_test)" \
+	    $(CARGO) test --quiet --package mainstay-tests --test it -- --test-threads=1 --nocapture upgrade::
+
 .PHONY: test-compat
 test-compat: setup $(if $(given),,test-binary) ## etcd's own Go client and etcdctl against one member
 	@tests/compat/run.sh "$(under_test)"

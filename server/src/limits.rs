@@ -28,6 +28,9 @@ pub const DATABASE_BLOBS_AHEAD: usize = 64;
 /// Largest message between members: a batch of entries, each up to the largest request.
 pub const PEER_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
 
+/// Bytes of a key that the span of a request shows. Thousands of spans may wait to be sent.
+pub const SPAN_TEXT_BYTES: usize = 1_024;
+
 /// Waiting calls that one round of ReadIndex answers at most.
 pub const READ_INDEX_INBOX: usize = 65_536;
 

@@ -1,8 +1,9 @@
 //! Real processes: one member's basics, kills, cuts, lost quorum, a full store, damage, restarts, catching up, discovery,
-//! refused starts, repair, and what a service manager is told.
+//! refused starts, repair, upgrades, traces, and what a service manager is told.
 //!
 //! `MAINSTAY_BIN` names the binary under test; etcd's own binary must pass, too, but for
-//! `catch_up`, `certificates`, `life`, `logins`, `repair`, `rot`, `service` and `space`, which say why.
+//! `catch_up`, `certificates`, `life`, `logins`, `repair`, `rot`, `service`, `space`, `traces` and `upgrade`, which say
+//! why.
 
 #![cfg(not(madsim))] // processes are not simulated
 #![allow(clippy::unwrap_used)] // a test fails by panicking
@@ -21,4 +22,6 @@ mod service;
 mod single_member;
 mod space;
 mod startup;
+mod traces;
+mod upgrade;
 mod users;

@@ -33,6 +33,7 @@ pub(crate) const REACHABLE: &[&str] = &[
     "read-index-shared",
     "append-conflict",
     "append-from-old-leader",
+    "append-damaged",
     "vote-refused",
     "pre-vote-refused",
     "leader-transferred",

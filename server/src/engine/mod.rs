@@ -129,6 +129,12 @@ pub trait Engine: Send + Sync + 'static {
     /// Takes a durable copy of the present state in constant time (hard links), to be sent to a peer.
     fn checkpoint(&self) -> Result<Arc<dyn Checkpoint>, EngineError>;
 
+    /// Says beside the store, durably, which format it has from now on: there a release that does not know it looks
+    /// before it opens the store. To be called before anything of that format is written.
+    fn declare_format(&self, _format: u32) -> Result<(), EngineError> {
+        Ok(())
+    }
+
     /// Gives the space of deleted keys back; readers and writers do not notice.
     fn reclaim(&self) -> Result<(), EngineError>;
 
@@ -165,7 +171,8 @@ pub trait Checkpoint: Send + Sync + 'static {
 
 /// The place where an engine lives: opens it, and replaces it whole by a received checkpoint.
 pub trait EngineHome: Send + Sync + 'static {
-    /// Opens the engine, creating it where there is none. What is staged stays.
+    /// Opens the engine, creating it where there is none; what is staged stays. Refuses, and touches nothing, where a
+    /// format is declared that this release does not know.
     fn open(&self) -> Result<Arc<dyn Engine>, EngineError>;
 
     /// Prepares for receiving a checkpoint, with what an earlier try left. One at a time.

@@ -7,6 +7,7 @@
 //! the one that is in use. A checkpoint is received into `incoming/`. When it is there whole it is renamed to the next
 //! number, tried, and becomes current by one atomic rename of `CURRENT`; a generation that `CURRENT` does not name is a
 //! leftover and removed at open. Generations without a `CURRENT` are refused: which of them counts is not ours to guess.
+//! Beside it, `FORMAT` says which format the data have, and is looked at before all else.
 //!
 //! `incoming/` outlives the process, so that a transfer that broke off goes on. A file counts as whole when it has a line
 //! in `incoming/received`, which is written when the file and its name are synced; all other files there are removed
@@ -25,12 +26,12 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, CompactOptions, DB, DBCompressionType, ErrorKind,
-    FlushOptions, LogLevel, Options, ReadOptions, WriteBatch, WriteOptions,
+    FlushOptions, LogLevel, Options, ReadOptions, WaitForCompactOptions, WriteBatch, WriteOptions, properties,
 };
 
 use super::{
     Batch, BatchOperation, Checkpoint, Checksum, Engine, EngineError, EngineHome, FAMILIES, Family, StagedFile,
-    Staging, View, Visit,
+    Staging, View, Visit, layout,
 };
 
 /// Memory of one memtable. Flushes are asked for well before it is full, see `mvcc`.
@@ -53,6 +54,9 @@ const SIZE_LIFETIME: Duration = Duration::from_secs(1);
 
 /// Names the generation in use.
 const CURRENT: &str = "CURRENT";
+
+/// Says which format the data have, in decimal. A release that wrote none knew the first alone.
+const FORMAT: &str = "FORMAT";
 
 /// The folder of what is being received.
 const INCOMING: &str = "incoming";
@@ -142,6 +146,20 @@ impl RocksHome {
         }
     }
 
+    /// Refuses what a newer release wrote.
+    fn check_format(&self) -> Result<(), EngineError> {
+        let path = self.root.join(FORMAT);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(failed("read", &path, &error)),
+        };
+        let named = text.trim().parse::<u32>();
+        let found = named.map_err(|_| EngineError(format!("{} names no format: {text:?}", path.display())))?;
+        let checked = layout::check_format(found, layout::FORMAT);
+        checked.map_err(|newer| EngineError(format!("{}: {newer}", self.root.display())))
+    }
+
     /// Makes the first generation, an empty one.
     fn create(&self) -> Result<u64, EngineError> {
         let first = self.generation(1);
@@ -162,8 +180,13 @@ impl RocksHome {
 
     /// Makes a generation the one in use, atomically and durably.
     fn set_current(&self, number: u64) -> Result<(), EngineError> {
-        let path = self.root.join(CURRENT);
-        let fresh = self.root.join("CURRENT.new");
+        self.put_number(CURRENT, number)
+    }
+
+    /// Puts a file with a number in the place of the one of that name, atomically and durably.
+    fn put_number(&self, name: &str, number: u64) -> Result<(), EngineError> {
+        let path = self.root.join(name);
+        let fresh = self.root.join(format!("{name}.new"));
         let write = || -> io::Result<()> {
             fs::write(&fresh, format!("{number}\n"))?;
             fs::File::open(&fresh)?.sync_all()?;
@@ -188,12 +211,13 @@ impl RocksHome {
     }
 
     fn open_generation(&self, number: u64) -> Result<Arc<dyn Engine>, EngineError> {
-        Ok(Arc::new(RocksEngine::open(self.generation(number), self.root.join("checkpoints"))?))
+        Ok(Arc::new(RocksEngine::open(self.clone(), number)?))
     }
 }
 
 impl EngineHome for RocksHome {
     fn open(&self) -> Result<Arc<dyn Engine>, EngineError> {
+        self.check_format()?;
         create_directory(&self.root).map_err(|error| failed("create", &self.root, &error))?;
         let current = match self.current()? {
             Some(current) => current,
@@ -433,6 +457,7 @@ impl Staging for RocksStaging {
 /// An open RocksDB.
 struct RocksEngine {
     db: DB,
+    home: RocksHome,
     directory: PathBuf,
     checkpoints: PathBuf,
     checkpoint_count: AtomicU64,
@@ -475,12 +500,14 @@ fn family_options(cache: &Cache) -> Options {
 }
 
 impl RocksEngine {
-    fn open(directory: PathBuf, checkpoints: PathBuf) -> Result<Self, EngineError> {
+    fn open(home: RocksHome, number: u64) -> Result<Self, EngineError> {
+        let (directory, checkpoints) = (home.generation(number), home.root.join("checkpoints"));
         let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
         let families = FAMILIES.map(|family| ColumnFamilyDescriptor::new(family_name(family), family_options(&cache)));
         let db = DB::open_cf_descriptors(&database_options(), &directory, families)?;
         Ok(Self {
             db,
+            home,
             directory,
             checkpoints,
             checkpoint_count: AtomicU64::new(0),
@@ -537,6 +564,32 @@ impl RocksEngine {
 
     fn property(&self, family: Family, name: &str) -> Result<u64, EngineError> {
         Ok(self.db.property_int_value_cf(self.family(family)?, name)?.unwrap_or(0))
+    }
+
+    /// Compacts a whole family. RocksDB's call for that returns nothing, so what may have failed is looked for where it
+    /// leaves a trace. What began by itself meanwhile and failed does so, too, and is as bad.
+    fn compact(&self, family: Family, options: &CompactOptions) -> Result<(), EngineError> {
+        let failed_before = self.failed_jobs()?;
+        self.db.compact_range_cf_opt(self.family(family)?, None::<&[u8]>, None::<&[u8]>, options);
+        let reason = match self.lasting_failure() {
+            Some(error) => EngineError::from(error).0,
+            None if self.failed_jobs()? > failed_before => format!("see {}", self.directory.join("LOG").display()),
+            None => return Ok(()),
+        };
+        Err(EngineError(format!("compaction of the family {:?} failed: {reason}", family_name(family))))
+    }
+
+    /// How many flushes and compactions have failed since this was opened.
+    fn failed_jobs(&self) -> Result<u64, EngineError> {
+        // All are counted at the family that RocksDB itself adds.
+        Ok(self.db.property_int_value(properties::BACKGROUND_ERRORS)?.unwrap_or(0))
+    }
+
+    /// What RocksDB failed with and has not recovered from; it may then begin nothing more that could fail and count.
+    fn lasting_failure(&self) -> Option<rocksdb::Error> {
+        let mut options = WaitForCompactOptions::default();
+        options.set_timeout(1); // nothing is waited for
+        self.db.wait_for_compact(&options).err().filter(|error| error.kind() != ErrorKind::TimedOut)
     }
 }
 
@@ -623,12 +676,20 @@ impl Engine for RocksEngine {
         Ok(Arc::new(checkpoint))
     }
 
+    fn declare_format(&self, format: u32) -> Result<(), EngineError> {
+        let declared = fs::read_to_string(self.home.root.join(FORMAT));
+        if declared.is_ok_and(|text| text.trim().parse::<u32>() == Ok(format)) {
+            return Ok(());
+        }
+        self.home.put_number(FORMAT, u64::from(format))
+    }
+
     fn reclaim(&self) -> Result<(), EngineError> {
         let mut options = CompactOptions::default();
         options.set_exclusive_manual_compaction(false);
         options.set_bottommost_level_compaction(rocksdb::BottommostLevelCompaction::Force);
         for family in FAMILIES {
-            self.db.compact_range_cf_opt(self.family(family)?, None::<&[u8]>, None::<&[u8]>, &options);
+            self.compact(family, &options)?;
         }
         *self.size_of_files.lock() = None;
         Ok(())
@@ -1039,7 +1100,7 @@ mod tests {
     fn a_crash_after_the_switch_leaves_the_new_state() {
         let root = tempfile::tempdir().unwrap();
         let home = home_with_state(root.path());
-        let second = RocksEngine::open(home.generation(2), home.root.join("checkpoints")).unwrap();
+        let second = RocksEngine::open(home.clone(), 2).unwrap();
         drop(second);
         home.set_current(2).unwrap();
         assert_eq!(keys(&home.open().unwrap(), Bound::Unbounded, Bound::Unbounded), Vec::<String>::new());
@@ -1074,6 +1135,58 @@ mod tests {
         let error = home.open().err().unwrap();
         assert!(error.to_string().contains("CURRENT is missing"), "{error}");
         fs::write(&current, "1\n").unwrap();
+        assert_eq!(keys(&home.open().unwrap(), Bound::Unbounded, Bound::Unbounded), ["old"]);
+    }
+
+    /// Every file below a folder, with its content.
+    fn contents(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+        let mut found = BTreeMap::new();
+        for entry in fs::read_dir(root).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                found.extend(contents(&path));
+            } else {
+                found.insert(path.clone(), fs::read(&path).unwrap());
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn a_format_that_is_not_known_is_refused_and_nothing_is_touched() {
+        let root = tempfile::tempdir().unwrap();
+        let home = home_with_state(root.path());
+        let newer = layout::FORMAT + 1;
+        home.open().unwrap().declare_format(newer).unwrap();
+        // A crash left this behind, which an open removes.
+        fs::create_dir(home.root.join("000002")).unwrap();
+        fs::write(home.root.join("000002").join("half"), "").unwrap();
+        let before = contents(root.path());
+        let error = home.open().err().unwrap().to_string();
+        assert!(error.contains(&format!("format {newer}")), "{error}");
+        assert!(error.contains(&format!("knows {} at most", layout::FORMAT)), "{error}");
+        assert!(error.contains(&home.root.display().to_string()), "{error}");
+        assert_eq!(contents(root.path()), before);
+        for text in ["", "one\n", "-1\n"] {
+            fs::write(home.root.join(FORMAT), text).unwrap();
+            let error = home.open().err().unwrap().to_string();
+            assert!(error.contains("names no format"), "{error}");
+        }
+        // As of a release that did not declare it.
+        fs::remove_file(home.root.join(FORMAT)).unwrap();
+        assert_eq!(keys(&home.open().unwrap(), Bound::Unbounded, Bound::Unbounded), ["old"]);
+    }
+
+    #[test]
+    fn a_format_that_is_declared_is_the_one_that_counts() {
+        let root = tempfile::tempdir().unwrap();
+        let home = home_with_state(root.path());
+        let engine = home.open().unwrap();
+        for format in [layout::FIRST_FORMAT, layout::FORMAT, layout::FORMAT] {
+            engine.declare_format(format).unwrap();
+            assert_eq!(fs::read_to_string(home.root.join(FORMAT)).unwrap(), format!("{format}\n"));
+        }
+        drop(engine);
         assert_eq!(keys(&home.open().unwrap(), Bound::Unbounded, Bound::Unbounded), ["old"]);
     }
 
@@ -1130,6 +1243,27 @@ mod tests {
         engine.reclaim().unwrap();
         let after = engine.size_bytes();
         assert!(after < before / 2, "{before} {after}");
+    }
+
+    /// RocksDB's own call for it returns nothing.
+    #[test]
+    fn space_that_cannot_be_given_back_is_told() {
+        let root = tempfile::tempdir().unwrap();
+        let home = home_with_state(root.path());
+        let engine = home.open().unwrap();
+        for entry in fs::read_dir(home.generation(1)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "sst") {
+                use std::os::unix::fs::FileExt;
+                // The records are what a file begins with.
+                fs::File::options().write(true).open(path).unwrap().write_all_at(&[0xff; 8], 0).unwrap();
+            }
+        }
+        let error = engine.reclaim().unwrap_err().to_string();
+        assert!(
+            error.contains("compaction of the family \"revisions\" failed") && error.contains("Corruption"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -29,6 +29,8 @@ pub struct Server {
     pub quota_backend_bytes: IntGauge,
     pub quota_warning: IntGauge,
     pub consistency_checks: IntCounter,
+    /// Set by [`super::Metrics::set_data_format`].
+    pub(super) data_format: IntGauge,
     pub apply_duration_seconds: ByOperation,
     pub range_duration_seconds: BySuccess,
     pub request_duration_seconds: ByOperation,
@@ -73,6 +75,7 @@ impl Server {
             quota_backend_bytes: b.gauge("etcd_server_quota_backend_bytes"),
             quota_warning: b.gauge("mainstay_server_quota_warning"),
             consistency_checks: b.counter("mainstay_server_consistency_checks_total"),
+            data_format: b.gauge("mainstay_server_data_format"),
             apply_duration_seconds: ByOperation::new(&b.histograms("etcd_server_apply_duration_seconds"), &["v3"]),
             range_duration_seconds: BySuccess::new(b.histograms("etcd_server_range_duration_seconds"), &[]),
             request_duration_seconds: ByOperation::new(&b.histograms("etcd_server_request_duration_seconds"), &[]),
@@ -256,6 +259,8 @@ pub struct Network {
     pub known_peers: IntGaugeVec,
     /// By `Local` and `Remote`.
     pub disconnected_peers_total: IntCounterVec,
+    /// What peers sent, and what arrived was something else.
+    pub checksum_failures: IntCounter,
     pub(super) peer_received_bytes_total: IntCounterVec,
     pub(super) peer_received_failures_total: IntCounterVec,
     pub(super) peer_sent_bytes_total: IntCounterVec,
@@ -285,6 +290,7 @@ impl Network {
             active_peers: b.gauges("etcd_network_active_peers"),
             known_peers: b.gauges("etcd_network_known_peers"),
             disconnected_peers_total: b.counters("etcd_network_disconnected_peers_total"),
+            checksum_failures: b.counter("mainstay_network_peer_checksum_failures_total"),
             peer_received_bytes_total: b.counters("etcd_network_peer_received_bytes_total"),
             peer_received_failures_total: b.counters("etcd_network_peer_received_failures_total"),
             peer_sent_bytes_total: b.counters("etcd_network_peer_sent_bytes_total"),

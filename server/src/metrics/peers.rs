@@ -89,7 +89,7 @@ impl Network {
         self.peers.write().entry(id).or_insert_with(|| Arc::new(self.new_peer(id))).clone()
     }
 
-    /// Bytes received from members that do not say who they are, as when they forward a command.
+    /// Bytes received that are counted to no member: earlier releases do not say who forwards a command.
     pub fn received_from_unknown(&self) -> IntCounter {
         self.peer_received_bytes_total.with_label_values(&["0"])
     }

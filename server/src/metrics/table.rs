@@ -254,6 +254,11 @@ pub(super) const METRICS: &[Row] = &[
     counter("grpc_server_msg_sent_total", &["grpc_type", "grpc_service", "grpc_method"], "Messages sent in RPCs."),
     counter("grpc_server_started_total", &["grpc_type", "grpc_service", "grpc_method"], "RPCs that started."),
     counter(
+        "mainstay_network_peer_checksum_failures_total",
+        &[],
+        "Messages of peers that arrived as something else than was sent.",
+    ),
+    counter(
         "mainstay_network_snapshot_received_bytes_total",
         &["From"],
         "Bytes of snapshots that came from peers, also of those that broke off.",
@@ -269,6 +274,7 @@ pub(super) const METRICS: &[Row] = &[
         "Bytes of snapshots that were sent to peers, also of those that broke off.",
     ),
     counter("mainstay_server_consistency_checks_total", &[], "Comparisons of the members' data that this member made."),
+    gauge("mainstay_server_data_format", &[], "The format that the members have agreed on for their data."),
     gauge("mainstay_server_quota_warning", &[], "Whether the quota is nearly used up."),
     gauge("os_fd_limit", &[], "File descriptors that the process may have."),
     gauge("os_fd_used", &[], "File descriptors that the process has."),

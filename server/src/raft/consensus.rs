@@ -14,7 +14,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use super::addresses::Addresses;
-use super::bootstrap;
+use super::bootstrap::{self, Past};
 use super::confirmation::Confirmation;
 use super::departures::Departures;
 use super::evidence::Evidence;
@@ -85,6 +85,8 @@ pub struct ConsensusOptions {
     pub snapshot_send_rate: u64,
     /// Largest command.
     pub request_bytes_max: usize,
+    /// The newest format that this release knows.
+    pub newest_format: u32,
     /// A command that takes longer to apply is slow.
     pub slow_apply: Duration,
     /// Makes the connections to the other members.
@@ -157,7 +159,7 @@ impl Consensus {
         let (failure, store_failure) = watch::channel(None);
         let compaction = Arc::new(Notify::new());
         let started = Arc::new(AtomicBool::new(false));
-        let members = state.members();
+        let (members, format) = (state.members(), state.format());
         let evidence = Evidence::new(state.digest(), state.store());
         let alarms = state.alarms();
         let (addresses, removal) = (Addresses::default(), Removal::of(options.member_id));
@@ -175,10 +177,11 @@ impl Consensus {
             observer,
         };
         let (departures, pressure) = (Departures::default(), Pressure::default());
-        let machine = StateMachine::new(state, audience, started.clone(), departures.clone())
+        let mut machine = StateMachine::new(state, audience, started.clone(), departures.clone())
             .map_err(|error| StartError::Stored(error.to_string()))?;
+        let mut log_store = LogStore::new(log.clone());
         if let Some(node) = &options.alone {
-            let stand = forced::stand_alone(options.member_id, node, &log, machine.position());
+            let stand = forced::stand_alone(options.member_id, node, &mut log_store, &mut machine);
             stand.await.map_err(|error| StartError::Stored(error.to_string()))?;
         }
         let network = Network {
@@ -188,12 +191,13 @@ impl Consensus {
             addresses: addresses.clone(),
             removal: removal.clone(),
             own: options.member_id,
-            alarms,
+            alarms: alarms.clone(),
+            format: format.clone(),
             throttle: Throttle::new(options.snapshot_send_rate, pressure.clone()),
             metrics: metrics.clone(),
         };
         let log_at_start = log.last().map(|(index, _)| index);
-        let raft = Raft::build(options.member_id, config, network, LogStore::new(log.clone()), machine)
+        let raft = Raft::build(options.member_id, config, network, log_store, machine)
             .await
             .map_err(|error| StartError::Stored(error.to_string()))?;
         started.store(true, Ordering::Release);
@@ -202,6 +206,8 @@ impl Consensus {
             member_id: options.member_id,
             election_timeout: options.election_timeout,
             request_bytes_max: options.request_bytes_max,
+            joins: options.joins,
+            newest_format: options.newest_format,
             log_at_start,
             removal: removal.clone(),
         };
@@ -209,12 +215,12 @@ impl Consensus {
         let peers = Arc::new(Peers::new(options.dialer.clone(), timeout));
         let (own, cluster_id) = (options.member_id, options.cluster_id);
         let confirmation = Arc::new(Confirmation::new(own, cluster_id, raft.clone(), peers.clone(), timeout));
-        let reconfigure =
-            Arc::new(Reconfigure::new(raft.clone(), confirmation.clone(), members.clone(), rules, timeout));
+        let views = (members.clone(), alarms);
+        let reconfigure = Arc::new(Reconfigure::new(raft.clone(), confirmation.clone(), views, rules, timeout));
         let (gateway, rounds) = Gateway::new(
             gateway_options,
             raft.clone(),
-            (members, addresses),
+            (members, format, addresses),
             (peers, confirmation, reconfigure.clone()),
             lessor.clone(),
             metrics.clone(),
@@ -265,13 +271,13 @@ impl Consensus {
         ))
     }
 
-    /// Whether another first member knows of an earlier life of this one.
-    pub async fn is_known_to_peers(&self) -> bool {
+    /// What the others know of an earlier life of this member.
+    pub async fn past(&self) -> Past {
         let options = &self.options;
         let others = options.initial_members.iter().filter(|(id, _)| **id != options.member_id);
         let peers: Vec<Vec<String>> = others.map(|(_, node)| node.peer_urls.clone()).collect();
         let question = MemberKnownRequest { cluster_id: options.cluster_id, member_id: options.member_id };
-        bootstrap::is_known(question, peers, !options.joins, &options.dialer, options.election_timeout).await
+        bootstrap::past_of(question, peers, !options.joins, &options.dialer, options.election_timeout).await
     }
 
     /// Starts to take part; with the initial members where this is the first start of all.

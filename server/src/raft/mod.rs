@@ -6,6 +6,7 @@
 //! | file | what |
 //! |---|---|
 //! | `type_config`, `codec` | what openraft is made of here, and how it is stored and sent (pure) |
+//! | `checksum` | whether entries, the answers to them, and commands are what was sent (pure) |
 //! | `log_store` | openraft's log on `mainstay-raft-log` |
 //! | `state_machine`, `snapshot` | committed entries into `apply`, run by run; checkpoints |
 //! | `departures`, `sending`, `throttle` | a checkpoint to a peer: kept until it is there, what is missing, how fast |
@@ -33,6 +34,7 @@
 
 mod addresses;
 mod bootstrap;
+mod checksum;
 mod codec;
 mod confirmation;
 mod consensus;
@@ -61,7 +63,7 @@ mod state_machine;
 mod throttle;
 mod type_config;
 
-pub use bootstrap::{ExistingCluster, applied_index, existing_cluster, is_known};
+pub use bootstrap::{ExistingCluster, Past, applied_index, existing_cluster, past_of};
 pub use consensus::{Consensus, ConsensusOptions, Listeners, StartError};
 pub use departures::Departure;
 pub use evidence::Evidence;

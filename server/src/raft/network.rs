@@ -17,19 +17,21 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError, StreamAppendResult,
     TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
+use prometheus::IntCounter;
 use prost::Message;
 use tokio::sync::mpsc;
 use tonic::Status;
 
 use super::addresses::Addresses;
-use super::codec;
+use super::checksum;
+use super::codec::{self, CodecError};
 use super::departures::Departure;
 use super::removal::{REMOVED, Removal};
 use super::sending::{NotSent, Sending};
 use super::snapshot::{Snapshot, SnapshotData};
 use super::throttle::Throttle;
 use super::type_config::{PeerNode, TypeConfig, Vote};
-use crate::apply::AlarmView;
+use crate::apply::{AlarmView, FormatView};
 use crate::env::clock::{self, Instant};
 use crate::env::transport::{Dialer, PeerChannel};
 use crate::env::{blocking, probe};
@@ -56,6 +58,8 @@ pub(crate) struct Network {
     /// This member, and whether its state is in doubt.
     pub(crate) own: u64,
     pub(crate) alarms: AlarmView,
+    /// The format of what this member sends.
+    pub(crate) format: FormatView,
     /// How fast snapshots are sent, to all together.
     pub(crate) throttle: Throttle,
     pub(crate) metrics: Arc<Metrics>,
@@ -201,9 +205,16 @@ fn vote_response(response: wire::VoteResponse, asked: &Vote) -> Result<VoteRespo
     Ok(VoteResponse::new(codec::vote_from_wire(&vote), last_log_id, response.granted))
 }
 
+/// Whether an answer changed on its way; one of an earlier release does not show it.
+fn is_damaged(response: &wire::AppendResponse) -> bool {
+    response.crc32.is_some_and(|sent| sent != checksum::of_response(response))
+}
+
 fn append_result(response: wire::AppendResponse) -> Result<StreamAppendResult<TypeConfig>, RpcError> {
     let log_id = response.log_id.as_ref().map(codec::log_id_from_wire);
-    Ok(match response.result() {
+    // What only a newer release answers must not pass for success, which is the first of them.
+    let result = wire::append_response::Result::try_from(response.result);
+    Ok(match result.map_err(|_| unreachable(format!("append response of kind {}", response.result)))? {
         wire::append_response::Result::Success => Ok(log_id),
         wire::append_response::Result::Conflict => {
             Err(StreamAppendError::Conflict(log_id.ok_or_else(|| unreachable("conflict without an entry"))?))
@@ -263,7 +274,8 @@ impl RaftNetworkV2<TypeConfig> for Connection {
             self.failed_at = opened.is_err().then(clock::now);
             let responses = opened?;
             let peer = self.peer.clone();
-            let state = Answers { responses, sent: sent_rx, waiting: VecDeque::new(), limit, peer };
+            let (target, damaged) = (self.target, self.network.metrics.network.checksum_failures.clone());
+            let state = Answers { responses, sent: sent_rx, waiting: VecDeque::new(), limit, target, peer, damaged };
             Ok(futures_util::stream::unfold(Some(state), Answers::next).boxed())
         }
         .boxed()
@@ -305,12 +317,14 @@ impl RaftNetworkV2<TypeConfig> for Connection {
         let SnapshotData::Checkpoint(mut departure) = snapshot.snapshot else {
             return Err(unreachable("the snapshot has no content").into());
         };
+        // The format is read after the snapshot was made: it may have been raised meanwhile, which does no harm.
         let head = wire::SnapshotHead {
             cluster_id: self.network.cluster_id,
             vote: Some(codec::vote_to_wire(&vote)),
             last_log_id: snapshot.meta.last_log_id.as_ref().map(codec::log_id_to_wire),
             membership: Some(codec::stored_membership_to_wire(&snapshot.meta.last_membership)),
             files: Vec::new(),
+            format: self.network.format.now(),
         };
         let outcome = {
             let transfer = std::pin::pin!(self.send_snapshot(head, &mut departure));
@@ -346,7 +360,10 @@ struct Answers {
     sent: mpsc::UnboundedReceiver<Instant>,
     waiting: VecDeque<Instant>,
     limit: Duration,
+    target: u64,
     peer: Arc<PeerMetrics>,
+    /// Counts answers that changed on their way.
+    damaged: IntCounter,
 }
 
 type Answer = Result<StreamAppendResult<TypeConfig>, RpcError>;
@@ -376,6 +393,12 @@ impl Answers {
             let answered = clock::timeout(left, state.responses.next()).await;
             state.count_sent();
             match answered {
+                Ok(Some(Ok(response))) if is_damaged(&response) => {
+                    state.damaged.inc();
+                    let (from, error) = (format!("{:x}", state.target), CodecError::Checksum);
+                    tracing::warn!("remote-peer-id" = from, %error, "refused an answer from a peer");
+                    return Some(state.failed(error));
+                }
                 Ok(Some(Ok(response))) => {
                     state.waiting.pop_front();
                     state.peer.received_bytes.inc_by(response.encoded_len() as u64);
@@ -393,6 +416,24 @@ impl Answers {
                 }
                 Err(_) => {}
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_is_not_known_is_no_success() {
+        let answer = |result| {
+            let log_id = Some(wire::LogId { term: 1, index: 7 });
+            append_result(wire::AppendResponse { result, log_id, vote: None, crc32: None })
+        };
+        assert!(matches!(answer(0), Ok(Ok(Some(_)))));
+        assert!(matches!(answer(1), Ok(Err(StreamAppendError::Conflict(_)))));
+        for unknown in [3, -1] {
+            assert!(matches!(answer(unknown), Err(RPCError::Unreachable(_))), "{unknown}");
         }
     }
 }

@@ -13,6 +13,7 @@ use prometheus::IntCounter;
 use prost::Message;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::checksum;
 use super::codec::{self, CodecError};
 use super::confirmation;
 use super::evidence::Evidence;
@@ -23,6 +24,7 @@ use super::removal::REMOVED;
 use super::snapshot::{Snapshot, SnapshotData};
 use super::type_config::{Raft, TypeConfig, Vote};
 use crate::command;
+use crate::engine::layout::{self, NewerFormat};
 use crate::env::probe;
 use crate::limits;
 use crate::metrics::{Metrics, PeerMetrics};
@@ -34,7 +36,7 @@ pub(crate) struct PeerService {
     evidence: Evidence,
     receiving: Arc<Receiving>,
     metrics: Arc<Metrics>,
-    /// Bytes of commands that members pass on; they do not say who they are.
+    /// Bytes of commands that members pass on; counted to nobody, as earlier releases do not say who they are.
     forwarded_bytes: IntCounter,
 }
 
@@ -71,6 +73,15 @@ impl PeerService {
     fn later_vote(&self, leader: &Vote) -> Option<Vote> {
         let own = self.raft.metrics().borrow_watched().vote;
         (own.leader_id.term > leader.leader_id.term).then_some(own)
+    }
+
+    /// Ends this member, which needs a state that it cannot take over; what it has stays as it is.
+    async fn cannot_go_on(&self, newer: NewerFormat) -> Status {
+        let reason = format!("the leader sends a state instead of entries: {newer}");
+        let status = Status::failed_precondition(&reason);
+        // Where that fails, it has ended already.
+        drop(self.raft.with_state_machine(|machine| Box::pin(async move { machine.fail(reason) })).await);
+        status
     }
 
     /// Refuses the vote of a member that was removed, which may not know it yet.
@@ -120,11 +131,13 @@ fn append_response(result: StreamAppendResult<TypeConfig>) -> wire::AppendRespon
             (Result::HigherVote, None, Some(vote))
         }
     };
-    wire::AppendResponse {
+    let response = wire::AppendResponse {
         result: result.into(),
         log_id: log_id.as_ref().map(codec::log_id_to_wire),
         vote: vote.as_ref().map(codec::vote_to_wire),
-    }
+        crc32: None,
+    };
+    wire::AppendResponse { crc32: Some(checksum::of_response(&response)), ..response }
 }
 
 fn vote_request(request: &wire::VoteRequest) -> Result<VoteRequest<TypeConfig>, Status> {
@@ -171,12 +184,19 @@ impl Peer for PeerService {
                 return None;
             }
             let bytes = message.encoded_len() as u64;
+            // As the message says, which may be what changed.
+            let from = message.vote.map_or(0, |vote| vote.node_id);
             let request = codec::append_from_wire(message)
                 .inspect_err(|error| {
-                    if matches!(error, CodecError::Gap { .. }) {
-                        probe::reached("append-with-a-gap");
+                    match error {
+                        CodecError::Gap { .. } => probe::reached("append-with-a-gap"),
+                        CodecError::Checksum => {
+                            probe::reached("append-damaged");
+                            metrics.network.checksum_failures.inc();
+                        }
+                        _ => {}
                     }
-                    tracing::warn!(%error, "malformed entries from a peer");
+                    tracing::warn!("remote-peer-id" = format!("{from:x}"), %error, "refused entries from a peer");
                 })
                 .ok()?;
             gateway.heard_from(&request.vote);
@@ -257,6 +277,9 @@ impl Peer for PeerService {
             _ => return Err(Status::invalid_argument("a snapshot begins with its head")),
         };
         self.same_cluster(head.cluster_id)?;
+        if let Err(newer) = layout::check_format(head.format, self.gateway.newest_format()) {
+            return Err(self.cannot_go_on(newer).await);
+        }
         let vote = codec::vote_from_wire(&head.vote.ok_or_else(|| malformed(CodecError::Missing("vote")))?);
         if let Some(later) = self.later_vote(&vote) {
             return Ok(Response::new(wire::SnapshotResponse { vote: Some(codec::vote_to_wire(&later)) }));
@@ -292,6 +315,12 @@ impl Peer for PeerService {
         let request = request.into_inner();
         self.same_cluster(request.cluster_id)?;
         self.forwarded_bytes.inc_by(request.command.len() as u64);
+        if request.crc32.is_some_and(|sent| sent != checksum::of_command(&request.command)) {
+            self.metrics.network.checksum_failures.inc();
+            let (from, error) = (format!("{:x}", request.member_id), CodecError::Checksum);
+            tracing::warn!("remote-peer-id" = from, %error, "refused a command from a peer");
+            return Err(Status::data_loss(error.to_string()));
+        }
         // Decoded before it is replicated: a command that cannot be applied must never be committed.
         command::decode(request.command.clone()).map_err(|error| Status::invalid_argument(error.to_string()))?;
         let (index, outcome) = self.gateway.propose_here(request.command, None).await.map_err(|error| {
@@ -350,6 +379,11 @@ impl Peer for PeerService {
         let request = request.into_inner();
         self.same_cluster(request.cluster_id)?;
         Ok(Response::new(self.evidence.at(&request.indexes)))
+    }
+
+    async fn release(&self, request: Request<wire::ReleaseRequest>) -> Result<Response<wire::ReleaseResponse>, Status> {
+        self.same_cluster(request.into_inner().cluster_id)?;
+        Ok(Response::new(wire::ReleaseResponse { newest_format: self.gateway.newest_format() }))
     }
 
     async fn removed(&self, request: Request<wire::RemovedRequest>) -> Result<Response<wire::RemovedResponse>, Status> {

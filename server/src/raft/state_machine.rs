@@ -111,11 +111,6 @@ impl StateMachine {
         Ok(Self { state, audience, applied, reported: None, departures, started })
     }
 
-    /// Up to where the state goes, and who the members are there.
-    pub(crate) fn position(&self) -> (Option<LogId>, &StoredMembership) {
-        (self.applied.log_id, &self.applied.membership)
-    }
-
     /// Removes a slice of what was compacted; whether there is more to do.
     pub(crate) fn compact_slice(&mut self) -> io::Result<bool> {
         let slice = self.state.store.compact_slice().map_err(io::Error::other);
@@ -129,6 +124,11 @@ impl StateMachine {
             self.audience.failure.send_replace(Some(format!("store: {error}")));
         }
         result
+    }
+
+    /// Ends this member, for a reason that openraft does not learn of.
+    pub(crate) fn fail(&self, reason: String) {
+        self.audience.failure.send_replace(Some(reason));
     }
 
     fn check_not_failed(&self) -> io::Result<()> {
@@ -155,8 +155,15 @@ impl StateMachine {
                 let (command, caller) = command::decode(bytes.clone()).map_err(|error| {
                     io::Error::new(io::ErrorKind::InvalidData, format!("entry {}: {error}", entry.log_id))
                 })?;
-                if matches!(command, command::command::Kind::Compaction(_)) {
-                    self.audience.compaction.notify_one();
+                self.state.check_known(&command).map_err(|error| {
+                    io::Error::new(io::ErrorKind::InvalidData, format!("entry {}: {error}", entry.log_id))
+                })?;
+                match &command {
+                    command::command::Kind::Compaction(_) => self.audience.compaction.notify_one(),
+                    command::command::Kind::RaiseFormat(request) => {
+                        tracing::info!(format = request.format, "the members raise the format of the data");
+                    }
+                    _ => {}
                 }
                 let origin = Origin { index: entry.log_id.index, caller };
                 let began = clock::now();

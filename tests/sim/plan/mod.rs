@@ -95,6 +95,7 @@ const KINDS: &[(u32, Maker)] = &[
         resets_per_mille: dice.gen_range(0..20),
         duplicates_per_mille: dice.gen_range(0..200),
         loss_per_mille: dice.gen_range(0..100),
+        flips_per_mille: dice.gen_range(0..10),
     }),
     (3, |dice, members| FaultKind::SlowDisk { member: dice.gen_range(0..members), millis: dice.gen_range(20..400) }),
     (3, |dice, members| FaultKind::StalledSync { member: dice.gen_range(0..members) }),

@@ -8,6 +8,7 @@ use tonic::codegen::{Bytes, tokio_stream};
 use super::bodies::trailers;
 use super::*;
 use crate::api::rpc::{RPCS, RpcKind};
+use crate::api::spans::recorded::{Recorder as Spans, sampled};
 use http_body::Frame;
 
 /// Writes down what it is told.
@@ -99,6 +100,17 @@ fn a_member_whose_data_is_in_doubt_serves_none() {
 }
 
 #[test]
+fn who_joins_and_knows_no_members_yet_serves_nobody() {
+    for leader in [None, Some(1)] {
+        let status = raft::Status { leader, is_outside: true, ..raft::Status::default() };
+        for rpc in &RPCS {
+            let expected = if rpc.method == "Status" { Ok(false) } else { Err(ApiError::NoLeader) };
+            assert_eq!(admit(rpc, &HeaderMap::new(), &status, false, &Recorder::default()), expected, "{}", rpc.method);
+        }
+    }
+}
+
+#[test]
 fn a_learner_serves_little() {
     for rpc in &RPCS {
         let served = ["Range", "Status", "Snapshot"].contains(&rpc.method);
@@ -171,7 +183,7 @@ fn response(messages: &[usize], end: Option<Status>, stays_open: bool) -> Respon
 async fn a_stream_is_counted_until_its_end() {
     let (notes, observer) = recorder();
     let response = response(&[1, 2, 3], Some(ApiError::Compacted.into()), false);
-    let body = finish(response, Call::begin(&observer, rpc("Watch")), None).into_body();
+    let body = finish(response, Call::begin(&observer, rpc("Watch"), CallSpan::default()), None).into_body();
     let collected = body.collect().await.unwrap();
     assert_eq!(collected.trailers().unwrap()[GRPC_STATUS], "11");
     let expected = ["started Watch", "sent Watch 1", "sent Watch 2", "sent Watch 3", "handled Watch OutOfRange"];
@@ -181,7 +193,8 @@ async fn a_stream_is_counted_until_its_end() {
 #[tokio::test]
 async fn a_stream_that_is_dropped_was_cancelled() {
     let (notes, observer) = recorder();
-    let mut body = finish(response(&[1], None, true), Call::begin(&observer, rpc("Watch")), None).into_body();
+    let mut body =
+        finish(response(&[1], None, true), Call::begin(&observer, rpc("Watch"), CallSpan::default()), None).into_body();
     assert!(body.frame().await.unwrap().unwrap().is_data());
     drop(body);
     assert_eq!(notes.notes(), ["started Watch", "sent Watch 1", "handled Watch Cancelled"]);
@@ -195,7 +208,7 @@ async fn a_stream_ends_when_its_leader_is_lost() {
         drop(lost.await);
         ApiError::NoLeader
     });
-    let call = Call::begin(&observer, rpc("Watch"));
+    let call = Call::begin(&observer, rpc("Watch"), CallSpan::default());
     let mut body = finish(response(&[1], None, true), call, Some(lost)).into_body();
     assert!(body.frame().await.unwrap().unwrap().is_data());
     lose.send(()).unwrap();
@@ -212,7 +225,7 @@ async fn a_stream_ends_when_its_leader_is_lost() {
 #[tokio::test]
 async fn unary_requests_are_counted_by_their_answers() {
     let (notes, observer) = recorder();
-    let put = || Call::begin(&observer, rpc("Put"));
+    let put = || Call::begin(&observer, rpc("Put"), CallSpan::default());
     let message = Body::new(http_body_util::Full::new(framed(&[7])).map_err(|never| match never {}));
     finish(Response::new(message), put(), None).into_body().collect().await.unwrap();
     finish(Status::from(ApiError::EmptyKey).into_http(), put(), None);
@@ -232,6 +245,43 @@ async fn unary_requests_are_counted_by_their_answers() {
 #[test]
 fn a_refused_stream_is_counted_at_once() {
     let (notes, observer) = recorder();
-    finish(Status::from(ApiError::NoLeader).into_http(), Call::begin(&observer, rpc("Watch")), None);
+    finish(
+        Status::from(ApiError::NoLeader).into_http(),
+        Call::begin(&observer, rpc("Watch"), CallSpan::default()),
+        None,
+    );
     assert_eq!(notes.notes(), ["started Watch", "handled Watch Unavailable"]);
+}
+
+#[tokio::test]
+async fn a_span_ends_as_its_request_does() {
+    let (_, observer) = recorder();
+    let spans = Spans::default();
+    let call = |method: &str| {
+        let span = CallSpan::begin(Some(&spans), rpc(method), &sampled());
+        Call::begin(&observer, rpc(method), span)
+    };
+    finish(Status::from(ApiError::NoLeader).into_http(), call("Put"), None);
+    finish(Status::from(ApiError::EmptyKey).into_http(), call("Put"), None);
+    drop(call("Put"));
+    let body = finish(response(&[1], Some(ApiError::Timeout.into()), false), call("Watch"), None).into_body();
+    body.collect().await.unwrap();
+    drop(finish(response(&[1], None, true), call("Watch"), None));
+    let is_of_the_end = |line: &String| ["fails", "status_code", " ends"].iter().any(|part| line.contains(part));
+    let ends: Vec<String> = spans.lines().into_iter().filter(is_of_the_end).collect();
+    let expected = [
+        "Put fails: etcdserver: no leader",
+        "Put rpc.grpc.status_code=14",
+        "Put ends",
+        "Put rpc.grpc.status_code=3",
+        "Put ends",
+        "Put rpc.grpc.status_code=1",
+        "Put ends",
+        "Watch fails: etcdserver: request timed out",
+        "Watch rpc.grpc.status_code=14",
+        "Watch ends",
+        "Watch rpc.grpc.status_code=1",
+        "Watch ends",
+    ];
+    assert_eq!(ends, expected);
 }

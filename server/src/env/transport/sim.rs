@@ -42,6 +42,9 @@ const DUPLICATE_DELAY: Duration = Duration::from_secs(1);
 const REPEATABLE: [&str; 4] =
     ["/mainstay.Peer/Append", "/mainstay.Peer/Vote", "/mainstay.Peer/PreVote", "/mainstay.Peer/ReadIndex"];
 
+/// The requests that may be damaged, and their answers: those that have checksums.
+const CHECKED: &str = "/mainstay.Peer/Append";
+
 /// A connection to a member of the simulated network, used by one node.
 #[derive(Clone)]
 pub struct PeerChannel {
@@ -106,6 +109,9 @@ async fn answer(mut routes: tonic::service::Routes, sender: Sender, receiver: Re
         return Ok(());
     };
     line.leads_to(caller);
+    if head.uri.path() == CHECKED {
+        line.has_checksums();
+    }
     let request = http::Request::from_parts(head, Body::new(Incoming::new(message, reader, None)));
     let response = {
         let call = std::pin::pin!(routes.call(request));
@@ -200,6 +206,9 @@ async fn exchange(channel: PeerChannel, request: http::Request<Body>) -> Result<
     let (line, mut reader) = channel.open().await.map_err(not_connected)?;
     let (head, mut body) = request.into_parts();
     let repeatable = REPEATABLE.contains(&head.uri.path());
+    if head.uri.path() == CHECKED {
+        line.has_checksums();
+    }
     let message = begin(Head::Request(madsim::plugin::node(), head), &mut body);
     if repeatable && line.duplicates() {
         drop(tokio::task::spawn(duplicate(channel, message.clone())));

@@ -1,8 +1,8 @@
 //! The rules of etcd, one by one.
 
 use super::*;
+use crate::engine::Family;
 use crate::engine::layout::meta;
-use crate::engine::{Batch, Family};
 
 /// Runs a history on a store that has checkpointed key `k`, and crashes after each of its batches.
 fn crash_after_each_batch(history: impl Fn(&mut Writer), check: impl Fn(&Store)) {
@@ -254,17 +254,6 @@ fn cold_records_are_fetched_and_warmed_within_the_budget() {
     assert!(store.cached_bytes() > 0);
     assert_eq!(store.range(&KeyRange::all(), &at(0)).unwrap().kvs.len(), 100);
     assert!(store.cached_bytes() <= 500);
-}
-
-#[test]
-fn a_newer_format_is_refused() {
-    let engine = MemHome::new().open().unwrap();
-    let mut batch = Batch::default();
-    batch.put(Family::Meta, meta::FORMAT, 2u32.to_be_bytes().to_vec());
-    engine.write(batch).unwrap();
-    let error = Writer::open(engine, 0).err().unwrap();
-    assert!(matches!(error, OpenError::NewerFormat { found: 2 }));
-    assert!(error.to_string().contains("format 2"), "{error}");
 }
 
 #[test]
