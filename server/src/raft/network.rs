@@ -325,6 +325,7 @@ impl RaftNetworkV2<TypeConfig> for Connection {
             membership: Some(codec::stored_membership_to_wire(&snapshot.meta.last_membership)),
             files: Vec::new(),
             format: self.network.format.now(),
+            crc32: None,
         };
         let outcome = {
             let transfer = std::pin::pin!(self.send_snapshot(head, &mut departure));

@@ -69,6 +69,16 @@ impl PeerService {
         Err(Status::failed_precondition("etcdserver: cluster ID mismatch"))
     }
 
+    /// Refuses what arrived as something else than was sent; earlier releases send no checksum.
+    fn not_damaged(&self, sent: Option<u32>, found: u32) -> Result<(), Status> {
+        if sent.is_none_or(|sent| sent == found) {
+            return Ok(());
+        }
+        self.metrics.network.checksum_failures.inc();
+        tracing::warn!(error = %CodecError::Checksum, "refused what a peer says of a snapshot");
+        Err(Status::data_loss(CodecError::Checksum.to_string()))
+    }
+
     /// This member's vote, where it is of a later term than a leader's, who then leads no more.
     fn later_vote(&self, leader: &Vote) -> Option<Vote> {
         let own = self.raft.metrics().borrow_watched().vote;
@@ -138,6 +148,11 @@ fn append_response(result: StreamAppendResult<TypeConfig>) -> wire::AppendRespon
         crc32: None,
     };
     wire::AppendResponse { crc32: Some(checksum::of_response(&response)), ..response }
+}
+
+fn snapshot_response(vote: &Vote) -> wire::SnapshotResponse {
+    let response = wire::SnapshotResponse { vote: Some(codec::vote_to_wire(vote)), crc32: None };
+    wire::SnapshotResponse { crc32: Some(checksum::of_snapshot_response(&response)), ..response }
 }
 
 fn vote_request(request: &wire::VoteRequest) -> Result<VoteRequest<TypeConfig>, Status> {
@@ -257,14 +272,16 @@ impl Peer for PeerService {
         request: Request<wire::SnapshotKeptRequest>,
     ) -> Result<Response<wire::SnapshotKeptResponse>, Status> {
         let request = request.into_inner();
+        self.not_damaged(request.crc32, checksum::of_kept_request(&request))?;
         self.same_cluster(request.cluster_id)?;
         let vote = codec::vote_from_wire(&request.vote.ok_or_else(|| malformed(CodecError::Missing("vote")))?);
-        if self.later_vote(&vote).is_some() {
-            // Told when it begins to send. Until then it makes nobody give up.
-            return Ok(Response::new(wire::SnapshotKeptResponse::default()));
+        let mut response = wire::SnapshotKeptResponse::default();
+        // A leader of the past is told so when it begins to send, and makes nobody give up.
+        if self.later_vote(&vote).is_none() {
+            response.files = self.receiving.enter(vote.leader_id.term).await?.kept().await?;
         }
-        let files = self.receiving.enter(vote.leader_id.term).await?.kept().await?;
-        Ok(Response::new(wire::SnapshotKeptResponse { files }))
+        response.crc32 = Some(checksum::of_kept_response(&response));
+        Ok(Response::new(response))
     }
 
     async fn install_snapshot(
@@ -276,13 +293,14 @@ impl Peer for PeerService {
             Some(wire::snapshot_part::Part::Head(head)) => head,
             _ => return Err(Status::invalid_argument("a snapshot begins with its head")),
         };
+        self.not_damaged(head.crc32, checksum::of_head(&head))?;
         self.same_cluster(head.cluster_id)?;
         if let Err(newer) = layout::check_format(head.format, self.gateway.newest_format()) {
             return Err(self.cannot_go_on(newer).await);
         }
         let vote = codec::vote_from_wire(&head.vote.ok_or_else(|| malformed(CodecError::Missing("vote")))?);
         if let Some(later) = self.later_vote(&vote) {
-            return Ok(Response::new(wire::SnapshotResponse { vote: Some(codec::vote_to_wire(&later)) }));
+            return Ok(Response::new(snapshot_response(&later)));
         }
         let meta = SnapshotMeta {
             last_log_id: head.last_log_id.as_ref().map(codec::log_id_from_wire),
@@ -296,7 +314,7 @@ impl Peer for PeerService {
             probe::reached("snapshot-not-needed");
             let known = Snapshot { meta, snapshot: SnapshotData::Position };
             let response = self.raft.install_full_snapshot(vote, known).await.map_err(stopped)?;
-            return Ok(Response::new(wire::SnapshotResponse { vote: Some(codec::vote_to_wire(&response.vote)) }));
+            return Ok(Response::new(snapshot_response(&response.vote)));
         }
         self.receiving.brings(index);
         let sender = self.metrics.network.peer(vote.leader_id.voted_for);
@@ -308,7 +326,7 @@ impl Peer for PeerService {
         self.metrics.disk.snap_db_save_total_duration_seconds.observe(took.as_secs_f64());
         let snapshot = Snapshot { meta, snapshot: SnapshotData::Received(staged) };
         let response = self.raft.install_full_snapshot(vote, snapshot).await.map_err(stopped)?;
-        Ok(Response::new(wire::SnapshotResponse { vote: Some(codec::vote_to_wire(&response.vote)) }))
+        Ok(Response::new(snapshot_response(&response.vote)))
     }
 
     async fn forward(&self, request: Request<wire::ForwardRequest>) -> Result<Response<wire::ForwardResponse>, Status> {

@@ -12,6 +12,8 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
 
+use super::checksum;
+use super::codec::CodecError;
 use super::departures::Departure;
 use super::throttle::Throttle;
 use crate::engine::Checksum;
@@ -52,13 +54,13 @@ pub(super) struct Sending<'a> {
 }
 
 impl Sending<'_> {
-    /// Sends the checkpoint behind a head, in which the files are still missing.
+    /// Sends the checkpoint behind a head, in which the files are still missing, and its checksum.
     pub(super) async fn send(
         &self,
         mut client: PeerClient<PeerChannel>,
         head: wire::SnapshotHead,
     ) -> Result<wire::SnapshotResponse, NotSent> {
-        let request = wire::SnapshotKeptRequest { cluster_id: head.cluster_id, vote: head.vote };
+        let request = wire::SnapshotKeptRequest { cluster_id: head.cluster_id, vote: head.vote, crc32: None };
         let kept = ask(&mut client, request).await.map_err(NotSent::Peer)?;
         self.departure.has_begun();
         let began = clock::now();
@@ -74,6 +76,7 @@ impl Sending<'_> {
             "sending database snapshot"
         );
         let head = wire::SnapshotHead { files, ..head };
+        let head = wire::SnapshotHead { crc32: Some(checksum::of_head(&head)), ..head };
         let (parts_tx, parts_rx) = mpsc::channel(PIECES_AHEAD);
         let send = client.install_snapshot(ReceiverStream::new(parts_rx));
         let (response, read) = join(send, self.read(head, parts_tx)).await;
@@ -83,6 +86,9 @@ impl Sending<'_> {
             (Err(_), Err(reason)) => return Err(NotSent::Checkpoint(reason)),
             (Err(status), Ok(())) => return Err(NotSent::Peer(status)),
         };
+        if response.crc32.is_some_and(|sent| sent != checksum::of_snapshot_response(&response)) {
+            return Err(NotSent::Peer(damaged()));
+        }
         tracing::info!(
             "remote-peer-id" = format!("{:x}", self.target),
             bytes = size,
@@ -172,13 +178,22 @@ impl Sending<'_> {
     }
 }
 
+fn damaged() -> Status {
+    Status::data_loss(CodecError::Checksum.to_string())
+}
+
 /// Asks a peer for the files that it has from an earlier try.
 async fn ask(
     client: &mut PeerClient<PeerChannel>,
     request: wire::SnapshotKeptRequest,
 ) -> Result<Vec<wire::SnapshotFile>, Status> {
+    let request = wire::SnapshotKeptRequest { crc32: Some(checksum::of_kept_request(&request)), ..request };
     match clock::timeout(ANSWER_WITHIN, client.snapshot_kept(request)).await {
-        Ok(Ok(response)) => Ok(response.into_inner().files),
+        Ok(Ok(response)) => {
+            let response = response.into_inner();
+            let is_damaged = response.crc32.is_some_and(|sent| sent != checksum::of_kept_response(&response));
+            if is_damaged { Err(damaged()) } else { Ok(response.files) }
+        }
         // An older release, which begins anew each time.
         Ok(Err(status)) if status.code() == Code::Unimplemented => Ok(Vec::new()),
         Ok(Err(status)) => Err(status),
