@@ -178,17 +178,14 @@ impl Drop for Departure {
         let mut done = None;
         let mut state = self.departures.state.lock();
         // There is no clock here: the runtime may be ending.
-        let began = match state.holds.get_mut(&self.number) {
-            Some(hold) if hold.began => {
-                hold.ended = true;
-                true
-            }
-            _ => {
-                state.holds.remove(&self.number);
-                false
-            }
-        };
-        if !began || state.is_travelling(index) {
+        let Some(hold) = state.holds.get_mut(&self.number) else { return };
+        hold.ended = true;
+        if !hold.began {
+            // Nobody was there.
+            state.holds.remove(&self.number);
+            return;
+        }
+        if state.is_travelling(index) {
             return;
         }
         if let Some(last) = state.last.as_mut().filter(|last| last.position.index() == index) {

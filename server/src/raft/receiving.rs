@@ -164,8 +164,10 @@ struct Succession {
 impl Succession {
     /// Waits for something, unless somebody else is let in first.
     async fn unless_superseded<T>(&mut self, wait: impl Future<Output = T>) -> Result<T, Status> {
-        let number = self.number;
-        let other = std::pin::pin!(self.newest.wait_for(|newest| newest.number != number));
+        let Self { number, newest } = self;
+        let other = std::pin::pin!(async {
+            newest.wait_for(|newest| newest.number != *number).await.map(drop).unwrap_or_default();
+        });
         match select(std::pin::pin!(wait), other).await {
             Either::Left((outcome, _)) => Ok(outcome),
             Either::Right(_) => {
