@@ -5,6 +5,7 @@
 #
 # usage: tests/kubernetes/run.sh BINARY [STAGE...]      all stages if none is named
 #   deployment   a Deployment of $REPLICAS from kubectl apply to its end, and how long each step takes
+#   objects      every kind of object that Kubernetes is known for; TEST=TestKubernetes/objects/services for one
 #        NODES=5   how many nodes there are
 #
 # A stage is a folder with a stage.sh, which is sourced: it asks for the control plane by `control_plane`, runs its
@@ -13,7 +14,7 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 binary=$(realpath "${1:?usage: run.sh BINARY [STAGE...]}")
 shift
-[ $# -gt 0 ] || set -- deployment
+[ $# -gt 0 ] || set -- deployment objects
 for stage; do
   [ -f "$here/$stage/stage.sh" ] || { echo "run.sh: there is no stage '$stage'" >&2; exit 2; }
 done
