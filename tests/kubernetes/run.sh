@@ -4,6 +4,7 @@
 # and the logs are kept only after a failure.
 #
 # usage: tests/kubernetes/run.sh BINARY [STAGE...]      all stages if none is named
+#   deploy       what stands in deploy/: kubeadm's static pod, systemd's unit, Helm's values; TEST=TestKubeadmCluster
 #   deployment   a Deployment of $REPLICAS from kubectl apply to its end, and how long each step takes
 #   objects      every kind of object that Kubernetes is known for; TEST=TestKubernetes/objects/services for one
 #        NODES=5   how many nodes there are
@@ -14,7 +15,7 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 binary=$(realpath "${1:?usage: run.sh BINARY [STAGE...]}")
 shift
-[ $# -gt 0 ] || set -- deployment objects
+[ $# -gt 0 ] || set -- deploy deployment objects
 for stage; do
   [ -f "$here/$stage/stage.sh" ] || { echo "run.sh: there is no stage '$stage'" >&2; exit 2; }
 done
