@@ -163,8 +163,8 @@ func testVolumes(t *testing.T) {
 		}
 		return expect("its phase", claim.Status.Phase, corev1.ClaimPending)
 	})
-	huge := p.newVolume("huge", manual, "200Gi", nil)
-	p.must(expect("the volume of the greedy claim", p.boundTo("greedy"), huge.Name))
+	p.createVolume("huge", manual, "200Gi", nil)
+	p.must(expect("the volume of the greedy claim", p.boundTo("greedy"), p.namespace+"-huge"))
 
 	// A volume outlives its claim, and no other claim gets what is in it.
 	p.must(client.CoreV1().PersistentVolumeClaims(p.namespace).Delete(p.ctx, "fits", metav1.DeleteOptions{}))
@@ -222,8 +222,16 @@ func (p place) newClass(name string, mode storagev1.VolumeBindingMode) {
 	})
 }
 
-// newVolume makes one by hand, as there is nobody who provisions; its name begins with the test's.
+// newVolume makes one, and waits until claims can get it: before that they would get another that fits less well.
 func (p place) newVolume(name, class, size string, change func(*corev1.PersistentVolume)) *corev1.PersistentVolume {
+	p.Helper()
+	volume := p.createVolume(name, class, size, change)
+	p.volumeIs(volume.Name, corev1.VolumeAvailable)
+	return volume
+}
+
+// createVolume makes one by hand, as there is nobody who provisions; its name begins with the test's.
+func (p place) createVolume(name, class, size string, change func(*corev1.PersistentVolume)) *corev1.PersistentVolume {
 	p.Helper()
 	volume := &corev1.PersistentVolume{
 		ObjectMeta: metav1.ObjectMeta{Name: p.namespace + "-" + name},
