@@ -105,8 +105,8 @@ fuzz: setup $(if $(given),,test-binary) ## malformed requests of every kind to o
 	  $(CARGO) run --quiet --package mainstay-tests --bin fuzz -- --seconds=$(or $(SECONDS),20) $(if $(SEED),--seed=$(SEED)) $(ARGS)
 
 .PHONY: kubernetes
-kubernetes: setup $(if $(given),,build) ## three members under a real Kubernetes control plane
-	@tests/kubernetes/run.sh "$(or $(given),$(target)/release/mainstay)"
+kubernetes: setup $(if $(given),,build) ## a real Kubernetes control plane on three members, and what deploy/ holds: [STAGES="deploy deployment objects"] [TEST=name]
+	@tests/kubernetes/run.sh "$(or $(given),$(target)/release/mainstay)" $(STAGES)
 
 .PHONY: sim
 sim: setup ## simulate a seed or many: SEED=7 [WITHOUT=0..5,7] [TRACE=file], SEEDS=1..300; both [MEMBERS=5] [BREAK=bug]

@@ -9,6 +9,10 @@
 use crc32fast::Hasher;
 use mainstay_proto::mainstay as wire;
 
+/// What a sender of entries says, in the metadata of a stream, where each of its requests has a checksum: a bit that turns
+/// over could make one unreadable otherwise, and the request would pass for that of an earlier release.
+pub(super) const SENT: &str = "mainstay-checksums";
+
 /// Of a request that replicates entries.
 pub(super) fn of_request(request: &wire::AppendRequest) -> u32 {
     let mut sum = Checksum::default();

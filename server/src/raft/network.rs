@@ -21,6 +21,7 @@ use prometheus::IntCounter;
 use prost::Message;
 use tokio::sync::mpsc;
 use tonic::Status;
+use tonic::metadata::MetadataValue;
 
 use super::addresses::Addresses;
 use super::checksum;
@@ -270,6 +271,8 @@ impl RaftNetworkV2<TypeConfig> for Connection {
                 peer.sent_bytes.inc_by(message.encoded_len() as u64);
                 message
             });
+            let mut requests = tonic::Request::new(requests);
+            requests.metadata_mut().insert(checksum::SENT, MetadataValue::from_static("crc32"));
             let opened = self.call(|mut client| async move { client.append(requests).await }, limit).await;
             self.failed_at = opened.is_err().then(clock::now);
             let responses = opened?;

@@ -181,6 +181,7 @@ impl Peer for PeerService {
     ) -> Result<Response<Self::AppendStream>, Status> {
         let gateway = self.gateway.clone();
         let ours = gateway.status().cluster_id;
+        let has_checksums = request.metadata().contains_key(checksum::SENT);
         // The stream ends at the first message that is not ours or not well-formed; the sender
         // learns it from the missing answer and starts anew.
         let metrics = self.metrics.clone();
@@ -201,7 +202,7 @@ impl Peer for PeerService {
             let bytes = message.encoded_len() as u64;
             // As the message says, which may be what changed.
             let from = message.vote.map_or(0, |vote| vote.node_id);
-            let request = codec::append_from_wire(message)
+            let request = codec::append_from_wire(message, has_checksums)
                 .inspect_err(|error| {
                     match error {
                         CodecError::Gap { .. } => probe::reached("append-with-a-gap"),
