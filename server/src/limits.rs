@@ -16,7 +16,7 @@ pub const COMMIT_APPLY_GAP_MAX: u64 = 5_000;
 /// Entries that are applied with one write of the engine.
 pub const APPLY_RUN_ENTRIES: usize = 512;
 
-/// Bytes of one chunk of a snapshot on its way to a peer.
+/// Most bytes of one chunk of a snapshot on its way to a peer.
 pub const SNAPSHOT_CHUNK_BYTES: usize = 1024 * 1024;
 
 /// Bytes of one blob of a database file on its way to a client; as in etcd.

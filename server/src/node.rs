@@ -555,6 +555,7 @@ fn consensus_options(config: &Config, identity: &Identity, dialer: Dialer, newes
         pre_vote: config.pre_vote,
         snapshot_count: config.snapshot_count,
         snapshot_catchup_entries: if config.keep_raft_log { u64::MAX } else { config.snapshot_catchup_entries },
+        snapshot_send_rate: config.snapshot_send_rate,
         request_bytes_max: config.max_request_bytes,
         newest_format,
         slow_apply: config.warning_apply_duration,

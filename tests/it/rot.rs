@@ -357,7 +357,7 @@ fn noise(number: usize, bytes: usize) -> Vec<u8> {
 
 /// Writes so many keys below a prefix, some at once, each with the noise of its number; again where a member could not
 /// say whether it was written.
-async fn write(client: &Client, prefix: &str, count: usize, bytes: usize) -> Result<()> {
+pub(crate) async fn write(client: &Client, prefix: &str, count: usize, bytes: usize) -> Result<()> {
     let mut writers = JoinSet::new();
     for writer in 0..WRITERS {
         let (client, prefix) = (client.clone(), prefix.to_owned());

@@ -146,6 +146,7 @@ pub(super) fn build(mut settings: Settings, source: Source, notices: &mut Vec<No
         downgrade_check_time: duration(s, "downgrade-check-time"),
         unsafe_no_fsync: s.bool("unsafe-no-fsync"),
         value_cache_bytes: s.uint("value-cache-bytes"),
+        snapshot_send_rate: s.uint("snapshot-send-rate"),
         promote_learners: s.bool("promote-learners"),
         keep_raft_log: s.bool("keep-raft-log"),
         initial_advertise_peer_urls,

@@ -156,6 +156,8 @@ pub struct Config {
     // mainstay's own
     /// Bytes of memory for values that are kept ready to be read.
     pub value_cache_bytes: u64,
+    /// Bytes a second that are sent of snapshots, to all members together; 0 for no limit.
+    pub snapshot_send_rate: u64,
     /// Whether learners get their vote when they have caught up, without being asked for.
     pub promote_learners: bool,
     /// Whether every entry of the log is kept, also those that nobody needs any more.

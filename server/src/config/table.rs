@@ -445,6 +445,13 @@ const OWN: &[Flag] = &[
     flag("promote-learners", Bool, "false", Used, "Whether the leader promotes learners that have caught up."),
     flag("value-cache-bytes", Uint, "536870912", Used, "Bytes of memory for values that are kept ready to be read."),
     flag(
+        "snapshot-send-rate",
+        Uint,
+        "67108864",
+        Used,
+        "Bytes a second that this member sends of snapshots, to all members together; 0 is no limit.",
+    ),
+    flag(
         "keep-raft-log",
         Bool,
         "false",

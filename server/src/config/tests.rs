@@ -101,7 +101,7 @@ fn nothing_set_gives_etcds_defaults() {
     assert_eq!((config.cors, config.host_whitelist), (vec!["*".to_owned()], vec!["*".to_owned()]));
     assert!(config.pre_vote && config.strict_reconfig_check && config.enable_grpc_gateway);
     assert!(!config.unsafe_no_fsync && !config.socket_reuse_port);
-    assert_eq!(config.max_learners, 1);
+    assert_eq!((config.max_learners, config.snapshot_send_rate), (1, 64 << 20));
 }
 
 #[test]
@@ -766,6 +766,7 @@ fn values_find_their_fields() {
         "--host-whitelist=b,a,a",
         "--auto-compaction-retention=10m",
         "--value-cache-bytes=1024",
+        "--snapshot-send-rate=0",
         "--promote-learners",
         "--keep-raft-log",
     ]);
@@ -785,7 +786,7 @@ fn values_find_their_fields() {
     assert_eq!(config.metrics, MetricsDetail::Extensive);
     assert_eq!(config.host_whitelist, ["a", "b"]);
     assert_eq!(config.auto_compaction, Some(AutoCompaction::Periodic(Duration::from_secs(600))));
-    assert_eq!(config.value_cache_bytes, 1_024);
+    assert_eq!((config.value_cache_bytes, config.snapshot_send_rate), (1_024, 0));
     assert!(config.promote_learners);
     assert!(config.keep_raft_log);
 }

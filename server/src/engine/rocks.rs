@@ -4,11 +4,16 @@
 //! are flushed together, so that what a crash leaves is the state at one applied index.
 //!
 //! On disk, `<home>` holds numbered generations (`000001/`, …) and the file `CURRENT` with the number of
-//! the one that is in use. A received checkpoint is written into the next number, tried, and becomes
-//! current by one atomic rename of `CURRENT`; whatever `CURRENT` does not name is a leftover and removed
-//! at open. Generations without a `CURRENT` are refused: which of them counts is not ours to guess. Beside it, `FORMAT`
-//! says which format the data have, and is looked at before all else.
+//! the one that is in use. A checkpoint is received into `incoming/`. When it is there whole it is renamed to the next
+//! number, tried, and becomes current by one atomic rename of `CURRENT`; a generation that `CURRENT` does not name is a
+//! leftover and removed at open. Generations without a `CURRENT` are refused: which of them counts is not ours to guess.
+//! Beside it, `FORMAT` says which format the data have, and is looked at before all else.
+//!
+//! `incoming/` outlives the process, so that a transfer that broke off goes on. A file counts as whole when it has a line
+//! in `incoming/received`, which is written when the file and its name are synced; all other files there are removed
+//! before anything more is received.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::ops::{Bound, ControlFlow};
@@ -25,7 +30,8 @@ use rocksdb::{
 };
 
 use super::{
-    Batch, BatchOperation, Checkpoint, Engine, EngineError, EngineHome, FAMILIES, Family, Staging, View, Visit, layout,
+    Batch, BatchOperation, Checkpoint, Checksum, Engine, EngineError, EngineHome, FAMILIES, Family, StagedFile,
+    Staging, View, Visit, layout,
 };
 
 /// Memory of one memtable. Flushes are asked for well before it is full, see `mvcc`.
@@ -51,6 +57,19 @@ const CURRENT: &str = "CURRENT";
 
 /// Says which format the data have, in decimal. A release that wrote none knew the first alone.
 const FORMAT: &str = "FORMAT";
+
+/// The folder of what is being received.
+const INCOMING: &str = "incoming";
+/// In it, the folder of the files.
+const FILES: &str = "files";
+/// In it, the list of the files that are whole.
+const RECEIVED: &str = "received";
+
+/// What the names of the files end with that never change once they are written.
+const IMMUTABLE: &str = ".sst";
+
+/// Bytes of a file that are read at once for its checksum.
+const CHECKSUM_READ_BYTES: usize = 1024 * 1024;
 
 /// How long nothing more is said of damage: who reads the same again finds the same.
 const DAMAGE_PERIOD: Duration = Duration::from_secs(60);
@@ -179,12 +198,16 @@ impl RocksHome {
 
     /// Removes every folder that is not in use: a crash may have left some.
     fn clean(&self, current: u64) -> Result<(), EngineError> {
-        for folder in self.folders()? {
-            if folder != self.generation(current) {
-                fs::remove_dir_all(&folder).map_err(|error| failed("remove", &folder, &error))?;
-            }
+        let used = [self.generation(current), self.root.join(INCOMING)];
+        for folder in self.folders()?.iter().filter(|folder| !used.contains(folder)) {
+            fs::remove_dir_all(folder).map_err(|error| failed("remove", folder, &error))?;
         }
         Ok(())
+    }
+
+    /// The number of the generation in use; an error where nothing was ever opened.
+    fn opened(&self) -> Result<u64, EngineError> {
+        self.current()?.ok_or_else(|| EngineError(format!("{} was never opened", self.root.display())))
     }
 
     fn open_generation(&self, number: u64) -> Result<Arc<dyn Engine>, EngineError> {
@@ -205,14 +228,38 @@ impl EngineHome for RocksHome {
     }
 
     fn stage(&self) -> Result<Box<dyn Staging>, EngineError> {
-        let current = self.current()?;
-        let number = current.ok_or_else(|| EngineError(format!("{} was never opened", self.root.display())))? + 1;
-        let directory = self.generation(number);
-        if directory.exists() {
-            fs::remove_dir_all(&directory).map_err(|error| failed("remove", &directory, &error))?;
+        self.opened()?;
+        let folder = self.root.join(INCOMING);
+        let files = folder.join(FILES);
+        create_directory(&files).map_err(|error| failed("create", &files, &error))?;
+        let mut whole = read_received(&folder)?;
+        whole.retain(|name, file| {
+            fs::metadata(files.join(name)).is_ok_and(|found| found.is_file() && found.len() == file.size)
+        });
+        for entry in fs::read_dir(&files).map_err(|error| failed("list", &files, &error))? {
+            let entry = entry.map_err(|error| failed("list", &files, &error))?;
+            if entry.file_name().to_str().is_none_or(|name| !whole.contains_key(name)) {
+                remove(&entry.path())?;
+            }
         }
-        fs::create_dir_all(&directory).map_err(|error| failed("create", &directory, &error))?;
-        Ok(Box::new(RocksStaging { home: self.clone(), number, directory, file: None, committed: false }))
+        let received = write_received(&folder, &whole)?;
+        Ok(Box::new(RocksStaging { home: self.clone(), folder, files, open: None, whole, received }))
+    }
+
+    fn unstage(&self) -> Result<bool, EngineError> {
+        let folder = self.root.join(INCOMING);
+        let found = fs::read_dir(folder.join(FILES)).is_ok_and(|mut entries| entries.next().is_some());
+        remove(&folder)?;
+        Ok(found)
+    }
+}
+
+/// Removes a file, or a folder with all that is in it; nothing there is fine.
+fn remove(path: &Path) -> Result<(), EngineError> {
+    let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", path, &error)),
+        _ => Ok(()),
     }
 }
 
@@ -231,64 +278,179 @@ fn sync_directory(path: &Path) -> io::Result<()> {
     fs::File::open(path)?.sync_all()
 }
 
-/// A checkpoint on its way into the next generation.
-struct RocksStaging {
-    home: RocksHome,
-    number: u64,
-    directory: PathBuf,
-    /// The file that is being written; files come one after the other.
-    file: Option<(String, fs::File)>,
-    committed: bool,
+/// Refuses names that leave the folder, or that the list of files cannot hold: they come from another member.
+fn check_name(file: &str) -> Result<(), EngineError> {
+    if file.is_empty() || file.contains(['/', '\\', '\0', '\n']) || file == "." || file == ".." {
+        return Err(EngineError(format!("checkpoint file name {file:?}")));
+    }
+    Ok(())
 }
 
-impl RocksStaging {
-    fn sync_file(&mut self) -> Result<(), EngineError> {
-        match self.file.take() {
-            Some((name, file)) => file.sync_all().map_err(|error| failed("sync", &self.directory.join(name), &error)),
-            None => Ok(()),
+/// A line of the list of files that are whole, with a checksum of its own in front.
+fn received_line(file: &StagedFile) -> String {
+    let text = format!("{:016x} {} {}", file.checksum, file.size, file.name);
+    format!("{:08x} {text}\n", crc32c::crc32c(text.as_bytes()))
+}
+
+/// The file of a line; `None` where a crash has left a part of one.
+fn parse_received(line: &str) -> Option<StagedFile> {
+    let (sum, text) = line.split_once(' ')?;
+    if u32::from_str_radix(sum, 16).ok()? != crc32c::crc32c(text.as_bytes()) {
+        return None;
+    }
+    let (checksum, rest) = text.split_once(' ')?;
+    let (size, name) = rest.split_once(' ')?;
+    let checksum = u64::from_str_radix(checksum, 16).ok()?;
+    Some(StagedFile { name: name.to_owned(), size: size.parse().ok()?, checksum })
+}
+
+/// Reads the list of files that are whole. Of two lines about one file the later one counts.
+fn read_received(folder: &Path) -> Result<BTreeMap<String, StagedFile>, EngineError> {
+    let path = folder.join(RECEIVED);
+    let bytes = match fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(failed("read", &path, &error)),
+    };
+    let text = String::from_utf8_lossy(&bytes);
+    let files = text.lines().filter_map(parse_received).filter(|file| check_name(&file.name).is_ok());
+    Ok(files.map(|file| (file.name.clone(), file)).collect())
+}
+
+/// Writes the list of files that are whole anew, durably, and leaves it open at its end.
+fn write_received(folder: &Path, whole: &BTreeMap<String, StagedFile>) -> Result<fs::File, EngineError> {
+    use std::io::Write as _;
+    let (path, fresh) = (folder.join(RECEIVED), folder.join("received.new"));
+    let write = || -> io::Result<fs::File> {
+        let mut file = fs::File::create(&fresh)?;
+        file.write_all(whole.values().map(received_line).collect::<String>().as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&fresh, &path)?;
+        sync_directory(folder)?;
+        Ok(file)
+    };
+    write().map_err(|error| failed("write", &path, &error))
+}
+
+/// Reads a file whole for its checksum.
+fn checksum_of(path: &Path) -> io::Result<u64> {
+    use std::io::Read as _;
+    let mut file = fs::File::open(path)?;
+    let mut buffer = vec![0; CHECKSUM_READ_BYTES];
+    let mut checksum = Checksum::default();
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(checksum.value()),
+            read => checksum.add(&buffer[..read]),
         }
     }
+}
+
+/// A checkpoint on its way in.
+struct RocksStaging {
+    home: RocksHome,
+    folder: PathBuf,
+    files: PathBuf,
+    /// The file that is being written; files come one after the other.
+    open: Option<(String, fs::File)>,
+    whole: BTreeMap<String, StagedFile>,
+    /// The list of the files that are whole, open at its end.
+    received: fs::File,
 }
 
 impl Staging for RocksStaging {
+    fn whole(&self) -> Vec<StagedFile> {
+        self.whole.values().cloned().collect()
+    }
+
+    fn keep_only(&mut self, files: &[String]) -> Result<(), EngineError> {
+        let dropped: Vec<String> = self.whole.keys().filter(|name| !files.contains(name)).cloned().collect();
+        if dropped.is_empty() {
+            return Ok(());
+        }
+        self.whole.retain(|name, _| !dropped.contains(name));
+        // First from the list: what stands there is there.
+        self.received = write_received(&self.folder, &self.whole)?;
+        dropped.iter().try_for_each(|name| remove(&self.files.join(name)))
+    }
+
     fn write(&mut self, file: &str, offset: u64, data: &[u8]) -> Result<(), EngineError> {
         use std::os::unix::fs::FileExt;
-        // The name comes from another member: it must stay inside the folder.
-        if file.is_empty() || file.contains(['/', '\\', '\0']) || file == "." || file == ".." {
-            return Err(EngineError(format!("checkpoint file name {file:?}")));
+        check_name(file)?;
+        let path = self.files.join(file);
+        if self.whole.contains_key(file) {
+            return Err(EngineError(format!("{} is whole already", path.display())));
         }
-        let path = self.directory.join(file);
-        if self.file.as_ref().is_none_or(|(name, _)| name != file) {
-            self.sync_file()?;
+        if self.open.is_none() {
             let created = fs::File::create(&path).map_err(|error| failed("create", &path, &error))?;
-            self.file = Some((file.to_owned(), created));
+            self.open = Some((file.to_owned(), created));
         }
-        match &self.file {
-            Some((_, open)) => open.write_all_at(data, offset).map_err(|error| failed("write", &path, &error)),
-            None => Ok(()),
+        match &self.open {
+            Some((name, open)) if name == file => {
+                open.write_all_at(data, offset).map_err(|error| failed("write", &path, &error))
+            }
+            _ => Err(EngineError(format!("{} comes before another file is whole", path.display()))),
         }
     }
 
-    fn commit(mut self: Box<Self>, own: Batch) -> Result<Arc<dyn Engine>, EngineError> {
-        self.sync_file()?;
-        sync_directory(&self.directory).map_err(|error| failed("sync", &self.directory, &error))?;
+    fn finish(&mut self, file: &str, checksum: u64) -> Result<(), EngineError> {
+        use std::io::Write as _;
+        let path = self.files.join(file);
+        let Some((_, open)) = self.open.take_if(|(name, _)| name.as_str() == file) else {
+            return Err(EngineError(format!("{} is not being written", path.display())));
+        };
+        let finish = || -> io::Result<u64> {
+            open.sync_all()?;
+            sync_directory(&self.files)?;
+            Ok(open.metadata()?.len())
+        };
+        let size = finish().map_err(|error| failed("sync", &path, &error))?;
+        let staged = StagedFile { name: file.to_owned(), size, checksum };
+        self.received
+            .write_all(received_line(&staged).as_bytes())
+            .and_then(|()| self.received.sync_all())
+            .map_err(|error| failed("write", &self.folder.join(RECEIVED), &error))?;
+        self.whole.insert(file.to_owned(), staged);
+        Ok(())
+    }
+
+    fn verify(&mut self, file: &str) -> Result<bool, EngineError> {
+        let Some(noted) = self.whole.get(file) else { return Ok(false) };
+        if checksum_of(&self.files.join(file)).is_ok_and(|found| found == noted.checksum) {
+            return Ok(true);
+        }
+        let others: Vec<String> = self.whole.keys().filter(|name| *name != file).cloned().collect();
+        self.keep_only(&others)?;
+        Ok(false)
+    }
+
+    fn commit(self: Box<Self>, own: Batch) -> Result<Arc<dyn Engine>, EngineError> {
+        if let Some((name, _)) = &self.open {
+            return Err(EngineError(format!("{} is not whole", self.files.join(name).display())));
+        }
+        let home = &self.home;
+        let number = home.opened()? + 1;
+        let generation = home.generation(number);
+        // From here on it is a generation, and no crash takes it for files to go on with.
+        remove(&generation)?;
+        fs::rename(&self.files, &generation)
+            .and_then(|()| sync_directory(&home.root))
+            .map_err(|error| failed("rename", &self.files, &error))?;
+        remove(&self.folder)?;
         // Opened before it counts: what cannot be opened leaves the old state in service.
-        let engine = self.home.open_generation(self.number)?;
-        engine.write(own)?;
-        engine.flush()?;
-        self.home.set_current(self.number)?;
-        self.committed = true;
-        self.home.clean(self.number)?;
+        let try_out = || -> Result<Arc<dyn Engine>, EngineError> {
+            let engine = home.open_generation(number)?;
+            engine.write(own)?;
+            engine.flush()?;
+            Ok(engine)
+        };
+        let engine = try_out().inspect_err(|_| {
+            // What cannot be removed now goes at the next open.
+            fs::remove_dir_all(&generation).ok();
+        })?;
+        home.set_current(number)?;
+        home.clean(number)?;
         Ok(engine)
-    }
-}
-
-impl Drop for RocksStaging {
-    fn drop(&mut self) {
-        if !self.committed {
-            // Half a checkpoint is of no use; what cannot be removed now goes at the next open.
-            fs::remove_dir_all(&self.directory).ok();
-        }
     }
 }
 
@@ -299,6 +461,8 @@ struct RocksEngine {
     directory: PathBuf,
     checkpoints: PathBuf,
     checkpoint_count: AtomicU64,
+    /// The checksums of files that were read for a checkpoint. Shared with the checkpoints.
+    checksums: Arc<Mutex<BTreeMap<String, u64>>>,
     unflushed: AtomicU64,
     /// Bytes of the files, and when they were counted.
     size_of_files: Mutex<Option<(Instant, u64)>>,
@@ -347,6 +511,7 @@ impl RocksEngine {
             directory,
             checkpoints,
             checkpoint_count: AtomicU64::new(0),
+            checksums: Arc::default(),
             unflushed: AtomicU64::new(0),
             size_of_files: Mutex::new(None),
         })
@@ -503,15 +668,12 @@ impl Engine for RocksEngine {
             }
         };
         rocksdb::checkpoint::Checkpoint::new(&self.db)?.create_checkpoint(&directory)?;
-        let mut files = Vec::new();
-        let entries = fs::read_dir(&directory).map_err(|error| failed("list", &directory, &error))?;
-        for entry in entries {
-            let entry = entry.map_err(|error| failed("list", &directory, &error))?;
-            let size = entry.metadata().map_err(|error| failed("stat", &entry.path(), &error))?.len();
-            files.push((entry.file_name().to_string_lossy().into_owned(), size));
-        }
-        files.sort();
-        Ok(Arc::new(RocksCheckpoint { directory, files }))
+        // From here on it is removed whatever happens.
+        let mut checkpoint = RocksCheckpoint { directory, files: Vec::new(), checksums: self.checksums.clone() };
+        checkpoint.find_files()?;
+        let is_there = |name: &String| checkpoint.files.iter().any(|(file, _)| file == name);
+        self.checksums.lock().retain(|name, _| is_there(name));
+        Ok(Arc::new(checkpoint))
     }
 
     fn declare_format(&self, format: u32) -> Result<(), EngineError> {
@@ -593,6 +755,19 @@ fn directory_bytes(directory: &Path) -> u64 {
 struct RocksCheckpoint {
     directory: PathBuf,
     files: Vec<(String, u64)>,
+    checksums: Arc<Mutex<BTreeMap<String, u64>>>,
+}
+
+impl RocksCheckpoint {
+    fn find_files(&mut self) -> Result<(), EngineError> {
+        for entry in fs::read_dir(&self.directory).map_err(|error| failed("list", &self.directory, &error))? {
+            let entry = entry.map_err(|error| failed("list", &self.directory, &error))?;
+            let size = entry.metadata().map_err(|error| failed("stat", &entry.path(), &error))?.len();
+            self.files.push((entry.file_name().to_string_lossy().into_owned(), size));
+        }
+        self.files.sort();
+        Ok(())
+    }
 }
 
 impl Checkpoint for RocksCheckpoint {
@@ -618,6 +793,17 @@ impl Checkpoint for RocksCheckpoint {
         };
         Ok(read().map_err(|error| failed("read", &path, &error))?.into())
     }
+
+    fn known_checksum(&self, file: &str) -> Option<u64> {
+        self.checksums.lock().get(file).copied()
+    }
+
+    fn learn_checksum(&self, file: &str, checksum: u64) {
+        // The others have one name in every checkpoint, and another content.
+        if file.ends_with(IMMUTABLE) {
+            self.checksums.lock().insert(file.to_owned(), checksum);
+        }
+    }
 }
 
 impl Drop for RocksCheckpoint {
@@ -629,8 +815,6 @@ impl Drop for RocksCheckpoint {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
 
     fn put(engine: &Arc<dyn Engine>, family: Family, key: &'static str, value: &'static str) {
@@ -684,17 +868,25 @@ mod tests {
         assert_eq!(keys(&engine, Bound::Unbounded, Bound::Unbounded), ["d"]);
     }
 
+    /// Sends a file; its checksum.
+    fn copy_file(checkpoint: &dyn Checkpoint, staging: &mut dyn Staging, name: &str, size: u64) -> u64 {
+        let (mut offset, mut checksum) = (0, Checksum::default());
+        loop {
+            let data = checkpoint.read(name, offset, 1000).unwrap();
+            staging.write(name, offset, &data).unwrap();
+            checksum.add(&data);
+            offset += data.len() as u64;
+            if offset >= size {
+                break;
+            }
+        }
+        staging.finish(name, checksum.value()).unwrap();
+        checksum.value()
+    }
+
     fn copy(checkpoint: &dyn Checkpoint, staging: &mut dyn Staging) {
         for (name, size) in checkpoint.files() {
-            let mut offset = 0;
-            loop {
-                let data = checkpoint.read(&name, offset, 1000).unwrap();
-                staging.write(&name, offset, &data).unwrap();
-                offset += data.len() as u64;
-                if offset >= size {
-                    break;
-                }
-            }
+            copy_file(checkpoint, staging, &name, size);
         }
     }
 
@@ -783,11 +975,125 @@ mod tests {
         let home = home_with_state(root.path());
         let mut staging = home.stage().unwrap();
         staging.write("MANIFEST-000001", 0, b"half").unwrap();
-        std::mem::forget(staging); // the process dies: nothing is tidied up
+        // The process dies: nothing is tidied up. What is being received is a folder of its own until it is whole.
+        std::mem::forget(staging);
+        fs::create_dir(home.generation(2)).unwrap();
+        fs::write(home.generation(2).join("CURRENT"), "MANIFEST-000001\n").unwrap();
         fs::write(home.root.join("CURRENT.new"), "2\n").unwrap();
-        assert_eq!(folders(&home), ["000001", "000002"]);
+        assert_eq!(folders(&home), ["000001", "000002", "incoming"]);
         assert_eq!(keys(&home.open().unwrap(), Bound::Unbounded, Bound::Unbounded), ["old"]);
-        assert_eq!(folders(&home), ["000001"]);
+        assert_eq!(folders(&home), ["000001", "incoming"]);
+    }
+
+    /// A store with several files, and one without anything.
+    fn several_files_and_a_receiver(root: &Path) -> (Arc<dyn Engine>, RocksHome) {
+        let from = RocksHome::new(root.join("from")).open().unwrap();
+        for key in ["a", "b"] {
+            put(&from, Family::Revisions, key, "1");
+            from.flush().unwrap();
+        }
+        let home = RocksHome::new(root.join("to"));
+        drop(home.open().unwrap());
+        (from, home)
+    }
+
+    #[test]
+    fn what_was_received_whole_is_there_after_a_crash_and_nothing_else_is() {
+        let root = tempfile::tempdir().unwrap();
+        let (from, home) = several_files_and_a_receiver(root.path());
+        let checkpoint = from.checkpoint().unwrap();
+        let files = checkpoint.files();
+        assert!(files.len() > 4, "{files:?}");
+        let mut staging = home.stage().unwrap();
+        for (name, size) in &files[..2] {
+            copy_file(&*checkpoint, &mut *staging, name, *size);
+        }
+        staging.write(&files[2].0, 0, b"half of it").unwrap();
+        // One comes after the other, and none twice.
+        assert!(staging.write(&files[3].0, 0, b"x").is_err());
+        assert!(staging.write(&files[0].0, 0, b"x").is_err());
+        assert!(staging.finish(&files[3].0, 0).is_err());
+        let whole = staging.whole();
+        std::mem::forget(staging);
+
+        // A line that was not written to its end.
+        let list = home.root.join(INCOMING).join(RECEIVED);
+        let mut text = fs::read_to_string(&list).unwrap();
+        assert_eq!(text.lines().count(), 2);
+        text.push_str(&received_line(&StagedFile { name: files[2].0.clone(), size: 10, checksum: 7 })[..20]);
+        fs::write(&list, text).unwrap();
+        drop(home.open().unwrap());
+        let mut staging = home.stage().unwrap();
+        assert_eq!(staging.whole(), whole);
+        assert!(!home.root.join(INCOMING).join(FILES).join(&files[2].0).exists(), "the half one is removed");
+        for (name, _) in &files[..2] {
+            assert!(staging.verify(name).unwrap(), "{name}");
+        }
+        // The rest, and it is a store.
+        for (name, size) in &files[2..] {
+            copy_file(&*checkpoint, &mut *staging, name, *size);
+        }
+        let new = staging.commit(Batch::default()).unwrap();
+        assert_eq!(keys(&new, Bound::Unbounded, Bound::Unbounded), ["a", "b"]);
+        assert_eq!(folders(&home), ["000002"]);
+        assert!(home.stage().unwrap().whole().is_empty(), "what was installed is staged no more");
+    }
+
+    #[test]
+    fn a_staged_file_that_rots_or_vanishes_or_is_of_no_use_is_forgotten() {
+        let root = tempfile::tempdir().unwrap();
+        let (from, home) = several_files_and_a_receiver(root.path());
+        let checkpoint = from.checkpoint().unwrap();
+        let mut staging = home.stage().unwrap();
+        copy(&*checkpoint, &mut *staging);
+        let files: Vec<String> = staging.whole().into_iter().map(|file| file.name).collect();
+        let path = |name: &String| home.root.join(INCOMING).join(FILES).join(name);
+        let mut content = fs::read(path(&files[0])).unwrap();
+        let middle = content.len() / 2;
+        content[middle] ^= 1;
+        fs::write(path(&files[0]), content).unwrap();
+        assert!(!staging.verify(&files[0]).unwrap());
+        assert!(!path(&files[0]).exists() && staging.verify(&files[1]).unwrap());
+        assert!(!staging.verify("absent").unwrap());
+        fs::remove_file(path(&files[1])).unwrap();
+        drop(staging);
+        let mut staging = home.stage().unwrap();
+        let names = |staging: &dyn Staging| staging.whole().into_iter().map(|file| file.name).collect::<Vec<_>>();
+        assert_eq!(names(&*staging), files[2..]);
+        staging.keep_only(&files[3..4]).unwrap();
+        assert_eq!(names(&*staging), files[3..4]);
+        assert!(!path(&files[2]).exists() && path(&files[3]).exists());
+        drop(staging);
+        assert_eq!(names(&*home.stage().unwrap()), files[3..4]);
+        assert!(home.unstage().unwrap() && !home.unstage().unwrap());
+        assert_eq!(names(&*home.stage().unwrap()), [""; 0]);
+    }
+
+    #[test]
+    fn files_of_two_checkpoints_are_the_same_as_far_as_nothing_was_written() {
+        let root = tempfile::tempdir().unwrap();
+        let (from, _) = several_files_and_a_receiver(root.path());
+        let first = from.checkpoint().unwrap();
+        let tables = |checkpoint: &dyn Checkpoint| -> Vec<String> {
+            checkpoint.files().into_iter().map(|(name, _)| name).filter(|name| name.ends_with(IMMUTABLE)).collect()
+        };
+        for (name, size) in first.files() {
+            assert_eq!(first.known_checksum(&name), None);
+            first.learn_checksum(&name, Checksum::of(&first.read(&name, 0, size as usize).unwrap()));
+        }
+        put(&from, Family::Revisions, "c", "1");
+        let second = from.checkpoint().unwrap();
+        let kept: Vec<String> = tables(&*second).into_iter().filter(|name| tables(&*first).contains(name)).collect();
+        assert!(kept.len() >= 2, "{kept:?}");
+        for name in kept {
+            let content = second.read(&name, 0, usize::try_from(size_of(&*second, &name)).unwrap()).unwrap();
+            assert_eq!(second.known_checksum(&name), Some(Checksum::of(&content)), "{name}");
+        }
+        assert_eq!(second.known_checksum("CURRENT"), None, "each checkpoint has its own");
+    }
+
+    fn size_of(checkpoint: &dyn Checkpoint, name: &str) -> u64 {
+        checkpoint.files().into_iter().find(|(file, _)| file == name).unwrap().1
     }
 
     #[test]
@@ -807,8 +1113,13 @@ mod tests {
         let home = home_with_state(root.path());
         let mut staging = home.stage().unwrap();
         staging.write("CURRENT", 0, b"MANIFEST-000009\n").unwrap();
+        staging.finish("CURRENT", Checksum::of(b"MANIFEST-000009\n")).unwrap();
         assert!(staging.commit(Batch::default()).is_err());
+        assert_eq!(folders(&home), ["000001"], "nothing of it is left to go on with");
         assert_eq!(keys(&home.open().unwrap(), Bound::Unbounded, Bound::Unbounded), ["old"]);
+        let mut staging = home.stage().unwrap();
+        staging.write("CURRENT", 0, b"MANIFEST").unwrap();
+        assert!(staging.commit(Batch::default()).is_err(), "a file is not whole");
     }
 
     #[test]
@@ -961,7 +1272,7 @@ mod tests {
         let home = RocksHome::new(root.path());
         home.open().unwrap();
         let mut staging = home.stage().unwrap();
-        for name in ["../x", "/etc/x", "..", "", "a\0b"] {
+        for name in ["../x", "/etc/x", "..", "", "a\0b", "a\nb"] {
             assert!(staging.write(name, 0, b"x").is_err(), "{name:?}");
         }
     }

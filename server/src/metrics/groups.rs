@@ -276,6 +276,9 @@ pub struct Network {
     pub(super) snapshot_send_inflights_total: IntGaugeVec,
     pub(super) snapshot_send_success: IntCounterVec,
     pub(super) snapshot_send_total_duration_seconds: HistogramVec,
+    pub(super) snapshot_received_bytes: IntCounterVec,
+    pub(super) snapshot_resumed_bytes: IntCounterVec,
+    pub(super) snapshot_sent_bytes: IntCounterVec,
     pub client_grpc_received_bytes_total: IntCounter,
     pub client_grpc_sent_bytes_total: IntCounter,
 }
@@ -303,6 +306,9 @@ impl Network {
             snapshot_send_inflights_total: b.gauges("etcd_network_snapshot_send_inflights_total"),
             snapshot_send_success: b.counters("etcd_network_snapshot_send_success"),
             snapshot_send_total_duration_seconds: b.histograms("etcd_network_snapshot_send_total_duration_seconds"),
+            snapshot_received_bytes: b.counters("mainstay_network_snapshot_received_bytes_total"),
+            snapshot_resumed_bytes: b.counters("mainstay_network_snapshot_resumed_bytes_total"),
+            snapshot_sent_bytes: b.counters("mainstay_network_snapshot_sent_bytes_total"),
             client_grpc_received_bytes_total: b.counter("etcd_network_client_grpc_received_bytes_total"),
             client_grpc_sent_bytes_total: b.counter("etcd_network_client_grpc_sent_bytes_total"),
         }

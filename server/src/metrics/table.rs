@@ -258,6 +258,21 @@ pub(super) const METRICS: &[Row] = &[
         &[],
         "Messages of peers that arrived as something else than was sent.",
     ),
+    counter(
+        "mainstay_network_snapshot_received_bytes_total",
+        &["From"],
+        "Bytes of snapshots that came from peers, also of those that broke off.",
+    ),
+    counter(
+        "mainstay_network_snapshot_resumed_bytes_total",
+        &["From"],
+        "Bytes of snapshots that peers did not send again, because they were here from a try that broke off.",
+    ),
+    counter(
+        "mainstay_network_snapshot_sent_bytes_total",
+        &["To"],
+        "Bytes of snapshots that were sent to peers, also of those that broke off.",
+    ),
     counter("mainstay_server_consistency_checks_total", &[], "Comparisons of the members' data that this member made."),
     gauge("mainstay_server_data_format", &[], "The format that the members have agreed on for their data."),
     gauge("mainstay_server_quota_warning", &[], "Whether the quota is nearly used up."),

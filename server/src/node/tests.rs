@@ -20,6 +20,7 @@ use crate::config::{Config, Given, Invocation};
 use crate::engine::layout::{self, meta};
 use crate::engine::mem::{Fault, MemHome};
 use crate::engine::{Batch, EngineHome, Family};
+use crate::env::transport::LinkConditions;
 use crate::env::{clock, transport};
 use crate::metrics::Metrics;
 use crate::raft::{self, AppliedObserver, Leadership, Member, MemberChange, TransferError, Unavailable};
@@ -42,10 +43,14 @@ use prost::Message;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 use tonic::Request;
+use tonic::service::Routes;
 
 const MEMBERS: usize = 3;
 
 const LOG_SEGMENT_BYTES: u64 = 64 * 1024;
+
+/// Whoever gets a snapshot of a megabyte gets it in three seconds.
+const SNAPSHOT_SEND_RATE: u64 = 400_000;
 
 /// What one member's state was made of, by index.
 type Applied = Arc<Mutex<BTreeMap<u64, (u64, Vec<u8>)>>>;
@@ -106,6 +111,7 @@ fn config_with(index: usize, members: usize, flags: &[&str]) -> Config {
         "--snapshot-count=50".to_owned(),
         format!("--max-request-bytes={}", LOG_SEGMENT_BYTES / 2),
         "--snapshot-catchup-entries=20".to_owned(),
+        format!("--snapshot-send-rate={SNAPSHOT_SEND_RATE}"),
     ];
     arguments.extend(flags.iter().map(|flag| (*flag).to_owned()));
     let read_file = &|_: &std::path::Path| Err(std::io::ErrorKind::NotFound.into());
@@ -133,6 +139,11 @@ impl Machine {
     }
 
     async fn start_with(&self, config: Config) -> Result<Running, StartError> {
+        self.start_serving(config, |routes| routes).await
+    }
+
+    /// With other routes for its peers than its own.
+    async fn start_serving(&self, config: Config, routes: fn(Routes) -> Routes) -> Result<Running, StartError> {
         let storage = Storage {
             home: Arc::new(self.store.clone()),
             disk: Arc::new(self.log.mount()),
@@ -164,7 +175,7 @@ impl Machine {
                     return "not opened".to_owned();
                 }
             };
-            let serving = tokio::task::spawn(transport::serve(peers, node.peer_routes()));
+            let serving = tokio::task::spawn(transport::serve(peers, routes(node.peer_routes())));
             if let Err(error) = node.start().await {
                 serving.abort();
                 started.send(Err(error)).ok();
@@ -409,6 +420,186 @@ fn a_member_that_got_a_snapshot_is_still_itself_when_it_starts_again() {
             Err(error) => panic!("{error}"),
         };
         assert!(put(&machines[away], &members[away], "c").await);
+    });
+}
+
+/// Keys that a member misses, and bytes of each value: a megabyte.
+const MISSED: usize = 1000;
+const MISSED_BYTES: usize = 1000;
+
+/// Ends a member that does not lead and lets it miss so much that it needs a snapshot. Which it is, who leads, and how
+/// many bytes a snapshot has.
+async fn leave_behind(machines: &[Machine], members: &[Running]) -> (usize, usize, u64) {
+    sleep(Duration::from_secs(2)).await; // until all have published themselves
+    let leads = leader(members).await;
+    let away = (leads + 1) % MEMBERS;
+    machines[away].kill();
+    write_missed(&machines[leads], &members[leads], 0..MISSED).await;
+    let checkpoint = machines[leads].store.open().unwrap().checkpoint().unwrap();
+    let size: u64 = checkpoint.files().iter().map(|(_, size)| size).sum();
+    assert!(size > (MISSED * MISSED_BYTES) as u64);
+    (away, leads, size)
+}
+
+async fn write_missed(machine: &Machine, member: &Running, numbers: std::ops::Range<usize>) {
+    for number in numbers {
+        let (key, value) = (format!("missed/{number:06}").into(), vec![number as u8; MISSED_BYTES].into());
+        assert!(propose(machine, member, Kind::Put(PutRequest { key, value, ..PutRequest::default() })).await);
+    }
+}
+
+/// Waits until something is so, for a minute.
+async fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    for _ in 0..6000 {
+        if is_so() {
+            return;
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{what} does not happen");
+}
+
+/// Breaks every connection from one machine to another that carries something now.
+async fn break_connections(from: &Machine, to: &Machine) {
+    transport::set_link(from.node, to.node, LinkConditions { reset: 1.0, ..LinkConditions::default() });
+    sleep(Duration::from_millis(300)).await;
+    transport::clear_links();
+}
+
+/// Waits until a member has installed a snapshot and caught up, and compares it with another.
+async fn catches_up(machines: &[Machine], members: &[Running], behind: usize, other: usize) {
+    wait_until("a snapshot", || machines[behind].restored.load(Ordering::Relaxed) > 0).await;
+    assert!(put(&machines[behind], &members[behind], "caught up").await);
+    let hash = |member: usize| {
+        let store = &members[member].services.store;
+        store.hash_kv(store.revision()).unwrap().hash
+    };
+    wait_until("the same state", || hash(behind) == hash(other)).await;
+    assert_eq!(machines[behind].store.staged(), [], "nothing is left of it");
+}
+
+/// A link that breaks costs what was under way, and not what had arrived.
+#[test]
+fn a_snapshot_that_breaks_off_goes_on_where_it_was() {
+    simulate(16, |machines, mut members| async move {
+        let (away, leads, size) = leave_behind(&machines, &members).await;
+        let to = members[away].services.gateway.status().member_id;
+        members[away] = machines[away].start().await.unwrap();
+        let sent = || members[leads].services.metrics.network.peer(to).snapshot_sent_bytes.get();
+        let began = clock::now();
+        for part in 1..=4 {
+            wait_until("a part of a snapshot", || sent() >= part * size / 6).await;
+            break_connections(&machines[leads], &machines[away]).await;
+        }
+        catches_up(&machines, &members, away, leads).await;
+        let took = clock::now() - began;
+        let failures = members[leads].services.metrics.network.peer(to).snapshots_sent.failures.get();
+        let from = members[leads].services.gateway.status().member_id;
+        let resumed = members[away].services.metrics.network.peer(from).snapshot_resumed_bytes.get();
+        eprintln!("{} of {size} bytes sent, {failures} failures, {took:?}", sent());
+        assert!(failures >= 4 && resumed > 0, "{failures} failures, {resumed} bytes resumed");
+        assert!(sent() >= size && sent() < size * 3 / 2, "{} of {size} bytes were sent", sent());
+        let least = Duration::from_secs(size / SNAPSHOT_SEND_RATE);
+        assert!(took >= least, "{took:?} for {size} bytes at {SNAPSHOT_SEND_RATE} a second");
+    });
+}
+
+/// The receiver's process ends in the middle, a bit of what it had turns over, and the sender's state moves on: what is
+/// the same and whole is not sent again.
+#[test]
+fn a_member_that_was_killed_while_it_received_keeps_what_is_whole() {
+    simulate(17, |machines, mut members| async move {
+        let (away, leads, size) = leave_behind(&machines, &members).await;
+        let to = members[away].services.gateway.status().member_id;
+        members[away] = machines[away].start().await.unwrap();
+        let sent = || members[leads].services.metrics.network.peer(to).snapshot_sent_bytes.get();
+        wait_until("half of a snapshot", || sent() >= size / 2).await;
+        machines[away].kill();
+        let whole = machines[away].store.staged().len();
+        assert!(whole > 3 && machines[away].store.rot_staged(3), "{whole} files are whole");
+        // More than the log keeps, and later than the checkpoint is kept.
+        sleep(Duration::from_secs(15)).await;
+        write_missed(&machines[leads], &members[leads], MISSED..MISSED + 100).await;
+        members[away] = machines[away].start().await.unwrap();
+        catches_up(&machines, &members, away, leads).await;
+        let from = members[leads].services.gateway.status().member_id;
+        let resumed = members[away].services.metrics.network.peer(from).snapshot_resumed_bytes.get();
+        let sent = members[leads].services.metrics.network.peer(to).snapshot_sent_bytes.get();
+        // What was written since is sent, too.
+        assert!(
+            resumed >= size / 4 && sent < size * 3 / 2 + 100 * 2 * MISSED_BYTES as u64,
+            "{resumed}, {sent}, {size}"
+        );
+    });
+}
+
+/// Whoever leads next goes on with what is the same at its own, and nothing of the former leader's is taken for it.
+#[test]
+fn the_next_leader_sends_its_own_snapshot() {
+    simulate(18, |machines, mut members| async move {
+        let (away, leads, size) = leave_behind(&machines, &members).await;
+        let to = members[away].services.gateway.status().member_id;
+        members[away] = machines[away].start().await.unwrap();
+        wait_until("half of a snapshot", || {
+            members[leads].services.metrics.network.peer(to).snapshot_sent_bytes.get() >= size / 2
+        })
+        .await;
+        machines[leads].kill();
+        let third = (leads + 2) % MEMBERS;
+        catches_up(&machines, &members, away, third).await;
+        members[leads] = machines[leads].start().await.unwrap();
+        assert!(put(&machines[leads], &members[leads], "back").await);
+    });
+}
+
+/// The question of what is here is not known to a member of an older release, which begins anew each time.
+fn without_the_question(routes: Routes) -> Routes {
+    let refuse = || async { tonic::Status::unimplemented("").into_http::<axum::body::Body>() };
+    routes.into_axum_router().route("/mainstay.Peer/SnapshotKept", axum::routing::post(refuse)).into()
+}
+
+#[test]
+fn a_member_of_an_older_release_is_sent_everything() {
+    simulate(19, |machines, mut members| async move {
+        let (away, leads, size) = leave_behind(&machines, &members).await;
+        let to = members[away].services.gateway.status().member_id;
+        members[away] = machines[away].start_serving(config(away), without_the_question).await.unwrap();
+        let sent = || members[leads].services.metrics.network.peer(to).snapshot_sent_bytes.get();
+        wait_until("half of a snapshot", || sent() >= size / 2).await;
+        break_connections(&machines[leads], &machines[away]).await;
+        catches_up(&machines, &members, away, leads).await;
+        assert!(sent() >= size * 3 / 2, "{} of {size} bytes were sent", sent());
+        let from = members[leads].services.gateway.status().member_id;
+        assert_eq!(members[away].services.metrics.network.peer(from).snapshot_resumed_bytes.get(), 0);
+    });
+}
+
+/// While a snapshot is on its way so much is written that the log would be purged beyond it, and the next one would be
+/// needed at once.
+#[test]
+fn the_log_waits_for_who_gets_a_snapshot() {
+    simulate(20, |machines, mut members| async move {
+        let (away, leads, size) = leave_behind(&machines, &members).await;
+        let to = members[away].services.gateway.status().member_id;
+        members[away] = machines[away].start().await.unwrap();
+        wait_until("the beginning of a snapshot", || {
+            members[leads].services.metrics.network.peer(to).snapshot_sent_bytes.get() >= size / 10
+        })
+        .await;
+        write_missed(&machines[leads], &members[leads], 0..120).await;
+        assert_eq!(machines[away].restored.load(Ordering::Relaxed), 0, "it is still on its way");
+        catches_up(&machines, &members, away, leads).await;
+        assert_eq!(machines[away].restored.load(Ordering::Relaxed), 1);
+        // When it is there the log goes on to be purged.
+        sleep(Duration::from_secs(30)).await;
+        write_missed(&machines[leads], &members[leads], 0..400).await;
+        let own = members[leads].services.gateway.status();
+        let owner = Identity { cluster_id: own.cluster_id, member_id: own.member_id, forced: false };
+        let options =
+            LogOptions { identity: log_identity(&owner), segment_bytes: LOG_SEGMENT_BYTES, ..LogOptions::default() };
+        let (log, _) = RaftLog::open(Arc::new(machines[leads].log.fork().mount()), options).unwrap();
+        let (first, last) = (log.first_index().unwrap(), log.last().unwrap().0);
+        assert!(last - first < 400, "the log holds {first} to {last}");
     });
 }
 

@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use super::addresses::Addresses;
 use super::bootstrap::{self, Past};
 use super::confirmation::Confirmation;
+use super::departures::Departures;
 use super::evidence::Evidence;
 use super::forced;
 use super::gateway::{Gateway, GatewayOptions};
@@ -25,18 +26,19 @@ use super::members::MemberRules;
 use super::network::Network;
 use super::peer::PeerService;
 use super::peers::Peers;
+use super::receiving::Receiving;
 use super::reconfigure::Reconfigure;
 use super::removal::{REMOVED, Removal};
 use super::silence::Silence;
-use super::stall::Stall;
+use super::stall::{Pressure, Stall};
 use super::state_machine::{AppliedObserver, Audience, StateMachine};
+use super::throttle::Throttle;
 use super::type_config::{PeerNode, Raft};
 use crate::apply::State;
 use crate::auth::SimpleTokens;
 use crate::engine::EngineHome;
-use crate::env::clock;
-use crate::env::probe;
 use crate::env::transport::Dialer;
+use crate::env::{blocking, clock, probe};
 use crate::lease::Lessor;
 use crate::metrics::Metrics;
 use crate::watch::Hub;
@@ -46,6 +48,9 @@ const COMPACTION_PAUSE: Duration = Duration::from_millis(10);
 
 /// Entries that are purged together, unless the log is to be kept shorter than that.
 const PURGE_BATCH: u64 = 256;
+
+/// How often it is looked whether there is something left of snapshots that is of no more use.
+const SNAPSHOT_TIDY_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Pause before a new leader asks again whether it has a quorum.
 const LEADERSHIP_PAUSE: Duration = Duration::from_millis(50);
@@ -76,6 +81,8 @@ pub struct ConsensusOptions {
     pub snapshot_count: u64,
     /// Entries that stay in the log for slow followers.
     pub snapshot_catchup_entries: u64,
+    /// Bytes a second that are sent of snapshots, to all members together; 0 is no limit.
+    pub snapshot_send_rate: u64,
     /// Largest command.
     pub request_bytes_max: usize,
     /// The newest format that this release knows.
@@ -120,7 +127,9 @@ pub struct Consensus {
     log: RaftLog,
     gateway: Gateway,
     evidence: Evidence,
-    home: Arc<dyn EngineHome>,
+    departures: Departures,
+    receiving: Arc<Receiving>,
+    pressure: Pressure,
     options: ConsensusOptions,
     reconfigure: Arc<Reconfigure>,
     removal: Removal,
@@ -167,7 +176,8 @@ impl Consensus {
             removal: removal.clone(),
             observer,
         };
-        let mut machine = StateMachine::new(state, audience, started.clone())
+        let (departures, pressure) = (Departures::default(), Pressure::default());
+        let mut machine = StateMachine::new(state, audience, started.clone(), departures.clone())
             .map_err(|error| StartError::Stored(error.to_string()))?;
         let mut log_store = LogStore::new(log.clone());
         if let Some(node) = &options.alone {
@@ -183,6 +193,7 @@ impl Consensus {
             own: options.member_id,
             alarms: alarms.clone(),
             format: format.clone(),
+            throttle: Throttle::new(options.snapshot_send_rate, pressure.clone()),
             metrics: metrics.clone(),
         };
         let log_at_start = log.last().map(|(index, _)| index);
@@ -220,7 +231,9 @@ impl Consensus {
             log,
             gateway,
             evidence,
-            home,
+            departures,
+            receiving: Arc::new(Receiving::new(home)),
+            pressure,
             options,
             reconfigure,
             removal,
@@ -253,7 +266,7 @@ impl Consensus {
             self.raft.clone(),
             self.gateway(),
             self.evidence(),
-            self.home.clone(),
+            self.receiving.clone(),
             self.metrics.clone(),
         ))
     }
@@ -277,8 +290,11 @@ impl Consensus {
         self.tasks.push(tokio::task::spawn(compact(self.raft.clone(), self.compaction.clone(), self.metrics.clone())));
         let (reconfigure, interval) = (self.reconfigure.clone(), self.options.heartbeat_interval);
         self.tasks.push(tokio::task::spawn(async move { reconfigure.chores(interval).await }));
-        let stall = Stall::new(self.log.clone(), self.leadership(), self.options.election_timeout);
+        let pressure = self.pressure.clone();
+        let stall = Stall::new(self.log.clone(), self.leadership(), self.options.election_timeout, pressure);
         self.tasks.push(tokio::task::spawn(async move { stall.watch().await }));
+        let tidy = tidy_snapshots(self.departures.clone(), self.receiving.clone(), self.gateway());
+        self.tasks.push(tokio::task::spawn(tidy));
         let silence = Silence::new(&self.options, self.gateway(), self.removal.clone());
         self.tasks.push(tokio::task::spawn(async move { silence.watch().await }));
         self.compaction.notify_one(); // takes up what an earlier run left
@@ -413,6 +429,17 @@ async fn tell_lessor(raft: Raft, lessor: Lessor) {
         if metrics.changed().await.is_err() {
             return;
         }
+    }
+}
+
+/// Removes what is left of snapshots that were sent or received, when nobody needs it any more.
+async fn tidy_snapshots(departures: Departures, receiving: Arc<Receiving>, gateway: Gateway) {
+    loop {
+        clock::sleep(SNAPSHOT_TIDY_INTERVAL).await;
+        if let Some(former) = departures.tidy() {
+            blocking(move || drop(former)).await;
+        }
+        receiving.tidy(gateway.status().applied).await;
     }
 }
 

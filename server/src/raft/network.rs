@@ -20,20 +20,22 @@ use openraft::raft::{
 use prometheus::IntCounter;
 use prost::Message;
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use tonic::metadata::MetadataValue;
 
 use super::addresses::Addresses;
 use super::checksum;
 use super::codec::{self, CodecError};
+use super::departures::Departure;
 use super::removal::{REMOVED, Removal};
+use super::sending::{NotSent, Sending};
 use super::snapshot::{Snapshot, SnapshotData};
+use super::throttle::Throttle;
 use super::type_config::{PeerNode, TypeConfig, Vote};
 use crate::apply::{AlarmView, FormatView};
 use crate::env::clock::{self, Instant};
-use crate::env::probe;
 use crate::env::transport::{Dialer, PeerChannel};
+use crate::env::{blocking, probe};
 use crate::limits;
 use crate::metrics::{Metrics, PeerMetrics};
 
@@ -59,6 +61,8 @@ pub(crate) struct Network {
     pub(crate) alarms: AlarmView,
     /// The format of what this member sends.
     pub(crate) format: FormatView,
+    /// How fast snapshots are sent, to all together.
+    pub(crate) throttle: Throttle,
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -142,6 +146,33 @@ impl Connection {
             Ok(Err(status)) => Err(self.failed(&status)),
             Err(_) => Err(self.failed(&Status::deadline_exceeded("no answer in time"))),
         }
+    }
+
+    /// Sends a snapshot, and has the peer install it.
+    async fn send_snapshot(
+        &mut self,
+        head: wire::SnapshotHead,
+        departure: &mut Departure,
+    ) -> Result<SnapshotResponse<TypeConfig>, RpcError> {
+        let (peer, client) = (self.peer.clone(), self.client()?);
+        let (travel, began) = (peer.snapshots_sent.begin(), clock::now());
+        let (throttle, target) = (self.network.throttle.clone(), self.target);
+        let sending = Sending { departure, throttle: &throttle, peer: &peer, target };
+        let response = sending.send(client, head).await.map_err(|reason| {
+            // openraft tries again, and says nothing of it.
+            tracing::warn!("remote-peer-id" = format!("{target:x}"), %reason, "failed to send a snapshot");
+            match reason {
+                NotSent::Peer(status) => self.failed(&status),
+                NotSent::Checkpoint(reason) => unreachable(reason),
+            }
+        })?;
+        let vote = response.vote.ok_or_else(|| unreachable("snapshot response without a vote"))?;
+        departure.has_arrived();
+        probe::reached("snapshot-sent");
+        let took = clock::elapsed(began);
+        travel.arrived(took);
+        self.network.metrics.disk.backend_snapshot_duration_seconds.observe(took.as_secs_f64());
+        Ok(SnapshotResponse::new(codec::vote_from_wire(&vote)))
     }
 
     fn vote_message(&self, request: &VoteRequest<TypeConfig>) -> wire::VoteRequest {
@@ -286,46 +317,29 @@ impl RaftNetworkV2<TypeConfig> for Connection {
             // Whoever gets it would have what this member has.
             return Err(unreachable("the state of this member is in doubt").into());
         }
-        let peer = self.peer.clone();
-        let (travel, began) = (peer.snapshots_sent.begin(), clock::now());
-        let (parts_tx, parts_rx) = mpsc::channel(4);
-        // Read after the snapshot was made: it may have been raised meanwhile, which does no harm.
+        let SnapshotData::Checkpoint(mut departure) = snapshot.snapshot else {
+            return Err(unreachable("the snapshot has no content").into());
+        };
+        // The format is read after the snapshot was made: it may have been raised meanwhile, which does no harm.
         let head = wire::SnapshotHead {
             cluster_id: self.network.cluster_id,
             vote: Some(codec::vote_to_wire(&vote)),
+            last_log_id: snapshot.meta.last_log_id.as_ref().map(codec::log_id_to_wire),
+            membership: Some(codec::stored_membership_to_wire(&snapshot.meta.last_membership)),
+            files: Vec::new(),
             format: self.network.format.now(),
-            ..wire::SnapshotHead::default()
+            crc32: None,
         };
-        let read = send_parts(head, snapshot, parts_tx, &peer);
-        let mut client = self.client()?;
-        let send = client.install_snapshot(ReceiverStream::new(parts_rx));
-        let transfer = futures_util::future::join(send, read);
-        match futures_util::future::select(std::pin::pin!(transfer), std::pin::pin!(cancel)).await {
-            futures_util::future::Either::Left(((response, read), _)) => {
-                // openraft tries again, and says nothing of it.
-                let refused = |reason: &str| {
-                    tracing::warn!(
-                        "remote-peer-id" = format!("{:x}", self.target),
-                        reason,
-                        "failed to send a snapshot"
-                    );
-                };
-                let response = response.inspect_err(|status| refused(status.message()));
-                let read = read.inspect_err(|reason| refused(reason));
-                let response = response.map_err(|status| self.failed(&status))?.into_inner();
-                read.map_err(unreachable)?;
-                let vote = response.vote.ok_or_else(|| unreachable("snapshot response without a vote"))?;
-                probe::reached("snapshot-sent");
-                travel.arrived(clock::elapsed(began));
-                self.network
-                    .metrics
-                    .disk
-                    .backend_snapshot_duration_seconds
-                    .observe(clock::elapsed(began).as_secs_f64());
-                Ok(SnapshotResponse::new(codec::vote_from_wire(&vote)))
+        let outcome = {
+            let transfer = std::pin::pin!(self.send_snapshot(head, &mut departure));
+            match futures_util::future::select(transfer, std::pin::pin!(cancel)).await {
+                futures_util::future::Either::Left((response, _)) => response.map_err(StreamingError::from),
+                futures_util::future::Either::Right((closed, _)) => Err(StreamingError::Closed(closed)),
             }
-            futures_util::future::Either::Right((closed, _)) => Err(StreamingError::Closed(closed)),
-        }
+        };
+        // With the last who sends it, its files go.
+        blocking(move || drop(departure)).await;
+        outcome
     }
 
     async fn transfer_leader(
@@ -408,48 +422,6 @@ impl Answers {
             }
         }
     }
-}
-
-/// Reads a checkpoint and hands it over part by part, after the head with the rest of what it says; the channel's bound is
-/// the back-pressure.
-async fn send_parts(
-    head: wire::SnapshotHead,
-    snapshot: Snapshot,
-    parts: mpsc::Sender<wire::SnapshotPart>,
-    peer: &PeerMetrics,
-) -> Result<(), String> {
-    use wire::snapshot_part::{Chunk, Part};
-
-    let SnapshotData::Checkpoint(checkpoint) = snapshot.snapshot else {
-        return Err("the snapshot has no content".to_owned());
-    };
-    let files = checkpoint.files();
-    let head = wire::SnapshotHead {
-        last_log_id: snapshot.meta.last_log_id.as_ref().map(codec::log_id_to_wire),
-        membership: Some(codec::stored_membership_to_wire(&snapshot.meta.last_membership)),
-        files: files.iter().map(|(name, size)| wire::SnapshotFile { name: name.clone(), size: *size }).collect(),
-        ..head
-    };
-    let gone = |_| "the peer gave up".to_owned();
-    parts.send(wire::SnapshotPart { part: Some(Part::Head(head)) }).await.map_err(gone)?;
-    for (file, (name, size)) in (0u32..).zip(files) {
-        let mut offset = 0;
-        while offset < size {
-            let source = checkpoint.clone();
-            let name = name.clone();
-            let data = crate::env::blocking(move || source.read(&name, offset, limits::SNAPSHOT_CHUNK_BYTES))
-                .await
-                .map_err(|error| error.to_string())?;
-            if data.is_empty() {
-                return Err("a file of the checkpoint is shorter than announced".to_owned());
-            }
-            let chunk = Chunk { file, offset, crc32: crc32fast::hash(&data), data };
-            offset += chunk.data.len() as u64;
-            peer.sent_bytes.inc_by(chunk.data.len() as u64);
-            parts.send(wire::SnapshotPart { part: Some(Part::Chunk(chunk)) }).await.map_err(gone)?;
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ pub(crate) enum FaultKind {
     Isolate { member: usize },
     /// Messages between two members take longer.
     SlowLink { one: usize, other: usize, millis: u64 },
-    /// Connections break, requests arrive twice, packets are lost, what replicates entries is damaged, everywhere.
+    /// Connections break, requests arrive twice, packets are lost, what replicates is damaged, everywhere.
     FlakyNetwork { resets_per_mille: u32, duplicates_per_mille: u32, loss_per_mille: u32, flips_per_mille: u32 },
     /// Every write and sync of the log takes longer.
     SlowDisk { member: usize, millis: u64 },

@@ -181,6 +181,7 @@ impl Member {
             format!("--election-timeout={}", self.plan.heartbeat.as_millis() * 10),
             format!("--snapshot-count={}", self.plan.snapshot_count),
             format!("--experimental-snapshot-catchup-entries={}", self.plan.catchup_entries),
+            format!("--snapshot-send-rate={}", self.plan.snapshot_send_rate),
             // A request fits into a record of a log with segments so small.
             format!("--max-request-bytes={}", self.plan.segment_bytes / 2),
             "--watch-progress-notify-interval=3s".to_owned(),

@@ -8,7 +8,7 @@ use super::commands::*;
 use super::*;
 use crate::command::command::Kind;
 use crate::engine::layout::NewerFormat;
-use crate::engine::{Batch, Engine, Family};
+use crate::engine::{Batch, Checksum, Engine, Family};
 use crate::lease::LeaseTerm;
 use crate::mvcc::RangeOptions;
 
@@ -119,7 +119,9 @@ fn a_received_snapshot_is_seen_by_views_that_were_there_before() {
     let auth = receiver.state.auth();
     let mut staging = receiver.home.stage().unwrap();
     for (file, size) in checkpoint.files() {
-        staging.write(&file, 0, &checkpoint.read(&file, 0, size as usize).unwrap()).unwrap();
+        let content = checkpoint.read(&file, 0, size as usize).unwrap();
+        staging.write(&file, 0, &content).unwrap();
+        staging.finish(&file, Checksum::of(&content)).unwrap();
     }
     receiver.state.release();
     let engine = staging.commit(Batch::default()).unwrap();

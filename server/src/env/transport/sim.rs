@@ -43,7 +43,7 @@ const REPEATABLE: [&str; 4] =
     ["/mainstay.Peer/Append", "/mainstay.Peer/Vote", "/mainstay.Peer/PreVote", "/mainstay.Peer/ReadIndex"];
 
 /// The requests that may be damaged, and their answers: those that have checksums.
-const CHECKED: &str = "/mainstay.Peer/Append";
+const CHECKED: [&str; 3] = ["/mainstay.Peer/Append", "/mainstay.Peer/SnapshotKept", "/mainstay.Peer/InstallSnapshot"];
 
 /// A connection to a member of the simulated network, used by one node.
 #[derive(Clone)]
@@ -109,7 +109,7 @@ async fn answer(mut routes: tonic::service::Routes, sender: Sender, receiver: Re
         return Ok(());
     };
     line.leads_to(caller);
-    if head.uri.path() == CHECKED {
+    if CHECKED.contains(&head.uri.path()) {
         line.has_checksums();
     }
     let request = http::Request::from_parts(head, Body::new(Incoming::new(message, reader, None)));
@@ -206,7 +206,7 @@ async fn exchange(channel: PeerChannel, request: http::Request<Body>) -> Result<
     let (line, mut reader) = channel.open().await.map_err(not_connected)?;
     let (head, mut body) = request.into_parts();
     let repeatable = REPEATABLE.contains(&head.uri.path());
-    if head.uri.path() == CHECKED {
+    if CHECKED.contains(&head.uri.path()) {
         line.has_checksums();
     }
     let message = begin(Head::Request(madsim::plugin::node(), head), &mut body);
