@@ -194,7 +194,9 @@ fn a_received_state_brings_its_format_along() {
         let mut state = open_knowing(&home, newest_format).unwrap();
         let mut staging = home.stage().unwrap();
         for (file, size) in checkpoint.files() {
-            staging.write(&file, 0, &checkpoint.read(&file, 0, size as usize).unwrap()).unwrap();
+            let content = checkpoint.read(&file, 0, size as usize).unwrap();
+            staging.write(&file, 0, &content).unwrap();
+            staging.finish(&file, Checksum::of(&content)).unwrap();
         }
         state.release();
         let reopened = state.reopen(staging.commit(Batch::default()).unwrap());
