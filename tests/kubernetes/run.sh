@@ -5,7 +5,10 @@
 #
 # usage: tests/kubernetes/run.sh BINARY [STAGE...]      all stages if none is named
 #   deployment   a Deployment of $REPLICAS from kubectl apply to its end, and how long each step takes
+#   storage      the API server's own storage tests, on etcd and on mainstay, and two API servers on one store;
+#                not among "all", for it takes long
 #        NODES=5   how many nodes there are
+# faults/run.sh and scale/run.sh run the stages `faults` and `scale`, each time on a control plane of its own.
 #
 # A stage is a folder with a stage.sh, which is sourced: it asks for the control plane by `control_plane`, runs its
 # program by `in_run` (both in lib.sh), and says by `took` what it did.
