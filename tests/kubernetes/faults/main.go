@@ -11,12 +11,15 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"sync"
 	"syscall"
 	"time"
+
+	"k8s.io/klog/v2"
 )
 
 func main() {
@@ -70,6 +73,10 @@ func (v *violations) count() int {
 }
 
 func load(ctx context.Context, folder string, seed uint64, rounds, writers int) error {
+	// What informers would say of their broken watches is counted.
+	klog.LogToStderr(false)
+	klog.SetOutput(io.Discard)
+
 	faults := plan(seed, rounds)
 	fmt.Printf("  seed %d: %s\n", seed, inShort(faults))
 

@@ -281,6 +281,14 @@ func (m *measurement) pods(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// Before that no pod can be made there, and who tries waits longer each time.
+	err = until(ctx, 100*time.Millisecond, func() error {
+		_, err := m.api.CoreV1().ServiceAccounts(namespace).Get(ctx, "default", metav1.GetOptions{})
+		return err
+	})
+	if err != nil {
+		return err
+	}
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
 	counter := &podCounter{}
