@@ -97,7 +97,7 @@ fuzz: setup $(if $(given),,test-binary) ## malformed requests of every kind to o
 	  $(CARGO) run --quiet --package mainstay-tests --bin fuzz -- --seconds=$(or $(SECONDS),20) $(if $(SEED),--seed=$(SEED)) $(ARGS)
 
 .PHONY: kubernetes
-kubernetes: setup $(if $(given),,build) ## three members under a real Kubernetes control plane: [STAGES=deployment]
+kubernetes: setup $(if $(given),,build) ## a real Kubernetes control plane on three members, and what deploy/ holds: [STAGES="deploy deployment objects"] [TEST=name]
 	@tests/kubernetes/run.sh "$(or $(given),$(target)/release/mainstay)" $(STAGES)
 
 .PHONY: kubernetes-storage

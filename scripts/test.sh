@@ -55,7 +55,7 @@ describe() {
     fuzz) echo "malformed requests, broken frames and connections" ;;
     compat) echo "etcd's Go client and etcdctl" ;;
     clients) echo "etcd clients of Rust, Python and JavaScript" ;;
-    kubernetes) echo "a control plane and a Deployment of 20 on three members" ;;
+    kubernetes) echo "a control plane on three members with every kind of object, and what deploy/ holds" ;;
     kubernetes-storage) echo "the API server's storage tests, on etcd and on mainstay" ;;
     kubernetes-faults) echo "a loaded control plane while members die" ;;
   esac

@@ -167,15 +167,17 @@ Y
 
 kubectl() { HOME=$run "$bin/kubectl" --kubeconfig="$run/admin.kubeconfig" "$@"; }
 
+# How long events live: as short as a test can wait for.
+event_ttl=${EVENT_TTL:-40s}
+
 # The API server refuses loopback as its advertised address; nothing is sent to this one.
-# Events live as short as a test can wait for.
 start_apiserver() {
   local pki=$run/pki
   free_port && api_port=$port
   start apiserver "$bin/kube-apiserver" \
     --etcd-servers="$(IFS=,; echo "${client_urls[*]}")" --etcd-prefix=/registry --etcd-compaction-interval=20s \
     --etcd-cafile="$pki/etcd/ca.crt" --etcd-certfile="$pki/apiserver-etcd-client.crt" --etcd-keyfile="$pki/apiserver-etcd-client.key" \
-    --event-ttl="${EVENT_TTL:-40s}" --encryption-provider-config="$pki/encryption.yaml" \
+    --event-ttl="$event_ttl" --encryption-provider-config="$pki/encryption.yaml" \
     --bind-address=127.0.0.1 --secure-port="$api_port" --advertise-address=192.0.2.1 \
     --service-cluster-ip-range=10.96.0.0/16 --authorization-mode=Node,RBAC \
     --client-ca-file="$pki/ca.crt" --tls-cert-file="$pki/apiserver.crt" --tls-private-key-file="$pki/apiserver.key" \
@@ -279,8 +281,9 @@ control_plane() {
 #   STORE_ENDPOINTS           the members' client URLs, with commas
 #   STORE_CA, STORE_CERT, STORE_KEY   how a client reaches them
 #   PROCESS                   process.sh, which stops a process of the run and starts it again
+#   EVENT_TTL                 how long events live
 in_run() {
-  KUBECONFIG="$run/admin.kubeconfig" KUBERNETES_BIN="$bin" KUBERNETES_RUN="$run" PROCESS="$here/process.sh" \
+  EVENT_TTL="$event_ttl" KUBECONFIG="$run/admin.kubeconfig" KUBERNETES_BIN="$bin" KUBERNETES_RUN="$run" PROCESS="$here/process.sh" \
     STORE_ENDPOINTS="$(IFS=,; echo "${client_urls[*]}")" STORE_CA="$run/pki/etcd/ca.crt" \
     STORE_CERT="$run/pki/apiserver-etcd-client.crt" STORE_KEY="$run/pki/apiserver-etcd-client.key" "$@"
 }

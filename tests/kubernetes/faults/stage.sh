@@ -7,6 +7,7 @@ if [ -f "$run/member-0.command" ] && [ ! -f "$run/links.command" ]; then
   echo "run.sh: the stage 'faults' has to come first" >&2
   exit 2
 fi
+"$here/../../scripts/setup.sh" go
 (cd "$here" && go vet ./access ./faults && go test -count=1 ./faults && go build -o "$run/faults" ./faults)
 
 between_members() {

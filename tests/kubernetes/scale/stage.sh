@@ -8,6 +8,7 @@ if [ -f "$run/apiserver.command" ]; then
   echo "run.sh: the stage 'scale' needs a control plane of its own" >&2
   exit 2
 fi
+"$here/../../scripts/setup.sh" go
 (cd "$here" && go vet ./access ./scale && go test -count=1 ./scale && go build -o "$run/scale" ./scale)
 
 # What is measured is the store: nobody else is held back, and no node is given up because the machine is busy.
