@@ -18,7 +18,7 @@ sim_report = $(if $(REPORT),--report=$(abspath $(REPORT)))
 
 .PHONY: help
 help: ## list the targets
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # ---- running
 
@@ -107,6 +107,18 @@ fuzz: setup $(if $(given),,test-binary) ## malformed requests of every kind to o
 .PHONY: kubernetes
 kubernetes: setup $(if $(given),,build) ## a real Kubernetes control plane on three members, and what deploy/ holds: [STAGES="deploy deployment objects"] [TEST=name]
 	@tests/kubernetes/run.sh "$(or $(given),$(target)/release/mainstay)" $(STAGES)
+
+.PHONY: kubernetes-storage
+kubernetes-storage: setup $(if $(given),,build) ## the API server's own storage tests, on etcd and on mainstay, and two API servers on one store
+	@tests/kubernetes/run.sh "$(or $(given),$(target)/release/mainstay)" storage
+
+.PHONY: kubernetes-faults
+kubernetes-faults: setup $(if $(given),,build) ## a loaded control plane while members die: SEED=7 or SEEDS=1..5 [ROUNDS=1]
+	@tests/kubernetes/faults/run.sh "$(or $(given),$(target)/release/mainstay)" $(or $(SEED),$(SEEDS),1)
+
+.PHONY: kubernetes-scale
+kubernetes-scale: setup $(if $(given),,build) ## mainstay and etcd under many nodes and pods: [NODES=1000] [PODS=10000] [CONFIGS=50000]
+	@tests/kubernetes/scale/run.sh "$(or $(given),$(target)/release/mainstay)"
 
 .PHONY: sim
 sim: setup ## simulate a seed or many: SEED=7 [WITHOUT=0..5,7] [TRACE=file], SEEDS=1..300; both [MEMBERS=5] [BREAK=bug]

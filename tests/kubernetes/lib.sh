@@ -117,9 +117,13 @@ ask_store() {
     --cert "$run/pki/apiserver-etcd-client.crt" --key "$run/pki/apiserver-etcd-client.key" "$1"
 }
 
+# between_members URL... sets peer_urls: by which the others reach the members that listen at these. A stage may put
+# something in between.
+between_members() { peer_urls=("$@"); }
+
 # Three members, with certificates on both sides of every connection.
 start_members() {
-  local i url initial=() peer_urls=()
+  local i url initial=() listen_urls=() peer_urls=()
   "$here/certificates.sh" "$run/pki"
   local etcd=$run/pki/etcd
   store_tls=(
@@ -128,13 +132,14 @@ start_members() {
   )
   for i in 0 1 2; do
     free_port && client_urls+=("https://127.0.0.1:$port")
-    free_port && peer_urls+=("https://127.0.0.1:$port")
-    initial+=("m$i=${peer_urls[i]}")
+    free_port && listen_urls+=("https://127.0.0.1:$port")
   done
+  between_members "${listen_urls[@]}"
+  for i in 0 1 2; do initial+=("m$i=${peer_urls[i]}"); done
   for i in 0 1 2; do
     start "member-$i" "$binary" --name "m$i" --data-dir "$run/m$i.etcd" \
       --listen-client-urls "${client_urls[i]}" --advertise-client-urls "${client_urls[i]}" \
-      --listen-peer-urls "${peer_urls[i]}" --initial-advertise-peer-urls "${peer_urls[i]}" \
+      --listen-peer-urls "${listen_urls[i]}" --initial-advertise-peer-urls "${peer_urls[i]}" \
       --initial-cluster "$(IFS=,; echo "${initial[*]}")" "${store_tls[@]}" --log-level warn \
       --watch-progress-notify-interval 5s
   done

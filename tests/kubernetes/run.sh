@@ -7,7 +7,10 @@
 #   deploy       what stands in deploy/: kubeadm's static pod, systemd's unit, Helm's values; TEST=TestKubeadmCluster
 #   deployment   a Deployment of $REPLICAS from kubectl apply to its end, and how long each step takes
 #   objects      every kind of object that Kubernetes is known for; TEST=TestKubernetes/objects/services for one
+#   storage      the API server's own storage tests, on etcd and on mainstay, and two API servers on one store;
+#                only where it is named, for it takes long; TEST=TestPages names one of the two servers'
 #        NODES=5   how many nodes there are
+# faults/run.sh and scale/run.sh run the stages `faults` and `scale`, each time on a control plane of its own.
 #
 # A stage is a folder with a stage.sh, which is sourced: it asks for the control plane by `control_plane`, runs its
 # program by `in_run` (both in lib.sh), and says by `took` what it did.
