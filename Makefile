@@ -18,7 +18,7 @@ sim_report = $(if $(REPORT),--report=$(abspath $(REPORT)))
 
 .PHONY: help
 help: ## list the targets
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # ---- running
 
@@ -74,6 +74,14 @@ test-processes: setup $(if $(given),,test-binary) ## real processes: kill -9, lo
 	@MAINSTAY_BIN="$(under_test)" $(CARGO) test --quiet --package mainstay-tests --test it -- --test-threads=1 --nocapture
 	@MAINSTAY_BIN="$(under_test)" $(CARGO) test --quiet --package mainstay-benches --test tiny
 
+# Not part of `make test`: on a fresh machine it builds a second server, of an older commit (scripts/old-binary.sh).
+.PHONY: test-upgrade
+test-upgrade: setup $(if $(given),,test-binary) ## members of this release and the one before in one cluster, not in `make test`: [MAINSTAY_OLD_BIN=file]
+	@old="$(if $(MAINSTAY_OLD_BIN),$(abspath $(MAINSTAY_OLD_BIN)))"; \
+	  [ -n "$$old" ] || old="$$(scripts/old-binary.sh)"; \
+	  [ -z "$$old" ] || MAINSTAY_OLD_BIN="$$old" MAINSTAY_BIN="$(under_test)" \
+	    $(CARGO) test --quiet --package mainstay-tests --test it -- --test-threads=1 --nocapture upgrade::
+
 .PHONY: test-compat
 test-compat: setup $(if $(given),,test-binary) ## etcd's own Go client and etcdctl against one member
 	@tests/compat/run.sh "$(under_test)"
@@ -97,8 +105,20 @@ fuzz: setup $(if $(given),,test-binary) ## malformed requests of every kind to o
 	  $(CARGO) run --quiet --package mainstay-tests --bin fuzz -- --seconds=$(or $(SECONDS),20) $(if $(SEED),--seed=$(SEED)) $(ARGS)
 
 .PHONY: kubernetes
-kubernetes: setup $(if $(given),,build) ## three members under a real Kubernetes control plane
-	@tests/kubernetes/run.sh "$(or $(given),$(target)/release/mainstay)"
+kubernetes: setup $(if $(given),,build) ## a real Kubernetes control plane on three members, and what deploy/ holds: [STAGES="deploy deployment objects"] [TEST=name]
+	@tests/kubernetes/run.sh "$(or $(given),$(target)/release/mainstay)" $(STAGES)
+
+.PHONY: kubernetes-storage
+kubernetes-storage: setup $(if $(given),,build) ## the API server's own storage tests, on etcd and on mainstay, and two API servers on one store
+	@tests/kubernetes/run.sh "$(or $(given),$(target)/release/mainstay)" storage
+
+.PHONY: kubernetes-faults
+kubernetes-faults: setup $(if $(given),,build) ## a loaded control plane while members die: SEED=7 or SEEDS=1..5 [ROUNDS=1]
+	@tests/kubernetes/faults/run.sh "$(or $(given),$(target)/release/mainstay)" $(or $(SEED),$(SEEDS),1)
+
+.PHONY: kubernetes-scale
+kubernetes-scale: setup $(if $(given),,build) ## mainstay and etcd under many nodes and pods: [NODES=1000] [PODS=10000] [CONFIGS=50000]
+	@tests/kubernetes/scale/run.sh "$(or $(given),$(target)/release/mainstay)"
 
 .PHONY: sim
 sim: setup ## simulate a seed or many: SEED=7 [WITHOUT=0..5,7] [TRACE=file], SEEDS=1..300; both [MEMBERS=5] [BREAK=bug]

@@ -13,7 +13,7 @@ modules=tests/kubernetes
 version=$(awk '$1=="k8s.io/kubernetes" {print $2; exit}' $modules/control-plane/go.mod)
 kwok_version=$(awk '$1=="sigs.k8s.io/kwok" {print $2; exit}' $modules/kwok/go.mod)
 root=${MAINSTAY_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/mainstay}
-key=$(cat $modules/*/go.mod $modules/*/go.sum | sha256sum | cut -c1-8)
+key=$(cat $modules/{control-plane,kwok}/go.mod $modules/{control-plane,kwok}/go.sum | sha256sum | cut -c1-8)
 home=$root/kubernetes-$version-$key-$(uname -m)
 
 # Programs read their own version from variables that the linker sets; without them the

@@ -17,11 +17,15 @@ missing=()
 
 have() { command -v "$1" >/dev/null 2>&1; }
 
+# Not libclang-cpp, another library, which is there where a linker or a debugger of LLVM is.
 have_libclang() {
   [ -n "${LIBCLANG_PATH:-}" ] && return 0
-  compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null && return 0
-  compgen -G '/usr/lib/*/libclang*.so*' >/dev/null && return 0
-  compgen -G '/usr/lib64/libclang*.so*' >/dev/null
+  local folder
+  for folder in '/usr/lib/llvm-*/lib' '/usr/lib/*' /usr/lib64; do
+    compgen -G "$folder/libclang.so*" >/dev/null && return 0
+    compgen -G "$folder/libclang-[0-9]*.so*" >/dev/null && return 0
+  done
+  return 1
 }
 
 # package NAME... installs Debian packages, or remembers them as missing.

@@ -37,6 +37,13 @@ run_fuzz() { make fuzz MAINSTAY_BIN="$binary" SEED="$((16#$(git rev-parse --veri
 run_compat() { make test-compat MAINSTAY_BIN="$binary"; }
 run_clients() { make test-clients MAINSTAY_BIN="$binary"; }
 run_kubernetes() { make kubernetes MAINSTAY_BIN="$binary"; }
+run_kubernetes-storage() { make kubernetes-storage MAINSTAY_BIN="$binary"; }
+# Another seed for each commit; the one that fails says how it is run again.
+run_kubernetes-faults() {
+  local commit
+  commit=$(git rev-parse --verify --quiet HEAD 2>/dev/null || echo 1)
+  make kubernetes-faults MAINSTAY_BIN="$binary" SEED="$((16#${commit:0:8}))"
+}
 
 describe() {
   case $1 in
@@ -48,13 +55,16 @@ describe() {
     fuzz) echo "malformed requests, broken frames and connections" ;;
     compat) echo "etcd's Go client and etcdctl" ;;
     clients) echo "etcd clients of Rust, Python and JavaScript" ;;
-    kubernetes) echo "a control plane and a Deployment of 20 on three members" ;;
+    kubernetes) echo "a control plane on three members with every kind of object, and what deploy/ holds" ;;
+    kubernetes-storage) echo "the API server's storage tests, on etcd and on mainstay" ;;
+    kubernetes-faults) echo "a loaded control plane while members die" ;;
   esac
 }
 
 report=()
 status=0
-[ $# -gt 0 ] || set -- unit simulation binary processes differential fuzz compat clients kubernetes
+[ $# -gt 0 ] || set -- unit simulation binary processes differential fuzz compat clients kubernetes \
+  kubernetes-storage kubernetes-faults
 for stage; do
   if [ $status != 0 ]; then
     report+=("not run|$stage|")
@@ -71,6 +81,6 @@ echo
 echo "covered:"
 for line in "${report[@]}"; do
   IFS='|' read -r result stage took <<<"$line"
-  printf '  %-8s %-11s %7s  %s\n' "$result" "$stage" "$took" "$(describe "$stage")"
+  printf '  %-8s %-18s %7s  %s\n' "$result" "$stage" "$took" "$(describe "$stage")"
 done
 exit $status

@@ -49,5 +49,7 @@ pub mod report;
 pub mod run;
 pub mod scenario;
 pub mod servers;
+#[cfg(test)]
+mod slow;
 pub mod steady;
 pub mod workload;

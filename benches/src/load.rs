@@ -134,32 +134,13 @@ async fn work<W: Worker>(client: usize, mut worker: W, tickets: Arc<Tickets>, re
 
 #[cfg(test)]
 mod tests {
-    use mainstay_client::Error;
-    use tokio::time::sleep;
-
     use super::*;
-
-    /// Takes some time for each step, and fails when told to.
-    struct Slow {
-        time: Duration,
-        broken: bool,
-    }
-
-    impl Worker for Slow {
-        async fn step(&mut self) -> Result<u64, Error> {
-            sleep(self.time).await;
-            if self.broken { Err(Error::TimedOut) } else { Ok(3) }
-        }
-    }
-
-    fn workers(count: usize, millis: u64) -> Vec<Slow> {
-        (0..count).map(|_| Slow { time: Duration::from_millis(millis), broken: false }).collect()
-    }
+    use crate::slow::{ITEMS, workers};
 
     #[tokio::test(start_paused = true)]
     async fn a_total_is_shared_by_all() {
         let measured = drive(workers(10, 5), Pace { budget: Budget::Total(105), rate: 0 }).await;
-        assert_eq!((measured.operations, measured.items, measured.latency.count), (105, 315, 105));
+        assert_eq!((measured.operations, measured.items, measured.latency.count), (105, 105 * ITEMS, 105));
         assert_eq!(measured.elapsed.as_millis(), 55);
     }
 

@@ -42,6 +42,8 @@ pub struct CaughtUp {
     /// Snapshots that the member received; `None` where its metrics do not tell. With 0, all came from
     /// the log.
     pub snapshots: Option<u64>,
+    /// Bytes of snapshots that came, also of those that broke off; `None` where the metrics do not tell.
+    pub received_bytes: Option<u64>,
     /// Whether the leader was killed in the middle of it (or too late, after it); `None` where it was
     /// not killed at all.
     pub leader_killed_in_time: Option<bool>,
@@ -161,7 +163,7 @@ struct Column {
     figure: fn(&PhaseReport) -> Option<f64>,
 }
 
-static COLUMNS: [Column; 14] = [
+static COLUMNS: [Column; 15] = [
     Column { title: "put p50 ms", decimals: 2, figure: |report| Some(millis(report.put.p50_us)) },
     Column { title: "put p99 ms", decimals: 2, figure: |report| Some(millis(report.put.p99_us)) },
     Column { title: "longest put ms", decimals: 2, figure: |report| Some(millis(report.put.max_us)) },
@@ -172,6 +174,11 @@ static COLUMNS: [Column; 14] = [
     Column { title: "get p99 / before", decimals: 2, figure: |report| report.get_p99_times },
     Column { title: "operation s", decimals: 2, figure: |report| report.operation_seconds },
     Column { title: "MB/s", decimals: 1, figure: |report| report.megabytes_per_second },
+    Column {
+        title: "received MB",
+        decimals: 1,
+        figure: |report| report.catch_up.and_then(|catch_up| catch_up.received_bytes).map(megabytes),
+    },
     Column { title: "store MB", decimals: 1, figure: |report| report.store_bytes.map(megabytes) },
     Column { title: "server CPU s", decimals: 2, figure: |report| report.server.map(|spent| spent.cpu_seconds) },
     Column {
@@ -260,21 +267,26 @@ mod tests {
     fn each_phase_is_followed_by_the_ratio_of_the_systems() {
         let runs = [PhaseReport::all(&run("mainstay"), phases(1)), PhaseReport::all(&run("etcd"), phases(4))];
         expect![[r#"
-            | row | phase | system | put p50 ms | put p99 ms | longest put ms | put p99 / before | get p50 ms | get p99 ms | longest get ms | get p99 / before | operation s | MB/s | store MB | server CPU s | peak RSS MB | written MB | errors |
-            |---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|
-            | maintenance | before | mainstay | 0.70 | 1.00 | 2.00 | - | 0.70 | 2.00 | 4.00 | - | - | - | - | - | - | - | 2 |
-            | maintenance | before | etcd | 0.70 | 1.00 | 2.00 | - | 0.70 | 2.00 | 4.00 | - | - | - | - | - | - | - | 2 |
-            | maintenance | before | **mainstay / etcd** | 1.00× | 1.00× | 1.00× | - | 1.00× | 1.00× | 1.00× | - | - | - | - | - | - | - |  |
-            | maintenance | defragment | mainstay | 0.70 | 1.00 | 2.00 | 1.00 | 0.70 | 2.00 | 4.00 | 1.00 | 2.00 | - | - | 2.00 | 64.0 | - | 2 |
-            | maintenance | defragment | etcd | 0.70 | 4.00 | 8.00 | 4.00 | 0.70 | 2.00 | 4.00 | 1.00 | 2.00 | - | - | 2.00 | 64.0 | - | 2 |
-            | maintenance | defragment | **mainstay / etcd** | 1.00× | 0.25× | 0.25× | 0.25× | 1.00× | 1.00× | 1.00× | 1.00× | 1.00× | - | - | 1.00× | 1.00× | - |  |
+            | row | phase | system | put p50 ms | put p99 ms | longest put ms | put p99 / before | get p50 ms | get p99 ms | longest get ms | get p99 / before | operation s | MB/s | received MB | store MB | server CPU s | peak RSS MB | written MB | errors |
+            |---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|
+            | maintenance | before | mainstay | 0.70 | 1.00 | 2.00 | - | 0.70 | 2.00 | 4.00 | - | - | - | - | - | - | - | - | 2 |
+            | maintenance | before | etcd | 0.70 | 1.00 | 2.00 | - | 0.70 | 2.00 | 4.00 | - | - | - | - | - | - | - | - | 2 |
+            | maintenance | before | **mainstay / etcd** | 1.00× | 1.00× | 1.00× | - | 1.00× | 1.00× | 1.00× | - | - | - | - | - | - | - | - |  |
+            | maintenance | defragment | mainstay | 0.70 | 1.00 | 2.00 | 1.00 | 0.70 | 2.00 | 4.00 | 1.00 | 2.00 | - | - | - | 2.00 | 64.0 | - | 2 |
+            | maintenance | defragment | etcd | 0.70 | 4.00 | 8.00 | 4.00 | 0.70 | 2.00 | 4.00 | 1.00 | 2.00 | - | - | - | 2.00 | 64.0 | - | 2 |
+            | maintenance | defragment | **mainstay / etcd** | 1.00× | 0.25× | 0.25× | 0.25× | 1.00× | 1.00× | 1.00× | 1.00× | 1.00× | - | - | - | 1.00× | 1.00× | - |  |
         "#]]
         .assert_eq(&table(&runs));
     }
 
     #[test]
     fn a_member_that_catches_up_has_a_speed() {
-        let catch_up = CaughtUp { bytes: 5_000_000, snapshots: Some(1), leader_killed_in_time: None };
+        let catch_up = CaughtUp {
+            bytes: 5_000_000,
+            snapshots: Some(1),
+            received_bytes: Some(6_000_000),
+            leader_killed_in_time: None,
+        };
         let phases = vec![
             Phase::of("before", share(1000, "a"), None),
             Phase {
@@ -287,7 +299,7 @@ mod tests {
         assert_eq!(reports[0].put_p99_times, None);
         assert_eq!((reports[1].put_p99_times, reports[1].get_p99_times), (Some(1.5), None));
         assert_eq!(reports[1].megabytes_per_second, Some(2.5));
-        expect![[r#"{"row":"maintenance","system":"etcd","version":"3.7.1","members":1,"round":1,"options":{"rate":1000},"phase":"catch-up","seconds":10.0,"put":{"count":500,"mean_us":800,"p50_us":700,"p99_us":1500,"p999_us":1500,"max_us":3000},"put_p99_times":1.5,"get":null,"get_p99_times":null,"operation_seconds":2.0,"catch_up":{"bytes":5000000,"snapshots":1,"leader_killed_in_time":null},"megabytes_per_second":2.5,"store_bytes":null,"server":null,"errors":{"a":1}}"#]]
+        expect![[r#"{"row":"maintenance","system":"etcd","version":"3.7.1","members":1,"round":1,"options":{"rate":1000},"phase":"catch-up","seconds":10.0,"put":{"count":500,"mean_us":800,"p50_us":700,"p99_us":1500,"p999_us":1500,"max_us":3000},"put_p99_times":1.5,"get":null,"get_p99_times":null,"operation_seconds":2.0,"catch_up":{"bytes":5000000,"snapshots":1,"received_bytes":6000000,"leader_killed_in_time":null},"megabytes_per_second":2.5,"store_bytes":null,"server":null,"errors":{"a":1}}"#]]
         .assert_eq(&reports[1].json());
     }
 

@@ -26,6 +26,11 @@ pub trait Scenario: clap::Args + serde::Serialize {
     /// Flags that all servers get, before those of the command line.
     fn server_flags(&self) -> Vec<String>;
 
+    /// Flags that mainstay alone gets, because etcd has none like them.
+    fn mainstay_flags(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Makes ready what is needed, then runs the phases and measures them. The first one is what the
     /// others are compared with.
     fn run(&self, cluster: &mut Cluster) -> impl Future<Output = anyhow::Result<Vec<Phase>>>;
@@ -88,6 +93,9 @@ async fn one<S: Scenario>(
     round: u32,
 ) -> anyhow::Result<Vec<PhaseReport>> {
     let mut flags = scenario.server_flags();
+    if system == System::Mainstay {
+        flags.extend(scenario.mainstay_flags());
+    }
     flags.extend(servers.server_flags.iter().cloned());
     let mut cluster = Cluster::start(binary, scenario.members(), &servers.folder, &flags).await?;
     let version = Session::open(&cluster.endpoints(), 1)?.version().await?;

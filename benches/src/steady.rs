@@ -192,23 +192,7 @@ mod tests {
     use tokio::time::sleep;
 
     use super::*;
-
-    /// Takes some time for each step, and fails when told to.
-    struct Slow {
-        time: Duration,
-        broken: bool,
-    }
-
-    impl Worker for Slow {
-        async fn step(&mut self) -> Result<u64, Error> {
-            sleep(self.time).await;
-            if self.broken { Err(Error::TimedOut) } else { Ok(1) }
-        }
-    }
-
-    fn workers(count: usize, millis: u64, broken: bool) -> Vec<Slow> {
-        (0..count).map(|_| Slow { time: Duration::from_millis(millis), broken }).collect()
-    }
+    use crate::slow::workers;
 
     async fn seconds(count: u64) {
         sleep(Duration::from_secs(count)).await;
@@ -221,7 +205,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn each_phase_has_what_was_due_in_it() {
-        let steady = Steady::start(workers(5, 5, false), 100);
+        let steady = Steady::start(workers(5, 5), 100);
         seconds(1).await;
         steady.begin();
         seconds(2).await;
@@ -240,7 +224,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_late_answer_counts_for_the_phase_in_which_it_was_due() {
-        let steady = Steady::start(workers(10, 500, false), 10);
+        let steady = Steady::start(workers(10, 500), 10);
         steady.begin();
         seconds(1).await;
         steady.pause();
@@ -252,7 +236,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_no_client_is_free_for_waits_and_is_not_left_out() {
         // One client can do 10 a second; 20 are due.
-        let steady = Steady::start(workers(1, 100, false), 20);
+        let steady = Steady::start(workers(1, 100), 20);
         steady.begin();
         seconds(2).await;
         steady.pause();
@@ -263,7 +247,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn failures_are_counted_and_end_nothing() {
-        let steady = Steady::start(workers(2, 1, true), 100);
+        let mut workers = workers(2, 1);
+        workers.iter_mut().for_each(|worker| worker.broken = true);
+        let steady = Steady::start(workers, 100);
         steady.begin();
         seconds(1).await;
         let shares = steady.finish().await.unwrap();
@@ -273,7 +259,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_server_that_hangs_is_told_of() {
-        let steady = Steady::start(workers(1, 3_600_000, false), 1);
+        let steady = Steady::start(workers(1, 3_600_000), 1);
         seconds(1).await;
         let error = steady.finish().await.unwrap_err().to_string();
         assert!(error.contains("no answer"), "{error}");

@@ -138,6 +138,7 @@ async fn catch_up(system: &str, kill_leader: bool) {
     assert!(caught_up.bytes >= 4_000_000 && reports[1].operation_seconds.unwrap() > 0.0, "{line}");
     assert!(reports[1].megabytes_per_second.unwrap() > 0.0, "{line}");
     assert_eq!(caught_up.leader_killed_in_time.is_some(), kill_leader, "{line}");
+    assert_eq!(caught_up.received_bytes.is_some(), system == "mainstay", "{line}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

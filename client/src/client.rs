@@ -201,10 +201,8 @@ impl Client {
             if failure.blames_endpoint() {
                 self.leave(endpoint);
             }
-            let pause = route.advance();
-            // Who serves little may be asked among others; where there is none, it is as it says.
-            let is_final = failure == Failure::Declined && self.endpoints.list.len() == 1;
-            if is_final || !failure.allows_retry(class) || Instant::now() + pause >= deadline {
+            let pause = route.advance(failure);
+            if !failure.allows_retry(class) || route.is_declined() || Instant::now() + pause >= deadline {
                 return Err(error);
             }
             sleep(pause).await;

@@ -99,13 +99,17 @@ pub struct Route {
     endpoint: usize,
     endpoint_count: usize,
     failure_count: u32,
+    /// How many endpoints in a row have declined, or were not there.
+    unserved_count: usize,
+    /// Whether the last one has declined.
+    was_declined: bool,
 }
 
 impl Route {
     /// Begins at the endpoint `first` of `endpoint_count`.
     pub fn new(first: usize, endpoint_count: usize) -> Self {
         assert!(first < endpoint_count);
-        Self { endpoint: first, endpoint_count, failure_count: 0 }
+        Self { endpoint: first, endpoint_count, failure_count: 0, unserved_count: 0, was_declined: false }
     }
 
     /// The endpoint to ask now.
@@ -113,9 +117,12 @@ impl Route {
         self.endpoint
     }
 
-    /// Turns to the next endpoint and says how long to wait first: not at all while there is one
-    /// that has not failed yet.
-    pub fn advance(&mut self) -> Duration {
+    /// Turns to the next endpoint after a failure of this one, and says how long to wait first: not at
+    /// all while there is one that has not failed yet.
+    pub fn advance(&mut self, failure: Failure) -> Duration {
+        self.was_declined = failure == Failure::Declined;
+        let is_unserved = matches!(failure, Failure::Declined | Failure::NotSent);
+        self.unserved_count = if is_unserved { self.unserved_count.saturating_add(1) } else { 0 };
         self.endpoint = next_endpoint(self.endpoint, self.endpoint_count);
         self.failure_count = self.failure_count.saturating_add(1);
         let count = u32::try_from(self.endpoint_count).unwrap_or(u32::MAX);
@@ -125,6 +132,12 @@ impl Route {
         let round = self.failure_count / count;
         let doublings = (round - 1).min(16);
         PAUSE_FIRST.saturating_mul(1 << doublings).min(PAUSE_MAX)
+    }
+
+    /// Whether to ask on is in vain: every endpoint was asked, the last one has declined, and so have the others, as
+    /// far as they are there. Where one had another reason, it may serve in a moment.
+    pub fn is_declined(&self) -> bool {
+        self.was_declined && self.unserved_count >= self.endpoint_count
     }
 }
 
@@ -191,18 +204,42 @@ mod tests {
         let mut route = Route::new(1, 3);
         let mut steps = Vec::new();
         for _ in 0..9 {
-            let pause = route.advance();
+            let pause = route.advance(Failure::NotSent);
             steps.push((route.endpoint(), pause.as_millis()));
         }
         assert_eq!(steps, [(2, 0), (0, 0), (1, 25), (2, 0), (0, 0), (1, 50), (2, 0), (0, 0), (1, 100)]);
     }
 
     #[test]
+    fn a_route_ends_where_all_decline_who_are_there() {
+        use Failure::*;
+        let unavailable = Answered(Code::Unavailable);
+        for (failures, declined_at) in [
+            (vec![Declined, Declined, Declined], Some(2)),
+            (vec![NotSent, Declined, NotSent, Declined], Some(3)),
+            (vec![Declined, Declined, NotSent, Declined], Some(3)),
+            (vec![NotSent, NotSent, NotSent, NotSent], None),
+            (vec![Declined, unavailable, Declined, Declined], None),
+            (vec![Declined, TimedOut, Declined, Declined, Declined], Some(4)),
+        ] {
+            let mut route = Route::new(0, 3);
+            let at = failures.iter().position(|failure| {
+                route.advance(*failure);
+                route.is_declined()
+            });
+            assert_eq!(at, declined_at, "{failures:?}");
+        }
+        let mut alone = Route::new(0, 1);
+        alone.advance(Declined);
+        assert!(alone.is_declined());
+    }
+
+    #[test]
     fn the_pause_is_bounded() {
         let mut route = Route::new(0, 1);
         for _ in 0..1000 {
-            assert!(route.advance() <= PAUSE_MAX);
+            assert!(route.advance(Failure::NotSent) <= PAUSE_MAX);
         }
-        assert_eq!(route.advance(), PAUSE_MAX);
+        assert_eq!(route.advance(Failure::NotSent), PAUSE_MAX);
     }
 }

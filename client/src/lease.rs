@@ -135,9 +135,9 @@ impl KeepAlive {
             if failure.blames_endpoint() {
                 self.client.leave(route.endpoint());
             }
-            let pause = route.advance();
+            let pause = route.advance(failure);
             // As a watch: a stream that ended with an internal error may be opened again.
-            if !failure.allows_resume() || Instant::now() + pause >= deadline {
+            if !failure.allows_resume() || route.is_declined() || Instant::now() + pause >= deadline {
                 return Err(error);
             }
             sleep(pause).await;

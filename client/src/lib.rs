@@ -42,8 +42,9 @@
 //! A request goes to one endpoint and stays with it until the endpoint fails. A read that found its
 //! member unavailable is tried at the next endpoint, until the request's time is over. A write is
 //! tried again only when it certainly never left this process; any other failure is handed to the
-//! caller, and [`Error::may_have_taken_effect`] says what to think of it. The rules are pure and
-//! stand in [`failover`].
+//! caller, and [`Error::may_have_taken_effect`] says what to think of it. A member that declines a
+//! request, as a learner or because its data is in doubt, has done nothing, and the others are asked;
+//! once each, where they decline it too. The rules are pure and stand in [`failover`].
 //!
 //! # What it runs on
 //!

@@ -45,4 +45,5 @@ pub use error::{Damage, LogError, OpenError};
 pub use log::{Completion, Progress, RaftLog, Record};
 pub use options::{Observer, Options};
 pub use reading::LogView;
+pub use recovery::check_version;
 pub use task::LogTask;

@@ -66,6 +66,14 @@ pub(crate) fn recover(disk: &dyn Disk, options: &Options) -> Result<Recovered, O
     })
 }
 
+/// Looks whether a newer version wrote the log in a directory, and changes nothing; for who has more to open than a log.
+///
+/// # Errors
+/// When one did, or a header cannot be read. [`RaftLog::open`](crate::RaftLog::open) would fail with the same.
+pub fn check_version(disk: &dyn Disk) -> Result<(), OpenError> {
+    segments(disk)?.into_iter().try_for_each(|sequence| Segment::open(disk, sequence).map(drop))
+}
+
 /// Folds the batches of segments as far as they are complete, and changes nothing.
 pub(crate) fn fold(segments: &[Arc<Segment>]) -> Result<(Ledger, Index), OpenError> {
     let mut scan = Scan::default();

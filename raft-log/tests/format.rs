@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 
 use bytes::Bytes;
 use mainstay_raft_log::disk::sim::SimMedium;
-use mainstay_raft_log::{Disk, Record};
+use mainstay_raft_log::{Disk, OpenError, Record, check_version};
 use support::{append, block_on, open, small};
 
 /// The files of a log with every kind of frame in it, without their lines of zeros.
@@ -101,4 +101,29 @@ fn a_log_of_this_version_can_be_read() {
         assert_eq!(payload(5), [0xef; 3000].as_slice());
         running.kill(&medium).await;
     });
+}
+
+/// Its header says so in the place that it has in every version.
+#[test]
+fn a_log_of_a_newer_version_is_refused_by_name_and_left_as_it_is() {
+    let medium = restore(GOLDEN);
+    check_version(&medium.mount()).unwrap();
+    let newest = medium.files().into_iter().map(|(name, _)| name).filter(|name| name.ends_with(".log")).max().unwrap();
+    let mut header = medium.content(&newest).unwrap()[..512].to_vec();
+    header[16..20].copy_from_slice(&2u32.to_le_bytes());
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&header[..20]);
+    hasher.update(&header[24..]);
+    header[20..24].copy_from_slice(&hasher.finalize().to_le_bytes());
+    medium.overwrite(&newest, 0, &header);
+    let disk = medium.mount();
+    // What an open would remove.
+    disk.create("unfinished").unwrap().sync().unwrap();
+    let before = dump(&medium);
+    let refused = check_version(&disk).unwrap_err();
+    assert_eq!(refused, OpenError::NewerVersion { file: newest.clone(), found: 2, supported: 1 });
+    let text = refused.to_string();
+    assert!(text.contains(&newest) && text.contains("version 2") && text.contains("up to 1"), "{text}");
+    assert_eq!(dump(&medium), before);
+    block_on(async { assert_eq!(open(&medium, small()).err(), Some(refused)) });
 }

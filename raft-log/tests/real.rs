@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mainstay_raft_log::disk::real::RealDisk;
-use mainstay_raft_log::{Observer, OpenError, Options, RaftLog};
+use mainstay_raft_log::{Disk, Observer, OpenError, Options, RaftLog};
 use support::{Content, append, block_on, record};
 
 #[derive(Default)]
@@ -80,6 +80,21 @@ fn records_survive_on_real_files() {
     assert!(counts.recycled.load(Ordering::Relaxed) > 0);
     let mode = |name: &str| std::fs::metadata(path.join(name)).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode("."), mode("lock")), (0o700, 0o600));
+}
+
+/// A device takes no sync, nor does a directory that is gone: whoever asks for one is told.
+#[test]
+fn what_is_not_to_be_synced_is_not() {
+    for syncs in [true, false] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("wal");
+        let disk = RealDisk::open(&path).unwrap();
+        let disk = if syncs { disk } else { disk.without_sync() };
+        std::os::unix::fs::symlink("/dev/null", path.join("device")).unwrap();
+        assert_eq!(Disk::open(&disk, "device").unwrap().sync().is_err(), syncs);
+        std::fs::remove_dir_all(&path).unwrap();
+        assert_eq!(disk.sync_dir().is_err(), syncs);
+    }
 }
 
 #[test]

@@ -2,6 +2,9 @@
 //!
 //! A command travels through the log and between members as one byte string: a version byte,
 //! then the protobuf encoding of [`Command`]. It is encoded once, by the member that proposes it.
+//!
+//! A release that does not know a part of a command would carry out another one than those that do, so it refuses
+//! the whole. How a command gets a new part: `server/src/docs/decisions/2026-11-22-what-a-release-may-change.md`.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
@@ -20,6 +23,9 @@ pub enum CommandError {
     /// The bytes are not a command.
     #[error("command cannot be decoded: {0}")]
     Malformed(#[from] prost::DecodeError),
+    /// The command has a kind or a field that only a newer release knows.
+    #[error("command has a part that this release does not know: run the newer release that wrote it")]
+    Unknown,
     /// There are no bytes at all, or no kind is set.
     #[error("command is empty")]
     Empty,
@@ -49,7 +55,13 @@ pub fn decode(mut bytes: Bytes) -> Result<(command::Kind, Caller), CommandError>
     if version != VERSION {
         return Err(CommandError::Version(version));
     }
-    let Command { kind, caller } = Command::decode(bytes)?;
+    let length = bytes.len();
+    let command = Command::decode(bytes)?;
+    // What it does not know the decoder passes over.
+    if command.encoded_len() != length {
+        return Err(CommandError::Unknown);
+    }
+    let Command { kind, caller } = command;
     Ok((kind.ok_or(CommandError::Empty)?, caller.unwrap_or_default()))
 }
 
@@ -82,5 +94,16 @@ mod tests {
         assert_eq!(decode(Bytes::from_static(b"\x02")), Err(CommandError::Version(2)));
         assert!(matches!(decode(Bytes::from_static(b"\x01\xff")), Err(CommandError::Malformed(_))));
         assert_eq!(decode(Bytes::from_static(b"\x01")), Err(CommandError::Empty));
+    }
+
+    /// As of a newer release: read over, the first would do nothing and the others something else.
+    #[test]
+    fn parts_that_are_not_known_are_refused() {
+        let unknown_kind = b"\x01\xa2\x06\x00";
+        let unknown_field_of_a_command = b"\x01\x0a\x06\x0a\x01k\x12\x01v\xa8\x06\x01";
+        let unknown_field_of_a_put = b"\x01\x0a\x09\x0a\x01k\x12\x01v\xa8\x06\x01";
+        for bytes in [&unknown_kind[..], unknown_field_of_a_command, unknown_field_of_a_put] {
+            assert_eq!(decode(Bytes::copy_from_slice(bytes)), Err(CommandError::Unknown), "{bytes:x?}");
+        }
     }
 }

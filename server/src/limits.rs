@@ -63,7 +63,7 @@ pub const APPLY_RUN_ENTRIES: usize = 512;
 /// Bytes of entries after which a run ends, however few they are: what it writes is in memory until it is written.
 pub const APPLY_RUN_BYTES: usize = 8 * 1024 * 1024;
 
-/// Bytes of one chunk of a snapshot on its way to a peer.
+/// Most bytes of one chunk of a snapshot on its way to a peer.
 pub const SNAPSHOT_CHUNK_BYTES: usize = 1024 * 1024;
 
 /// Bytes of one blob of a database file on its way to a client; as in etcd.
@@ -74,6 +74,9 @@ pub const DATABASE_BLOBS_AHEAD: usize = 64;
 
 /// Largest message between members: a batch of entries, each up to the largest request.
 pub const PEER_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
+
+/// Bytes of a key that the span of a request shows. Thousands of spans may wait to be sent.
+pub const SPAN_TEXT_BYTES: usize = 1_024;
 
 /// Waiting calls that one round of ReadIndex answers at most.
 pub const READ_INDEX_INBOX: usize = 65_536;

@@ -21,23 +21,26 @@ use tokio::task::JoinHandle;
 
 use crate::admission::memory::{self, Resident};
 use crate::admission::{Budget, Gate, GateOptions, overload};
-use crate::api::{self, Access, ApiLimits, LeaderLoss, OutOfService, RpcObserver, Services, Stopping, Withdrawals};
-use crate::apply::{State, StateOptions};
+use crate::api::{
+    self, Access, ApiLimits, LeaderLoss, OutOfService, RpcObserver, Services, Stopping, Tracer, Withdrawals,
+};
+use crate::apply::{State, StateOptions, stored_format};
 use crate::auth::{Passwords, SimpleTokens, TokenError, TokenProvider};
 use crate::command::command::Kind;
 use crate::command::{self, cluster_itself};
 use crate::config::{AutoCompaction, ClusterState, Config, Refusal, Url, identity};
 use crate::discovery::{DiscoveryError, InitialCluster};
-use crate::engine::layout::meta;
+use crate::engine::layout::{self, NewerFormat, meta};
 use crate::engine::{Batch, Engine, EngineError, EngineHome, Family};
 use crate::env::clock;
 use crate::env::transport::Dialer;
-use crate::leader::{auto_compaction, consistency, lease_expirer};
+use crate::leader::{auto_compaction, consistency, format, lease_expirer};
 use crate::lease::Lessor;
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::raft::{
-    self, AppliedObserver, Consensus, ConsensusOptions, Gateway, Leadership, Listeners, MemberRules, PeerNode,
+    self, AppliedObserver, Consensus, ConsensusOptions, Gateway, Leadership, Listeners, MemberRules, Past, PeerNode,
+    REMOVED,
 };
 use crate::space::{self, Quota};
 use crate::watch::{Bounds, Hub, HubOptions};
@@ -88,6 +91,8 @@ pub struct Surroundings {
     pub metrics: Arc<Metrics>,
     /// Is told of every request.
     pub rpc_observer: Arc<dyn RpcObserver>,
+    /// Makes the spans of requests; `None` where they are not traced.
+    pub tracer: Option<Arc<dyn Tracer>>,
     /// Is shown what goes into the state.
     pub applied_observer: Option<Arc<dyn AppliedObserver>>,
     /// Reads a file of a key that the configuration names.
@@ -96,6 +101,8 @@ pub struct Surroundings {
     pub watch_bounds: Bounds,
     /// Says how much memory the process takes; `None` where nobody can.
     pub resident: Option<Resident>,
+    /// The newest format that is known; [`layout::FORMAT`] but in a simulation of several releases.
+    pub newest_format: u32,
 }
 
 /// How full the bounded places of a member are.
@@ -134,6 +141,17 @@ pub enum StartError {
     /// The store cannot be opened.
     #[error("store: {0}")]
     Store(String),
+    /// A newer release wrote the data.
+    #[error("{folder}: {newer}")]
+    NewerFormat {
+        /// Where they are.
+        folder: String,
+        /// What they are.
+        newer: NewerFormat,
+    },
+    /// The cluster that is to be joined runs a newer release.
+    #[error("cannot join the cluster: {0}")]
+    NewerCluster(NewerFormat),
     /// The store holds a state, but the log from which it was made is gone.
     #[error(
         "the store holds the state up to entry {applied}, but the raft log in {log} is empty: \
@@ -148,6 +166,9 @@ pub enum StartError {
     /// The other members know of an earlier life of this one; etcd's words.
     #[error("member {0:x} has already been bootstrapped")]
     AlreadyBootstrapped(u64),
+    /// This member was removed before it had written anything; etcd's words.
+    #[error("{REMOVED}")]
+    Removed,
     /// Nobody of the cluster that is to be joined tells of it; etcd's words.
     #[error("cannot fetch cluster info from peer urls: could not retrieve cluster information from the given URLs")]
     NoCluster,
@@ -197,7 +218,11 @@ impl Node {
         let Storage { home, disk, log_segment_bytes, store_flush_bytes } = storage;
         let tokens = SimpleTokens::new(config.auth_token_ttl);
         let provider = TokenProvider::open(&config.auth_token, tokens.clone(), &surroundings.read_key)?;
+        let newest_format = surroundings.newest_format;
+        // Before anything is touched: what a newer release wrote has another meaning, if it has any here.
+        mainstay_raft_log::check_version(&*disk)?;
         let engine = home.open()?;
+        check_format(&*engine, newest_format, config)?;
         let stored = stored_identity(&*engine)?;
         let mut discovered = None;
         let founded = match stored {
@@ -209,7 +234,7 @@ impl Node {
                 match config.initial_cluster_state {
                     ClusterState::New => new_identity(config),
                     ClusterState::Existing => {
-                        joining_identity(config, &surroundings.resolve, &surroundings.dialer).await?
+                        joining_identity(config, &surroundings.resolve, &surroundings.dialer, newest_format).await?
                     }
                 }
             }
@@ -256,8 +281,8 @@ impl Node {
             "starting local member"
         );
 
-        let mut state = State::open(engine.clone(), StateOptions { cache_bytes: config.value_cache_bytes })
-            .map_err(|error| StartError::Store(error.to_string()))?;
+        let options = StateOptions { cache_bytes: config.value_cache_bytes, newest_format };
+        let mut state = State::open(engine.clone(), options).map_err(|error| StartError::Store(error.to_string()))?;
         state.store.set_flush_bytes(store_flush_bytes);
         if let Some(records) = budget.fetched {
             state.store.set_fetched_at_once(records);
@@ -279,9 +304,9 @@ impl Node {
             metrics: metrics.clone(),
             observer: surroundings.applied_observer,
         };
-        let mut options = consensus_options(config, &founded, surroundings.dialer, admission.clone());
+        let mut options = consensus_options(config, &founded, surroundings.dialer, admission.clone(), newest_format);
         let forces = config.force_new_cluster && may_be_forced(&founded, is_first_start);
-        options.alone = forces.then(|| own_node(config));
+        options.alone = forces.then(|| peer_node(&config.name, &config.initial_advertise_peer_urls));
         let consensus = Consensus::open(options, log.clone(), state, home, listeners).await?;
         if config.force_new_cluster != founded.forced && !is_first_start {
             store_identity(&*engine, &Identity { forced: config.force_new_cluster, ..founded })?;
@@ -294,6 +319,7 @@ impl Node {
             tasks.push(auto_compaction::spawn(compaction_mode(mode), gateway.clone(), store.clone()));
         }
         tasks.push(space::spawn(quota, gateway.clone(), store.clone(), alarms.clone(), metrics.clone()));
+        tasks.push(format::spawn(gateway.clone()));
         let evidence = consensus.evidence();
         tasks.push(consistency::spawn(gateway.clone(), evidence, alarms.clone(), metrics.clone()));
         let (out_of_service, out_of_service_task) =
@@ -327,6 +353,7 @@ impl Node {
             admission,
             quota,
             observer: surroundings.rpc_observer,
+            tracer: surroundings.tracer,
             metrics,
             slow_apply: config.warning_apply_duration,
         };
@@ -389,8 +416,12 @@ impl Node {
     /// When the others know of an earlier life of this member that it has forgotten, or consensus has failed.
     pub async fn start(&mut self) -> Result<(), StartError> {
         // Asked while peers are answered already, so that the members of a new cluster answer each other.
-        if self.is_first_start && self.consensus.is_known_to_peers().await {
-            return Err(StartError::AlreadyBootstrapped(self.attributes.id));
+        if self.is_first_start {
+            match self.consensus.past().await {
+                Past::Unknown => {}
+                Past::Member => return Err(StartError::AlreadyBootstrapped(self.attributes.id)),
+                Past::Removed => return Err(StartError::Removed),
+            }
         }
         self.consensus.start().await?;
         self.tasks.push(tokio::task::spawn(publish(self.services.clone(), self.attributes.clone())));
@@ -416,6 +447,13 @@ impl Node {
 /// What the raft log calls its owner: a number for the member of the cluster.
 pub fn log_identity(owner: &Identity) -> u64 {
     owner.cluster_id ^ owner.member_id.rotate_left(32)
+}
+
+/// Refuses data of a newer format.
+fn check_format(engine: &dyn Engine, newest: u32, config: &Config) -> Result<(), StartError> {
+    let stored = stored_format(engine).map_err(|error| StartError::Store(error.to_string()))?;
+    let checked = layout::check_format(stored.unwrap_or(layout::FIRST_FORMAT), newest);
+    checked.map_err(|newer| StartError::NewerFormat { folder: config.data_dir.display().to_string(), newer })
 }
 
 /// Reads who this member is; `None` before its first start.
@@ -465,10 +503,16 @@ fn new_identity(config: &Config) -> Identity {
 }
 
 /// The ids of a member that joins: the cluster has given them.
-async fn joining_identity(config: &Config, resolve: &Resolve, dialer: &Dialer) -> Result<Identity, StartError> {
+async fn joining_identity(
+    config: &Config,
+    resolve: &Resolve,
+    dialer: &Dialer,
+    newest_format: u32,
+) -> Result<Identity, StartError> {
     let others = config.initial_cluster.iter().filter(|(name, _)| **name != config.name);
     let urls: Vec<String> = others.flat_map(|(_, urls)| urls).map(|url| url.as_str().to_owned()).collect();
     let cluster = raft::existing_cluster(&urls, dialer, JOIN_TIMEOUT).await.ok_or(StartError::NoCluster)?;
+    layout::check_format(cluster.format, newest_format).map_err(StartError::NewerCluster)?;
     let member_id = config.find_in(&cluster.members, resolve)?;
     Ok(Identity { cluster_id: cluster.cluster_id, member_id, forced: false })
 }
@@ -495,13 +539,19 @@ fn may_be_forced(identity: &Identity, is_first_start: bool) -> bool {
     !is_first_start && !identity.forced
 }
 
-/// This member as its peers find it, by its configuration.
-fn own_node(config: &Config) -> PeerNode {
-    let peer_urls = config.initial_advertise_peer_urls.iter().map(|url| url.as_str().to_owned()).collect();
-    PeerNode { name: config.name.clone(), peer_urls, learner: false }
+/// A member as its peers find it, by the configuration.
+fn peer_node(name: &str, urls: &[Url]) -> PeerNode {
+    let peer_urls = urls.iter().map(|url| url.as_str().to_owned()).collect();
+    PeerNode { name: name.to_owned(), peer_urls, learner: false }
 }
 
-fn consensus_options(config: &Config, identity: &Identity, dialer: Dialer, admission: Gate) -> ConsensusOptions {
+fn consensus_options(
+    config: &Config,
+    identity: &Identity,
+    dialer: Dialer,
+    admission: Gate,
+    newest_format: u32,
+) -> ConsensusOptions {
     let ids = member_ids(config);
     // Whoever has an id that the cluster gave it joins, whatever its flags say.
     let joins = config.initial_cluster_state == ClusterState::Existing
@@ -510,10 +560,9 @@ fn consensus_options(config: &Config, identity: &Identity, dialer: Dialer, admis
         .initial_cluster
         .iter()
         .filter_map(|(name, urls)| {
-            let peer_urls = urls.iter().map(|url| url.as_str().to_owned()).collect();
             // The others are only asked whether they know this member, for which their ids are of no matter.
             let id = if joins && *name == config.name { identity.member_id } else { *ids.get(name)? };
-            Some((id, PeerNode { name: name.clone(), peer_urls, learner: false }))
+            Some((id, peer_node(name, urls)))
         })
         .collect();
     ConsensusOptions {
@@ -532,7 +581,9 @@ fn consensus_options(config: &Config, identity: &Identity, dialer: Dialer, admis
         pre_vote: config.pre_vote,
         snapshot_count: config.snapshot_count,
         snapshot_catchup_entries: if config.keep_raft_log { u64::MAX } else { config.snapshot_catchup_entries },
+        snapshot_send_rate: config.snapshot_send_rate,
         request_bytes_max: config.max_request_bytes,
+        newest_format,
         slow_apply: config.warning_apply_duration,
         dialer,
         admission,

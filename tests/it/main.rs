@@ -1,12 +1,14 @@
-//! Real processes: one member's basics, kills, cuts, lost quorum, a full store, little memory, damage, restarts,
-//! discovery, refused starts, repair, and what a service manager is told.
+//! Real processes: one member's basics, kills, cuts, lost quorum, a full store, little memory, damage, restarts, catching
+//! up, discovery, refused starts, repair, upgrades, traces, and what a service manager is told.
 //!
 //! `MAINSTAY_BIN` names the binary under test; etcd's own binary must pass, too, but for
-//! `certificates`, `life`, `logins`, `memory`, `repair`, `rot`, `service` and `space`, which say why.
+//! `catch_up`, `certificates`, `life`, `logins`, `memory`, `repair`, `rot`, `service`, `space`, `traces` and `upgrade`,
+//! which say why.
 
 #![cfg(not(madsim))] // processes are not simulated
 #![allow(clippy::unwrap_used)] // a test fails by panicking
 
+mod catch_up;
 mod certificates;
 mod discovery;
 mod faults;
@@ -21,4 +23,6 @@ mod service;
 mod single_member;
 mod space;
 mod startup;
+mod traces;
+mod upgrade;
 mod users;

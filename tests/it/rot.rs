@@ -1,5 +1,5 @@
-//! A byte that changes by itself, in a log, in a store and in a snapshot on its way: it is found and told, and nothing
-//! of it is served.
+//! A byte that changes by itself, in a log, in a store, in a snapshot and in entries on their way: it is found and
+//! told, and nothing of it is served.
 //!
 //! etcd stores and words everything else, so that it does not pass.
 
@@ -38,6 +38,12 @@ async fn a_byte_of_a_snapshot_changes_on_its_way() {
     let flags = ["--snapshot-count=50", "--snapshot-catchup-entries=20"];
     let mut cluster = ProcessCluster::start_all_with(3, &flags).await.unwrap();
     snapshot_is_spoiled(&mut cluster).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_byte_of_entries_changes_on_their_way() {
+    let cluster = ProcessCluster::start_all(3).await.unwrap();
+    entries_are_spoiled(&cluster).await.unwrap();
 }
 
 /// Entries of the log, each larger than a sector.
@@ -280,6 +286,21 @@ async fn snapshot_is_spoiled(cluster: &mut ProcessCluster) -> Result<()> {
     Ok(())
 }
 
+/// The member refuses the entries, says so, and is sent them again; in the end it has what the others have.
+async fn entries_are_spoiled(cluster: &ProcessCluster) -> Result<()> {
+    let follower = (leader(cluster).await? + 1) % 3;
+    let client = cluster.client(0, ClientOptions::default());
+    cluster.spoil(follower, CARRIED);
+    write(&client, "sent/", MISSED, MISSED_BYTES).await?;
+    wait_until_serving(cluster, [follower]).await?;
+    ensure!(cluster.spoiled(follower) == 1, "nothing was changed on its way");
+    let log = cluster.log(follower)?;
+    let line = line_with(&log, "refused entries from a peer")?;
+    ensure!(line.contains("checksum") && line.contains("remote-peer-id"), "{line}");
+    equal_members(cluster).await?;
+    Ok(())
+}
+
 /// A byte of a file.
 #[derive(Debug)]
 struct Spot {
@@ -336,7 +357,7 @@ fn noise(number: usize, bytes: usize) -> Vec<u8> {
 
 /// Writes so many keys below a prefix, some at once, each with the noise of its number; again where a member could not
 /// say whether it was written.
-async fn write(client: &Client, prefix: &str, count: usize, bytes: usize) -> Result<()> {
+pub(crate) async fn write(client: &Client, prefix: &str, count: usize, bytes: usize) -> Result<()> {
     let mut writers = JoinSet::new();
     for writer in 0..WRITERS {
         let (client, prefix) = (client.clone(), prefix.to_owned());

@@ -11,12 +11,12 @@ use mainstay_tests::checker::check_all;
 use mainstay_tests::history::{AuthEnd, Call, End, Received, Step, Txn};
 use tokio::time::Instant;
 
-use crate::perform::key_value;
 use crate::report::Violation;
 use crate::run::RECOVERY;
 use crate::trace;
 use crate::world::{World, lease_entries};
 use crate::{bounds, perform_auth, quota};
+use mainstay_tests::transactions::key_value;
 
 /// What the longest lease of the workloads takes to be over, with an election and a round on top.
 const LEASES_OVER: Duration = Duration::from_secs(12);

@@ -57,6 +57,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant("members-listed-before-committed", "A list of members shows changes that are in a log alone."),
     mutant("refused-by-the-uncommitted", "A change of the members is refused because of another that may never be made."),
     mutant("members-stay-where-they-were", "A member that moved is looked for where it was."),
+    rare("file-resumed-by-its-name", "A file of a snapshot is not sent where the receiver has one of that name and size."),
+    rare("resumed-file-not-verified", "What was received of a snapshot before is installed without being read again."),
     // watch
     mutant("watch-resume-skips-one", "A watch with a start revision begins one revision later."),
     mutant("drop-event-at-hand-over", "A watcher that has caught up misses the next revision that is published."),

@@ -4,7 +4,7 @@ use mainstay_client::proto::authpb::{Permission, permission::Type};
 use mainstay_client::{Client, Error, User};
 use mainstay_tests::history::{AuthCall, AuthEnd, AuthReply, Rights, Span};
 
-use crate::perform::key_range;
+use mainstay_tests::transactions::key_range;
 
 /// Who may do everything, and its role.
 pub(crate) const ROOT: &str = "root";

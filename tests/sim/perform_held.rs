@@ -5,7 +5,7 @@ use mainstay_client::{Client, Error, revision};
 use mainstay_tests::history::{Candidate, HeldCall, HeldReply, Outcome, Reply};
 use mainstay_tests::model::NO_SPACE;
 
-use crate::perform::key_value;
+use mainstay_tests::transactions::key_value;
 
 /// Refusals before anything was done. For space that is so because a call has one write that takes any, its first.
 const REFUSED_AT_ONCE: [&str; 4] =

@@ -4,6 +4,7 @@
 //!   does it to real processes; a simulation brings its own.
 //! - [`workload`] makes traffic and keeps a record of what was promised to it.
 //! - [`history`] is what clients and watchers of a simulation saw, as data.
+//! - [`transactions`] sends what stands in a history, and reads the answers.
 //! - [`model`] is what the store should do, and what it did, in the simplest form there is.
 //! - [`checker`] holds one property per file against such a record.
 //! - [`excuses`] says how long a fault accounts for what a member does.
@@ -33,12 +34,13 @@ pub mod seeds;
 #[cfg(not(madsim))]
 mod server;
 pub mod shrink;
+pub mod transactions;
 #[cfg(not(madsim))]
 pub mod wire;
 pub mod workload;
 
 pub use cluster::{Cluster, leader, wait_until_serving};
 #[cfg(not(madsim))]
-pub use process_cluster::{ProcessCluster, Security, binary, free_port};
+pub use process_cluster::{ProcessCluster, Security, binary, free_port, old_binary};
 #[cfg(not(madsim))]
 pub use server::Server;

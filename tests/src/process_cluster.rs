@@ -28,12 +28,16 @@ pub fn binary() -> PathBuf {
     std::env::var_os("MAINSTAY_BIN").map(PathBuf::from).expect("MAINSTAY_BIN names the server to test")
 }
 
+/// The binary of the release before: `MAINSTAY_OLD_BIN`, where that is given.
+pub fn old_binary() -> Option<PathBuf> {
+    std::env::var_os("MAINSTAY_OLD_BIN").map(PathBuf::from)
+}
+
 /// Real processes with their data in a temporary folder, which is kept where the test fails.
 ///
 /// Members reach each other through proxies of the test, so that they can be cut off from each
 /// other. Dropping the cluster kills what still runs.
 pub struct ProcessCluster {
-    binary: PathBuf,
     home: Option<TempDir>,
     members: Vec<Member>,
     links: Links,
@@ -51,6 +55,8 @@ pub struct Security {
 
 struct Member {
     name: String,
+    /// What it is started from.
+    binary: PathBuf,
     client_url: String,
     listen_peer_url: String,
     process: Option<Child>,
@@ -88,11 +94,21 @@ impl ProcessCluster {
 
     /// The same, with TLS where that is given.
     pub async fn start_secured(size: usize, places: usize, flags: &[&str], security: Option<Security>) -> Result<Self> {
+        Self::start_from(binary(), size, places, flags, security).await
+    }
+
+    /// The same, from another binary.
+    pub async fn start_from(
+        binary: PathBuf,
+        size: usize,
+        places: usize,
+        flags: &[&str],
+        security: Option<Security>,
+    ) -> Result<Self> {
         let scheme = |secured| if secured { "https" } else { "http" };
         let peer_scheme = scheme(security.is_some());
         let client_scheme = scheme(security.as_ref().is_some_and(|security| security.clients.is_some()));
         let mut cluster = Self {
-            binary: binary(),
             home: Some(tempfile::Builder::new().prefix("mainstay-it-").tempdir()?),
             members: Vec::new(),
             links: Links::new(),
@@ -104,6 +120,7 @@ impl ProcessCluster {
             cluster.links.open(member, peer).await?;
             cluster.members.push(Member {
                 name: format!("m{member}"),
+                binary: binary.clone(),
                 client_url: format!("{client_scheme}://127.0.0.1:{}", free_port()?),
                 listen_peer_url: format!("{peer_scheme}://127.0.0.1:{peer}"),
                 process: None,
@@ -116,6 +133,11 @@ impl ProcessCluster {
         }
         crate::cluster::wait_until_serving(&cluster, 0..size).await?;
         Ok(cluster)
+    }
+
+    /// Has a member started from another binary from now on.
+    pub fn replace_binary(&mut self, member: usize, binary: &Path) {
+        self.members[member].binary = binary.to_owned();
     }
 
     /// Adds a member and starts it; waits until it serves.
@@ -163,7 +185,7 @@ impl ProcessCluster {
 
     /// Runs `rebuild` with what a member is started with, and waits for its end.
     pub async fn rebuild(&self, member: usize) -> Result<Output> {
-        let mut command = Command::new(&self.binary);
+        let mut command = Command::new(&self.members[member].binary);
         command.arg("rebuild").args(self.arguments(member)).stdin(Stdio::null());
         Ok(tokio::task::spawn_blocking(move || command.output()).await??)
     }
@@ -281,13 +303,14 @@ impl Cluster for ProcessCluster {
     async fn start(&mut self, member: usize) -> Result<()> {
         ensure!(self.members[member].process.is_none(), "member {member} is already running");
         let log = File::options().create(true).append(true).open(self.log_path(member))?;
-        let process = Command::new(&self.binary)
+        let binary = &self.members[member].binary;
+        let process = Command::new(binary)
             .args(self.arguments(member))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()
-            .with_context(|| format!("starting {}", self.binary.display()))?;
+            .with_context(|| format!("starting {}", binary.display()))?;
         self.links.owned_by(member, process.id());
         self.members[member].process = Some(process);
         Ok(())

@@ -6,7 +6,7 @@ use anyhow::ensure;
 use tokio::time::{Instant, sleep};
 
 use super::fill::Fill;
-use super::members::{Level, Members, POLL, snapshots_received};
+use super::members::{Level, Members, POLL, snapshot_bytes_received, snapshots_received};
 use super::put;
 use super::session::Session;
 use crate::launch::Cluster;
@@ -63,6 +63,9 @@ pub struct CatchUp {
     #[arg(long, value_parser = parse_seconds, default_value = "5")]
     #[serde(serialize_with = "write_seconds")]
     pub leader_away_seconds: Duration,
+    /// mainstay's flag --snapshot-send-rate, bytes a second; 0 is no limit, nothing its default. etcd has no limit.
+    #[arg(long)]
+    pub send_rate: Option<u64>,
     /// The servers' flag of this name. Small, so that the log does not keep what the member misses.
     #[arg(long, default_value_t = 2000)]
     pub snapshot_count: u64,
@@ -103,6 +106,10 @@ impl Scenario for CatchUp {
             format!("--snapshot-count={}", self.snapshot_count),
             format!("--snapshot-catchup-entries={}", self.snapshot_catchup_entries),
         ]
+    }
+
+    fn mainstay_flags(&self) -> Vec<String> {
+        self.send_rate.iter().map(|rate| format!("--snapshot-send-rate={rate}")).collect()
     }
 
     async fn run(&self, cluster: &mut Cluster) -> anyhow::Result<Vec<Phase>> {
@@ -149,11 +156,12 @@ impl Scenario for CatchUp {
         let mut shares = puts.finish().await?.into_iter();
         members.expect_keys(LOAD_KEYS + self.values()).await?;
         let snapshots = snapshots_received(&endpoints[absent]).await;
+        let received_bytes = snapshot_bytes_received(&endpoints[absent]).await;
         let mut phase = |name| Phase::of(name, shares.next().expect("a share for each phase"), None);
         let before = Phase { server: Some(spent_before), ..phase("before") };
         let during = Phase {
             operation: Some(took),
-            catch_up: Some(CaughtUp { bytes: self.bytes(), snapshots, leader_killed_in_time }),
+            catch_up: Some(CaughtUp { bytes: self.bytes(), snapshots, received_bytes, leader_killed_in_time }),
             server: spent,
             ..phase("catch-up")
         };

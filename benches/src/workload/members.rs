@@ -123,6 +123,14 @@ pub(super) async fn snapshots_received(endpoint: &str) -> Option<u64> {
     Some(sum(&page, "etcd_network_snapshot_receive_success"))
 }
 
+/// How many bytes of snapshots have come to a member since it was started, also of those that broke off; `None` where
+/// its metrics do not tell, as etcd's.
+pub(super) async fn snapshot_bytes_received(endpoint: &str) -> Option<u64> {
+    const NAME: &str = "mainstay_network_snapshot_received_bytes_total";
+    let page = timeout(METRICS_MAX, metrics(endpoint)).await.ok()?.ok()?;
+    page.contains(NAME).then(|| sum(&page, NAME))
+}
+
 async fn metrics(endpoint: &str) -> std::io::Result<String> {
     let address = endpoint.trim_start_matches("http://");
     let mut stream = TcpStream::connect(address).await?;

@@ -58,7 +58,7 @@ impl Client {
             let left = deadline.saturating_duration_since(Instant::now());
             let opened = timeout(left, watcher.try_open()).await.map_err(|_elapsed| Error::TimedOut)?;
             if let Err(error) = opened
-                && Instant::now() + watcher.pause >= deadline
+                && (watcher.route.is_declined() || Instant::now() + watcher.pause >= deadline)
             {
                 return Err(error);
             }
@@ -178,7 +178,7 @@ impl Watcher {
         if failure.blames_endpoint() {
             self.client.leave(self.route.endpoint());
         }
-        self.pause = self.route.advance();
+        self.pause = self.route.advance(failure);
     }
 
     /// One attempt to open the stream at the endpoint whose turn it is. Nothing is lost when it is

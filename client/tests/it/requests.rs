@@ -1,6 +1,8 @@
 use std::time::Duration;
 
-use mainstay_client::{Client, ClientOptions, Code, Compare, Delete, Error, Put, Range, Reason, Status, Txn, revision};
+use mainstay_client::{
+    Client, ClientOptions, Code, Compare, Delete, Error, Put, Range, Reason, Status, Txn, failover, revision,
+};
 
 use crate::client;
 use crate::fake::{Fake, Network};
@@ -89,6 +91,51 @@ async fn an_unavailable_member_is_left_by_reads_only() {
     assert_eq!(fake.calls("Put"), ["a"]);
     client.get("k").await.unwrap();
     assert_eq!(fake.calls("Range"), ["b", "c"]);
+}
+
+fn corrupt() -> Network {
+    Network::Answers(Status::data_loss("etcdserver: corrupt cluster"))
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_all_members_are_corrupt_each_is_asked_once() {
+    let fake = Fake::new();
+    for endpoint in ["a", "b", "c"] {
+        fake.set(endpoint, corrupt());
+    }
+    let start = tokio::time::Instant::now();
+    let put = client(&fake).put("k", "v").await.unwrap_err();
+    assert_eq!((put.reason(), put.may_have_taken_effect()), (Some(Reason::Corrupt), false));
+    assert_eq!(fake.calls("Put"), ["a", "b", "c"]);
+    let get = client(&fake).get("k").await.unwrap_err();
+    assert_eq!((get.reason(), get.code()), (Some(Reason::Corrupt), Some(Code::DataLoss)));
+    assert_eq!(fake.calls("Range"), ["a", "b", "c"]);
+    let watch = client(&fake).watch(mainstay_client::Watch::key("k")).await.unwrap_err();
+    assert_eq!(watch.reason(), Some(Reason::Corrupt));
+    assert_eq!(fake.calls("Watch"), ["a", "b", "c"]);
+    let renewal = client(&fake).keep_alive(1).renew().await.unwrap_err();
+    assert_eq!(renewal.reason(), Some(Reason::Corrupt));
+    assert_eq!(fake.calls("LeaseKeepAlive"), ["a", "b", "c"]);
+    assert!(start.elapsed() < failover::PAUSE_FIRST, "nobody is asked twice");
+    // One that is down changes nothing, whenever its turn is.
+    fake.set("c", Network::Down);
+    let get = client(&fake).get("k").await.unwrap_err();
+    assert_eq!(get.reason(), Some(Reason::Corrupt));
+    assert!(start.elapsed() < 2 * failover::PAUSE_FIRST);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_one_member_is_corrupt_the_others_are_asked() {
+    let fake = Fake::new();
+    fake.set("a", corrupt());
+    fake.set("b", Network::Down);
+    client(&fake).put("k", "v").await.unwrap();
+    assert_eq!(fake.calls("Put"), ["a", "b", "c"]);
+    // Who has another reason may serve in a moment.
+    fake.set("c", Network::Answers(Status::unavailable("etcdserver: no leader")));
+    let error = client(&fake).with_timeout(Duration::from_millis(200)).get("k").await.unwrap_err();
+    // Rounds of three with pauses of 25, 50 and 100 ms; the next would be late.
+    assert_eq!(fake.calls("Range").len(), 12, "{error}");
 }
 
 #[tokio::test]

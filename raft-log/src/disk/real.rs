@@ -20,6 +20,8 @@ const LOCK_NAME: &str = "lock";
 /// A directory of the file system, held against other processes while it lives.
 pub struct RealDisk {
     directory: PathBuf,
+    /// Whether anything is made durable.
+    syncs: bool,
     /// Locked as long as it is open.
     _lock: File,
 }
@@ -33,20 +35,31 @@ impl RealDisk {
         let lock = options().create(true).truncate(false).open(directory.join(LOCK_NAME));
         let lock = lock.map_err(|error| failed("open the lock file of", error))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { directory: directory.to_owned(), _lock: lock }),
+            Ok(()) => Ok(Self { directory: directory.to_owned(), syncs: true, _lock: lock }),
             Err(TryLockError::WouldBlock) => Err(OpenError::InUse(name)),
             Err(TryLockError::Error(error)) => Err(failed("lock", error)),
         }
+    }
+
+    /// The same disk, on which nothing is synced any more: a crash of the machine loses what was acknowledged. What a
+    /// process wrote is there after its own crash.
+    #[must_use]
+    pub fn without_sync(self) -> Self {
+        Self { syncs: false, ..self }
+    }
+
+    fn file(&self, file: File) -> Arc<dyn DiskFile> {
+        Arc::new(RealFile { file, syncs: self.syncs })
     }
 }
 
 impl Disk for RealDisk {
     fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(RealFile(options().create_new(true).open(self.directory.join(name))?)))
+        Ok(self.file(options().create_new(true).open(self.directory.join(name))?))
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(RealFile(options().open(self.directory.join(name))?)))
+        Ok(self.file(options().open(self.directory.join(name))?))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -62,7 +75,7 @@ impl Disk for RealDisk {
     }
 
     fn sync_dir(&self) -> io::Result<()> {
-        sync_directory(&self.directory)
+        if self.syncs { sync_directory(&self.directory) } else { Ok(()) }
     }
 }
 
@@ -84,7 +97,7 @@ impl Disk for LookedAt {
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(RealFile(File::open(self.directory.join(name))?)))
+        Ok(Arc::new(RealFile { file: File::open(self.directory.join(name))?, syncs: true }))
     }
 
     fn rename(&self, _: &str, _: &str) -> io::Result<()> {
@@ -104,27 +117,30 @@ impl Disk for LookedAt {
     }
 }
 
-struct RealFile(File);
+struct RealFile {
+    file: File,
+    syncs: bool,
+}
 
 impl DiskFile for RealFile {
     fn size(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        self.0.read_exact_at(buffer, offset)
+        self.file.read_exact_at(buffer, offset)
     }
 
     fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.0.write_all_at(data, offset)
+        self.file.write_all_at(data, offset)
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.0.sync_data()
+        if self.syncs { self.file.sync_data() } else { Ok(()) }
     }
 
     fn allocate(&self, bytes: u64) -> io::Result<()> {
-        match fallocate(&self.0, FallocateFlags::empty(), 0, bytes) {
+        match fallocate(&self.file, FallocateFlags::empty(), 0, bytes) {
             // Not every file system can; then filling the file finds out.
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
             result => Ok(result?),

@@ -26,9 +26,19 @@ impl Cluster for Services {
         let peer_urls = checked(&peer_ur_ls)?;
         self.access.admit(RpcAccess::Root, &credentials).await?;
         // Wrong where it is broken: whoever is added in the place of another gets its id.
-        let salt = if probe::broken("added-id-of-the-removed") { 0 } else { clock::since_epoch().as_secs() };
-        let id = identity::member_id_at(&peer_urls, salt);
-        let members = self.change_members(MemberChange::Add { id, peer_urls, learner: is_learner }).await?;
+        let is_broken = probe::broken("added-id-of-the-removed");
+        let mut salt = if is_broken { 0 } else { clock::since_epoch().as_secs() };
+        let (id, members) = loop {
+            let id = identity::member_id_at(&peer_urls, salt);
+            let change = MemberChange::Add { id, peer_urls: peer_urls.clone(), learner: is_learner };
+            match self.gateway.change_members(change).await? {
+                Ok(()) => break (id, listed(self.gateway.members())),
+                // In the same second, or what the clock took for it, another was removed at these addresses. etcd gives
+                // up here, and says that the member is not found.
+                Err(MemberRefusal::NotFound) if !is_broken => salt = salt.wrapping_add(1),
+                Err(refusal) => return Err(refused(refusal).into()),
+            }
+        };
         let member = members.iter().find(|member| member.id == id).cloned();
         Ok(Response::new(MemberAddResponse { header: Some(self.header(NO_REVISION)), member, members }))
     }

@@ -1,5 +1,6 @@
 //! What every request passes on its way to its service, whichever transport brought it: the
-//! rules that hold for all methods (metadata, learners, message sizes), what it takes of the memory, and counting.
+//! rules that hold for all methods (metadata, learners and those that join, message sizes), what it takes of the memory,
+//! counting and tracing.
 //!
 //! It stands directly around the generated services and adds neither a task nor a boxed body to
 //! a unary request.
@@ -25,6 +26,7 @@ use self::bodies::ResponseBody;
 use super::access::Credentials;
 use super::metadata::Metadata;
 use super::rpc::{self, Rpc, RpcObserver};
+use super::spans::CallSpan;
 use super::status::{self, ApiError};
 use super::{Access, RpcAccess, Services, admission, stopping};
 use crate::admission::{Entering, Hold};
@@ -72,8 +74,9 @@ where
         let Some(rpc) = self.methods.iter().find(|rpc| method == Some((rpc.service, rpc.method))) else {
             return EdgeFuture::refused(unknown(request.uri().path()));
         };
-        let call = Call::begin(&self.services.observer, rpc);
         let services = &self.services;
+        let span = CallSpan::begin(services.tracer.as_deref(), rpc, request.headers());
+        let call = Call::begin(&services.observer, rpc, span);
         let is_out_of_service = services.out_of_service.refuses(rpc);
         let status = services.gateway.status();
         let admitted = admit(rpc, request.headers(), &status, is_out_of_service, &*services.observer);
@@ -85,13 +88,14 @@ where
         let (requires_leader, hold, entering) = match entered {
             Ok(entered) => entered,
             Err(error) => {
-                call.end(error.code());
+                call.end(error.code(), || error.message().to_owned());
                 return EdgeFuture::refused(error.into());
             }
         };
         let limit = self.services.limits.max_message_bytes();
         let observer = Arc::clone(&self.services.observer);
         let mut request = request.map(|body| RequestBody::new(body, limit, rpc, observer, hold.clone()));
+        call.span.accompany(&mut request);
         if hold.counts() {
             request.extensions_mut().insert(hold.clone());
         }
@@ -115,6 +119,10 @@ fn admit(
     is_out_of_service: bool,
     observer: &dyn RpcObserver,
 ) -> Result<bool, ApiError> {
+    // Whether it may serve this depends on what kind of member it is, and what it holds may be of no member's.
+    if status.is_outside && !rpc.tells_of_itself() {
+        return Err(ApiError::NoLeader);
+    }
     if status.is_learner && !rpc.on_learner {
         return Err(ApiError::NotSupportedForLearner);
     }
@@ -169,9 +177,10 @@ type Ending = Pin<Box<dyn Future<Output = ApiError> + Send>>;
 
 /// What may end a request before its time; nothing for most.
 fn ending(services: &Services, rpc: &'static Rpc, requires_leader: bool) -> Option<Ending> {
-    let begun = stopping::is_endless(rpc).then(|| services.stopping.begun());
+    let is_endless = stopping::is_endless(rpc);
+    let begun = is_endless.then(|| services.stopping.begun());
     let lost = (requires_leader && rpc.kind.is_stream()).then(|| services.leader_loss.lost());
-    let out = stopping::is_endless(rpc).then(|| services.out_of_service.begun(rpc));
+    let out = is_endless.then(|| services.out_of_service.begun(rpc));
     match (begun, lost, out) {
         (None, None, None) => None,
         (begun, lost, out) => Some(Box::pin(async move {
@@ -229,7 +238,7 @@ impl Future for EdgeFuture {
                     let Some(ending) = ending else { return Poll::Pending };
                     let error = ready!(ending.as_mut().poll(context));
                     if let Some(call) = call.take() {
-                        call.end(error.code());
+                        call.end(error.code(), || error.message().to_owned());
                     }
                     return Poll::Ready(Ok(Status::from(error).into_http()));
                 };
@@ -243,34 +252,42 @@ impl Future for EdgeFuture {
 /// Ends the count of a unary request; that of a stream ends with its body.
 fn finish(response: Response<Body>, call: Call, ending: Option<Ending>, hold: Hold) -> Response<ResponseBody> {
     if let Some(code) = response.headers().get(GRPC_STATUS) {
-        call.end(Code::from_bytes(code.as_bytes()));
+        call.end(Code::from_bytes(code.as_bytes()), || message_in(response.headers()));
         return response.map(ResponseBody::Uncounted);
     }
     if call.rpc.kind.is_stream() {
         return response.map(|body| ResponseBody::stream(body, call, ending, hold));
     }
     let (observer, rpc) = (Arc::clone(&call.observer), call.rpc);
-    call.end(Code::Ok);
+    call.end(Code::Ok, String::new);
     response.map(|body| ResponseBody::unary(body, rpc, observer, hold))
+}
+
+/// What headers or trailers say besides the code.
+fn message_in(headers: &HeaderMap) -> String {
+    Status::from_header_map(headers).map_or_else(String::new, |status| status.message().to_owned())
 }
 
 /// A request that was begun; counted as cancelled where it is dropped before its end.
 struct Call {
     observer: Arc<dyn RpcObserver>,
+    span: CallSpan,
     rpc: &'static Rpc,
     began: Instant,
     ended: bool,
 }
 
 impl Call {
-    fn begin(observer: &Arc<dyn RpcObserver>, rpc: &'static Rpc) -> Self {
+    fn begin(observer: &Arc<dyn RpcObserver>, rpc: &'static Rpc, span: CallSpan) -> Self {
         observer.started(rpc);
-        Self { observer: Arc::clone(observer), rpc, began: Instant::now(), ended: false }
+        Self { observer: Arc::clone(observer), span, rpc, began: Instant::now(), ended: false }
     }
 
-    fn end(mut self, code: Code) {
+    /// The message is asked for where the request is traced and failed.
+    fn end(mut self, code: Code, message: impl FnOnce() -> String) {
         self.ended = true;
         self.observer.handled(self.rpc, code, self.began.elapsed());
+        self.span.end(code, message);
     }
 }
 
@@ -278,6 +295,7 @@ impl Drop for Call {
     fn drop(&mut self) {
         if !self.ended {
             self.observer.handled(self.rpc, Code::Cancelled, self.began.elapsed());
+            self.span.end(Code::Cancelled, String::new);
         }
     }
 }

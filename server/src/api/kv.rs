@@ -16,6 +16,7 @@ use super::admission::{room_for_deletion, room_for_txn, within_room};
 use super::header::{header, revision_of};
 use super::propose::Applied;
 use super::range_chunks::RangeChunks;
+use super::spans::Stage;
 use super::status::{self, ApiError};
 use super::validate;
 use super::{Access, Services};
@@ -34,13 +35,16 @@ use crate::space;
 #[tonic::async_trait]
 impl Kv for Services {
     async fn range(&self, request: Request<RangeRequest>) -> Result<Response<RangeResponse>, Status> {
-        let (credentials, hold) = (Credentials::of(&request), Hold::of(request.extensions()));
+        let (credentials, call) = (Credentials::of(&request), self.call_span(&request));
+        let hold = Hold::of(request.extensions());
         let request = request.into_inner();
         if !request.serializable && self.gateway.status().is_learner {
             return Err(ApiError::NotSupportedForLearner.into());
         }
         validate::range(&request)?;
-        self.measured(Operation::RANGE, self.read_range(&credentials, &hold, &request)).await.map(Response::new)
+        let stage = call.stage(&request);
+        let read = self.read_range(&credentials, &hold, &request, &stage);
+        self.measured(Operation::RANGE, read).await.map(Response::new)
     }
 
     type RangeStreamStream = BoxStream<RangeStreamResponse>;
@@ -73,12 +77,13 @@ impl Kv for Services {
     }
 
     async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
-        let credentials = Credentials::of(&request);
+        let (credentials, call) = (Credentials::of(&request), self.call_span(&request));
         let request = request.into_inner();
         self.check_space(space::put_cost(&request), |value_len| apply::put_grows(&request, value_len)).await?;
         validate::put(&request)?;
+        let stage = call.stage(&request);
         let Applied { revision, reply: Some(Reply::Put(mut response)) } =
-            self.propose(&credentials, Kind::Put(request)).await?
+            stage.proposal(self.propose(&credentials, Kind::Put(request))).await?
         else {
             return Err(status::foreign_outcome());
         };
@@ -90,12 +95,14 @@ impl Kv for Services {
         &self,
         request: Request<DeleteRangeRequest>,
     ) -> Result<Response<DeleteRangeResponse>, Status> {
-        let (credentials, hold) = (Credentials::of(&request), Hold::of(request.extensions()));
+        let (credentials, call) = (Credentials::of(&request), self.call_span(&request));
+        let hold = Hold::of(request.extensions());
         let request = request.into_inner();
         validate::delete_range(&request)?;
         room_for_deletion(&self.store, &hold, &request).await?;
+        let stage = call.stage(&request);
         let Applied { revision, reply: Some(Reply::DeleteRange(mut response)) } =
-            self.propose(&credentials, Kind::DeleteRange(request)).await?
+            stage.proposal(self.propose(&credentials, Kind::DeleteRange(request))).await?
         else {
             return Err(status::foreign_outcome());
         };
@@ -104,16 +111,19 @@ impl Kv for Services {
     }
 
     async fn txn(&self, request: Request<TxnRequest>) -> Result<Response<TxnResponse>, Status> {
-        let (credentials, hold) = (Credentials::of(&request), Hold::of(request.extensions()));
+        let (credentials, call) = (Credentials::of(&request), self.call_span(&request));
+        let hold = Hold::of(request.extensions());
         let request = request.into_inner();
         self.check_space(space::txn_cost(&request), |value_len| apply::txn_grows(&request, value_len)).await?;
         validate::txn(&request, self.limits.max_txn_ops)?;
+        let stage = call.stage(&request);
         let (mut response, revision) = if apply::is_read_only(&request) {
-            self.measured(Operation::READ_ONLY_TXN, self.read_txn(&credentials, &hold, &request)).await?
+            let read = self.read_txn(&credentials, &hold, &request, &stage);
+            self.measured(Operation::READ_ONLY_TXN, read).await?
         } else {
             room_for_txn(&self.store, &hold, &request).await?;
             let Applied { revision, reply: Some(Reply::Txn(response)) } =
-                self.propose(&credentials, Kind::Txn(request)).await?
+                stage.proposal(self.propose(&credentials, Kind::Txn(request))).await?
             else {
                 return Err(status::foreign_outcome());
             };
@@ -124,9 +134,10 @@ impl Kv for Services {
     }
 
     async fn compact(&self, request: Request<CompactionRequest>) -> Result<Response<CompactionResponse>, Status> {
-        let credentials = Credentials::of(&request);
+        let (credentials, call) = (Credentials::of(&request), self.call_span(&request));
         let request = request.into_inner();
-        let applied = self.propose(&credentials, Kind::Compaction(request)).await?;
+        let stage = call.stage(&request);
+        let applied = stage.proposal(self.propose(&credentials, Kind::Compaction(request))).await?;
         if request.physical {
             // Also ends when the client waits no longer.
             if !self.store.wait_compaction_done(request.revision).await {
@@ -201,9 +212,11 @@ impl Services {
         credentials: &Credentials,
         hold: &Hold,
         request: &RangeRequest,
+        stage: &Stage,
     ) -> Result<RangeResponse, Status> {
         if !request.serializable {
             self.gateway.read_index().await?;
+            stage.agreed();
         }
         let permit = self.permit_range(credentials, request).await?;
         let began = clock::now();
@@ -224,9 +237,11 @@ impl Services {
         credentials: &Credentials,
         hold: &Hold,
         request: &TxnRequest,
+        stage: &Stage,
     ) -> Result<(TxnResponse, i64), Status> {
         if !validate::is_serializable(request) {
             self.gateway.read_index().await?;
+            stage.agreed();
         }
         let judge = |auth: &Auth, caller: &Caller| apply::check_read_txn(auth, caller, request);
         let permit = self.access.permit(credentials, judge).await?;

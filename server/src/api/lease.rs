@@ -15,6 +15,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::access::Credentials;
 use super::header::header;
 use super::propose::Applied;
+use super::spans::{CallSpan, Renewal};
 use super::status::{self, ApiError};
 use super::{Access, Services};
 use crate::admission::Hold;
@@ -36,12 +37,13 @@ const KEY_BYTES: u64 = 32;
 #[tonic::async_trait]
 impl Lease for Services {
     async fn lease_grant(&self, request: Request<LeaseGrantRequest>) -> Result<Response<LeaseGrantResponse>, Status> {
-        let credentials = Credentials::of(&request);
+        let (credentials, call) = (Credentials::of(&request), self.call_span(&request));
         self.admission.lets_grant().map_err(ApiError::from)?;
         self.check_quota(space::LEASE_COST, |_| Ok(true)).await?;
         let request = decided(request.into_inner(), self.limits.lease_ttl_min_seconds, rand::random);
+        let stage = call.stage(&request);
         let Applied { revision, reply: Some(Reply::LeaseGrant(mut response)) } =
-            self.propose(&credentials, Kind::LeaseGrant(request)).await?
+            stage.proposal(self.propose(&credentials, Kind::LeaseGrant(request))).await?
         else {
             return Err(status::foreign_outcome());
         };
@@ -54,7 +56,9 @@ impl Lease for Services {
         request: Request<LeaseRevokeRequest>,
     ) -> Result<Response<LeaseRevokeResponse>, Status> {
         let credentials = Credentials::of(&request);
-        let applied = self.propose(&credentials, Kind::LeaseRevoke(request.into_inner())).await?;
+        let stage = self.call_span(&request).stage(request.get_ref());
+        let revoke = self.propose(&credentials, Kind::LeaseRevoke(request.into_inner()));
+        let applied = stage.proposal(revoke).await?;
         Ok(Response::new(LeaseRevokeResponse { header: Some(self.header(applied.revision)) }))
     }
 
@@ -66,6 +70,7 @@ impl Lease for Services {
     ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
         let keeper = Keeper {
             credentials: Credentials::of(&request),
+            call: self.call_span(&request),
             access: self.access.clone(),
             store: self.store.clone(),
             leases: self.leases.clone(),
@@ -145,6 +150,7 @@ impl Lease for Services {
 /// Keeps leases alive for one client.
 struct Keeper {
     credentials: Credentials,
+    call: CallSpan,
     access: Access,
     store: Store,
     leases: LeaseView,
@@ -153,6 +159,7 @@ struct Keeper {
 
 impl Keeper {
     async fn keep_alive(&self, id: i64) -> Result<LeaseKeepAliveResponse, ApiError> {
+        let _stage = self.call.stage(&Renewal(id));
         // Taken before renewing: otherwise a lease that was revoked at this revision could seem kept alive at it.
         let header = Some(header(&self.gateway, self.store.revision()));
         let keys = || self.leases.keys(id);

@@ -62,7 +62,7 @@ impl Maintenance for Services {
         let reclaimed = env::blocking(move || store.reclaim()).await;
         disk.defrag_inflight.dec();
         reclaimed.map_err(|error| {
-            tracing::warn!(%error, "failed to defragment");
+            tracing::error!(%error, "failed to defragment");
             status::engine(&error)
         })?;
         disk.backend_defrag_duration_seconds.observe(clock::elapsed(began).as_secs_f64());

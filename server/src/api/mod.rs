@@ -3,7 +3,7 @@
 //! Owns nothing that changes. One file per service: it decodes, validates, proposes a command through
 //! [`raft::Gateway`](crate::raft::Gateway) or reads the store, and encodes. Every request passes `edge`
 //! first, where the rules for all methods stand (metadata, learners, sizes of messages) and where it is
-//! counted. [`validate`] judges what can be judged of a request by itself; [`status`] alone knows
+//! counted and traced. [`validate`] judges what can be judged of a request by itself; [`status`] alone knows
 //! etcd's error texts and codes.
 //!
 //! When the member stops, [`Stopping`] ends what would not end by itself; one whose data differs from the others'
@@ -51,6 +51,7 @@ mod routes;
 mod rpc;
 mod services;
 mod snapshot;
+mod spans;
 pub mod status;
 mod stopping;
 pub mod validate;
@@ -65,4 +66,5 @@ pub use out_of_service::OutOfService;
 pub use routes::routes;
 pub use rpc::{RPCS, Rpc, RpcKind, RpcObserver};
 pub use services::Services;
+pub use spans::{Attribute, Span, Tracer};
 pub use stopping::Stopping;

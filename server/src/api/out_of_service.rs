@@ -58,7 +58,8 @@ impl OutOfService {
 
     /// Whether this method is not served now.
     pub(super) fn refuses(&self, rpc: &Rpc) -> bool {
-        concerns_data(rpc) && is_out(&self.alarms, self.own)
+        // In this order, as each request is looked at: there is hardly ever an alarm.
+        is_out(&self.alarms, self.own) && concerns_data(rpc)
     }
 
     /// Resolves when this member gets out of service; never where that does not concern the method.

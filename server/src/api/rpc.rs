@@ -53,6 +53,13 @@ pub struct Rpc {
     pub traffic: Traffic,
 }
 
+impl Rpc {
+    /// Whether it tells of this member and nothing of the cluster's data, so that one that joins serves it, too.
+    pub(super) fn tells_of_itself(&self) -> bool {
+        self.service == MAINTENANCE && self.method == "Status"
+    }
+}
+
 /// What the edge tells of the requests it sees; the metrics are behind it.
 ///
 /// Called on the path of every request: an implementation counts and returns.

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Access, ApiLimits, LeaderLoss, OutOfService, RpcObserver, Stopping, Withdrawals};
+use super::{Access, ApiLimits, LeaderLoss, OutOfService, RpcObserver, Stopping, Tracer, Withdrawals};
 use crate::admission::Gate;
 use crate::apply::{AlarmView, DowngradeView};
 use crate::auth::Passwords;
@@ -50,6 +50,8 @@ pub struct Services {
     pub withdrawals: Withdrawals,
     /// Is told of every request.
     pub observer: Arc<dyn RpcObserver>,
+    /// Makes the spans of requests, where they are traced.
+    pub tracer: Option<Arc<dyn Tracer>>,
     /// Counts what requests do.
     pub metrics: Arc<Metrics>,
     /// A read that takes longer is slow.

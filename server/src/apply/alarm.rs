@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -40,6 +41,12 @@ impl AlarmView {
     /// Whether one member has raised an alarm of this kind.
     pub fn is_raised_by(&self, member_id: u64, kind: AlarmType) -> bool {
         self.raised.load().contains(&AlarmMember { member_id, alarm: kind.into() })
+    }
+
+    /// Whom the alarms of a kind name.
+    pub fn named(&self, kind: AlarmType) -> BTreeSet<u64> {
+        let raised = self.raised.load();
+        raised.iter().filter(|alarm| alarm.alarm == i32::from(kind)).map(|alarm| alarm.member_id).collect()
     }
 }
 

@@ -59,6 +59,7 @@ pub(super) fn is_management(command: &command::Kind) -> bool {
         | Kind::Alarm(_)
         | Kind::MemberAttributes(_)
         | Kind::Downgrade(_)
+        | Kind::RaiseFormat(_)
         | Kind::Authenticate(_) => false,
     }
 }

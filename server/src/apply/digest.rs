@@ -11,11 +11,17 @@ use crate::engine::layout::meta;
 use crate::engine::{Batch, BatchOperation, Engine, Family};
 use crate::env::probe;
 
+/// The way in which the number is made of what entries write; 0 is that of the releases that do not say. Members whose
+/// ways differ are not compared, so whoever makes it in another way says so here. What a command writes is the same on all
+/// of them, whichever their release: it depends on the format of the data alone.
+pub const DIGEST_VERSION: u32 = 0;
+
 /// Every so many entries a mark is kept, to be compared with other members at leisure.
 const MARK_INTERVAL: u64 = 256;
 /// How many marks are kept.
 const MARKS: usize = 4096;
-/// Entries after which the digest begins anew, so that a store of a release that had none takes part from there on.
+/// Entries after which the digest begins anew, so that a store of a release that had none, or one of another way, takes
+/// part from there on.
 const WINDOW: u64 = 1 << 20;
 /// An odd number with its ones well spread: that of the golden ratio.
 const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -26,7 +32,7 @@ const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 /// Of each entry it takes in what is written to the engine for it. It says nothing of whether that can be read again.
 #[derive(Default)]
 pub(super) struct Digest {
-    /// The number; `None` from a store of an older release, until the next window.
+    /// The number; `None` from a store of a release that had none or another way, until the next window.
     value: Option<u64>,
     /// The last entry that was taken in.
     index: u64,
@@ -83,9 +89,12 @@ impl Digest {
     /// Loads what is stored; `is_new` where nothing was ever applied.
     pub(super) fn load(&mut self, engine: &Arc<dyn Engine>, is_new: bool) -> Result<(), OpenError> {
         let stored = engine.get(Family::Meta, meta::DIGEST)?;
-        let stored = stored.map(StateDigest::decode).transpose().map_err(OpenError::Digest)?;
+        let mut stored = stored.map(StateDigest::decode).transpose().map_err(OpenError::Digest)?;
+        if let Some(other) = stored.as_mut().filter(|stored| stored.version != DIGEST_VERSION) {
+            (other.value, other.finished) = (None, None);
+        }
         let first = is_new.then(|| StateDigest { value: Some(0), ..StateDigest::default() });
-        let StateDigest { value, index, finished } = stored.or(first).unwrap_or_default();
+        let StateDigest { value, index, finished, version: _ } = stored.or(first).unwrap_or_default();
         (self.value, self.index, self.finished, self.sealed) = (value, index, finished, 0);
         self.fresh.clear();
         *self.known.write() = Known { marks: finished.into_iter().collect(), now: self.now() };
@@ -131,7 +140,8 @@ impl Digest {
 
     /// Ends a run: adds the digest to its batch.
     pub(super) fn end_run(&mut self, batch: &mut Batch) {
-        let stored = StateDigest { value: self.value, index: self.index, finished: self.finished };
+        let (value, index, finished) = (self.value, self.index, self.finished);
+        let stored = StateDigest { value, index, finished, version: DIGEST_VERSION };
         batch.put(Family::Meta, meta::DIGEST, Bytes::from(stored.encode_to_vec()));
         self.sealed = 0;
     }
@@ -179,6 +189,30 @@ mod tests {
             digest.seal(index as u64 + 1, &batch);
         }
         digest.value.unwrap()
+    }
+
+    /// Members of two releases compare these numbers: one that changes needs another [`DIGEST_VERSION`].
+    #[test]
+    fn the_way_it_is_made_is_fixed() {
+        let number = sealed(&[&[("a", "1")], &[("b", "2")]]);
+        assert_eq!((DIGEST_VERSION, number), (0, 0xaaea_eaa8_2c54_991f), "{number:#x}");
+    }
+
+    #[test]
+    fn a_number_of_another_way_is_not_gone_on_with() {
+        let engine = MemHome::new().open().unwrap();
+        let loaded = |version| {
+            let finished = Some(StateMark { index: 1, digest: 2 });
+            let stored = StateDigest { value: Some(3), index: 4, finished, version };
+            let mut batch = Batch::default();
+            batch.put(Family::Meta, meta::DIGEST, stored.encode_to_vec());
+            engine.write(batch).unwrap();
+            let mut digest = Digest::default();
+            digest.load(&engine, false).unwrap();
+            (digest.value, digest.view().since(0).len())
+        };
+        assert_eq!(loaded(DIGEST_VERSION), (Some(3), 2));
+        assert_eq!(loaded(DIGEST_VERSION + 1), (None, 0));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-use super::{State, alarm, auth, compaction, delete_range, downgrade, lease, member, permission, put, txn};
+use super::{State, alarm, auth, compaction, delete_range, downgrade, format, lease, member, permission, put, txn};
 use crate::command::{Caller, Outcome, Refusal, command, outcome};
 use crate::engine::EngineError;
 use crate::env::probe;
@@ -14,7 +14,8 @@ pub struct Origin {
 
 /// Advances the state by one committed command.
 ///
-/// Total: every command has an outcome; only the engine may fail, and that is fatal.
+/// Total: every command that [`State::check_known`] lets through has an outcome; only the engine may fail, and that is
+/// fatal.
 pub fn apply(state: &mut State, origin: &Origin, command: &command::Kind) -> Result<Outcome, EngineError> {
     let mut refusal = permission::management(state, &origin.caller, command).err();
     if refusal.is_none() {
@@ -40,6 +41,7 @@ pub fn apply(state: &mut State, origin: &Origin, command: &command::Kind) -> Res
         command::Kind::LeaseCheckpoint(request) => Ok(lease::checkpoint(state, request)),
         command::Kind::Alarm(request) => Ok(alarm::apply(state, request)),
         command::Kind::Downgrade(info) => Ok(downgrade::apply(state, info)),
+        command::Kind::RaiseFormat(request) => Ok(format::raise(state, request)),
         command::Kind::MemberAttributes(attributes) => Ok(member::apply(state, attributes)),
         command::Kind::Authenticate(request) => Ok(auth::authenticate(state, origin.index, request)),
         command::Kind::AuthEnable(_) => Ok(auth::manage(state, |auth| auth.enable())),

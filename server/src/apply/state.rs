@@ -8,10 +8,12 @@ use super::alarm::Alarms;
 use super::auth::Users;
 use super::digest::Digest;
 use super::downgrade::Downgrade;
+use super::format::Format;
 use super::member::Members;
-use super::{AlarmView, DigestView, DowngradeView, MemberView};
+use super::{AlarmView, DigestView, DowngradeView, FormatView, MemberView};
 use crate::auth::{AuthRecordError, AuthView, TokenChange};
-use crate::engine::layout::meta;
+use crate::command::command;
+use crate::engine::layout::{NewerFormat, meta};
 use crate::engine::{Engine, EngineError, Family};
 use crate::env::probe;
 use crate::lease::{LeaseChange, LeaseRecord, LeaseView, Leases, RecordError};
@@ -24,6 +26,7 @@ use crate::mvcc::{self, RevisionEvents, Store, Writer};
 /// | keys and values | `revisions`, `index`, `meta` | see `mvcc` |
 /// | leases | `leases` | id → granted and remaining time to live ([`LeaseRecord`]) |
 /// | alarms | `meta` | `alarms` → those raised, as an `AlarmResponse` |
+/// | format | `meta` | `format` → which one all of this has, as a number |
 /// | digest | `meta` | `digest` → what entries did, as one number, as a `StateDigest` |
 /// | downgrade | `meta` | `downgrade` → the one that is announced, as a `DowngradeInfo` |
 /// | users and roles | `auth` | see `auth` |
@@ -35,6 +38,7 @@ use crate::mvcc::{self, RevisionEvents, Store, Writer};
 pub struct State {
     /// Keys and values, and the batch of the run.
     pub store: Writer,
+    pub(super) format: Format,
     pub(super) leases: Arc<RwLock<Leases>>,
     pub(super) alarms: Alarms,
     digest: Digest,
@@ -51,6 +55,8 @@ pub struct State {
 pub struct StateOptions {
     /// Bytes of values that may be kept in memory.
     pub cache_bytes: u64,
+    /// The newest format that is known.
+    pub newest_format: u32,
 }
 
 /// What a run of commands did, to be told in this order to the watch hub and the lease expirer.
@@ -67,6 +73,12 @@ pub struct Committed {
 /// Why a state could not be opened. Fatal.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
+    /// A newer release wrote it.
+    #[error(transparent)]
+    NewerFormat(#[from] NewerFormat),
+    /// What stands in the place of the format is none.
+    #[error("the stored format is malformed: {0:?}")]
+    Format(Bytes),
     /// Keys and values could not be loaded.
     #[error(transparent)]
     Store(#[from] mvcc::OpenError),
@@ -96,8 +108,11 @@ pub enum OpenError {
 impl State {
     /// Loads the state that an engine holds.
     pub fn open(engine: Arc<dyn Engine>, options: StateOptions) -> Result<Self, OpenError> {
+        let mut format = Format::new(options.newest_format);
+        format.load(&*engine)?;
         let mut state = Self {
             store: Writer::open(engine, options.cache_bytes)?,
+            format,
             leases: Arc::default(),
             alarms: Alarms::default(),
             digest: Digest::default(),
@@ -129,6 +144,19 @@ impl State {
     /// A reader of what the state was made of.
     pub fn digest(&self) -> DigestView {
         self.digest.view()
+    }
+
+    /// A reader of which format the data have.
+    pub fn format(&self) -> FormatView {
+        self.format.view()
+    }
+
+    /// Refuses a command that this release cannot carry out, nor what comes after it.
+    ///
+    /// # Errors
+    /// When it raises the format to one that is not known here.
+    pub fn check_known(&self, command: &command::Kind) -> Result<(), NewerFormat> {
+        self.format.check(command)
     }
 
     /// A reader of whether a downgrade is announced.
@@ -165,6 +193,7 @@ impl State {
     pub fn commit(&mut self, applied: Bytes) -> Result<Committed, EngineError> {
         self.store.batch().put(Family::Meta, meta::APPLIED, applied.clone());
         self.digest.end_run(self.store.batch());
+        self.format.declare(&**self.store.engine())?;
         let events = self.store.commit()?;
         self.digest.publish();
         self.applied = applied;
@@ -177,6 +206,7 @@ impl State {
 
     /// Loads the state again after a received snapshot replaced the engine; views show the new one.
     pub fn reopen(&mut self, engine: Arc<dyn Engine>) -> Result<(), OpenError> {
+        self.format.load(&*engine)?;
         self.store.reopen(engine)?;
         self.load()?;
         if probe::broken("snapshot-without-leases") {

@@ -19,6 +19,7 @@ use super::*;
 use crate::apply::{Origin, State, StateOptions, apply};
 use crate::command::command::Kind;
 use crate::engine::EngineHome;
+use crate::engine::layout::FORMAT;
 use crate::engine::mem::{Fault, MemHome};
 use crate::limits;
 use crate::mvcc::Store;
@@ -32,7 +33,8 @@ struct Fixture {
 impl Fixture {
     fn new() -> Self {
         let home = MemHome::new();
-        let state = State::open(home.open().unwrap(), StateOptions { cache_bytes: 1 << 20 }).unwrap();
+        let state =
+            State::open(home.open().unwrap(), StateOptions { cache_bytes: 1 << 20, newest_format: FORMAT }).unwrap();
         Self { home, state, index: 0 }
     }
 

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use http::uri::Authority;
+
 use super::bootstrap;
 use super::feature_gates::{FeatureGates, Gate};
 use super::fields::{
@@ -28,6 +30,7 @@ const DEFAULT_QUOTA_BYTES: i64 = 2 * 1024 * 1024 * 1024;
 const PROGRESS_NOTIFY_DEFAULT: Duration = Duration::from_secs(600);
 const PROGRESS_NOTIFY_MIN: Duration = Duration::from_millis(100);
 const RAFT_TIMEOUT_MIN: Duration = Duration::from_secs(5);
+const SAMPLING_RATE_MAX: i64 = 1_000_000;
 
 /// Makes a configuration of the settings.
 pub(super) fn build(mut settings: Settings, source: Source, notices: &mut Vec<Notice>) -> Result<Config, Refusal> {
@@ -46,6 +49,7 @@ pub(super) fn build(mut settings: Settings, source: Source, notices: &mut Vec<No
         return Err(Refusal::NoAdvertisedClientUrls);
     }
     let auto_compaction = auto_compaction(s)?;
+    let tracing = tracing(s)?;
     let feature_gates = feature_gates(s, notices)?;
     let compact_hash_check_time = compact_hash_check_time(s)?;
     let tls = security::tls_details(s)?;
@@ -129,13 +133,7 @@ pub(super) fn build(mut settings: Settings, source: Source, notices: &mut Vec<No
             time => time,
         },
         warning_apply_duration: duration(s, "warning-apply-duration"),
-        tracing: Tracing {
-            enabled: s.bool("enable-distributed-tracing"),
-            address: s.text("distributed-tracing-address").to_owned(),
-            service_name: s.text("distributed-tracing-service-name").to_owned(),
-            instance_id: s.text("distributed-tracing-instance-id").to_owned(),
-            sampling_rate_per_million: s.int("distributed-tracing-sampling-rate"),
-        },
+        tracing,
         corrupt_check_time: Some(duration(s, "corrupt-check-time")).filter(|time| !time.is_zero()),
         compact_hash_check_time,
         compaction_batch_limit: match s.int("compaction-batch-limit") {
@@ -152,6 +150,7 @@ pub(super) fn build(mut settings: Settings, source: Source, notices: &mut Vec<No
         memory_limit,
         admission: s.bool("admission"),
         value_cache_bytes,
+        snapshot_send_rate: s.uint("snapshot-send-rate"),
         promote_learners: s.bool("promote-learners"),
         keep_raft_log: s.bool("keep-raft-log"),
         initial_advertise_peer_urls,
@@ -456,6 +455,35 @@ fn auto_compaction(s: &Settings) -> Result<Option<AutoCompaction>, Refusal> {
     }
 }
 
+fn tracing(s: &Settings) -> Result<Tracing, Refusal> {
+    let tracing = Tracing {
+        enabled: s.bool("enable-distributed-tracing"),
+        address: s.text("distributed-tracing-address").to_owned(),
+        service_name: s.text("distributed-tracing-service-name").to_owned(),
+        instance_id: s.text("distributed-tracing-instance-id").to_owned(),
+        sampling_rate_per_million: s.int("distributed-tracing-sampling-rate"),
+    };
+    // As in etcd, where it does not matter otherwise.
+    if !tracing.enabled {
+        return Ok(tracing);
+    }
+    let rate = tracing.sampling_rate_per_million;
+    if !(0..=SAMPLING_RATE_MAX).contains(&rate) {
+        let bound = if rate < 0 { "positive".to_owned() } else { format!("less than {SAMPLING_RATE_MAX}") };
+        return Err(Refusal::Invalid(format!(
+            "--distributed-tracing-sampling-rate: tracing sampling rate must be {bound} (set to {rate})"
+        )));
+    }
+    let authority: Option<Authority> = tracing.address.parse().ok();
+    if authority.is_none_or(|authority| authority.host().is_empty() || authority.port_u16().is_none()) {
+        return Err(Refusal::Invalid(format!(
+            "--distributed-tracing-address {:?} must be \"host:port\"",
+            tracing.address
+        )));
+    }
+    Ok(tracing)
+}
+
 fn feature_gates(s: &Settings, notices: &mut Vec<Notice>) -> Result<FeatureGates, Refusal> {
     let gates = s.gates();
     let (checkpoint, persist) = (gates.enabled(Gate::LeaseCheckpoint), gates.enabled(Gate::LeaseCheckpointPersist));
@@ -463,9 +491,6 @@ fn feature_gates(s: &Settings, notices: &mut Vec<Notice>) -> Result<FeatureGates
         return Err(Refusal::Invalid(
             "enabling feature gate LeaseCheckpointPersist requires enabling feature gate LeaseCheckpoint".to_owned(),
         ));
-    }
-    if checkpoint && !persist {
-        notices.push(Notice::CheckpointsNotPersisted);
     }
     notices.extend(gates.without_effect().map(|(gate, why)| Notice::GateWithoutEffect { gate, why }));
     Ok(gates)
@@ -511,11 +536,6 @@ fn discovery(s: &Settings) -> Discovery {
 
 /// Refuses what was asked for and cannot be had: a server that silently went without would be worse.
 fn refuse_unavailable(s: &Settings) -> Result<(), Refusal> {
-    for (flag, value) in s.changed() {
-        if let Effect::Unavailable(feature) = flag.effect {
-            return Err(unavailable(flag.name, feature, value));
-        }
-    }
     for name in ["listen-peer-urls", "initial-advertise-peer-urls"] {
         if let Some(url) = s.urls(name).iter().find(|url| url.scheme() == Scheme::Unixs) {
             return Err(unavailable(name, TLS_BY_FILE, url.as_str()));
@@ -544,6 +564,10 @@ fn note(config: &Config, s: &Settings, notices: &mut Vec<Notice>) {
     }
     if config.log_rotation.is_none() && s.is_set("log-rotation-config-json") {
         notices.push(Notice::NoEffect { flag: "log-rotation-config-json", why: "--enable-log-rotation is not set" });
+    }
+    if !config.tracing.enabled {
+        let idle = s.changed().map(|(flag, _)| flag.name).filter(|name| name.starts_with("distributed-tracing-"));
+        notices.extend(idle.map(|flag| Notice::NoEffect { flag, why: "--enable-distributed-tracing is not set" }));
     }
     if config.name == DEFAULT_NAME {
         notices.push(Notice::DefaultName);

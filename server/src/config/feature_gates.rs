@@ -36,28 +36,33 @@ struct Row {
     name: &'static str,
     stage: &'static str,
     default: bool,
-    /// Why switching it does nothing here, where that is so.
-    no_effect: Option<&'static str>,
+    /// Why switching it does nothing here.
+    no_effect: &'static str,
 }
 
-const ALWAYS: Option<&str> = Some("this release does so anyway");
+const ALWAYS: &str = "this release does so anyway";
 
 const GATES: [Row; 9] = [
-    row(Gate::StopGrpcServiceOnDefrag, "StopGRPCServiceOnDefrag", ALPHA, Some("defragmenting stops nobody here")),
+    row(Gate::StopGrpcServiceOnDefrag, "StopGRPCServiceOnDefrag", ALPHA, "defragmenting stops nobody here"),
     row(Gate::InitialCorruptCheck, "InitialCorruptCheck", ALPHA, ALWAYS),
     row(Gate::CompactHashCheck, "CompactHashCheck", ALPHA, ALWAYS),
-    row(Gate::TxnModeWriteWithSharedBuffer, "TxnModeWriteWithSharedBuffer", BETA, Some("it is about bbolt")),
-    row(Gate::LeaseCheckpoint, "LeaseCheckpoint", ALPHA, None),
-    row(Gate::LeaseCheckpointPersist, "LeaseCheckpointPersist", ALPHA, None),
-    row(Gate::SetMemberLocalAddr, "SetMemberLocalAddr", ALPHA, Some("peers are dialled from any address here")),
+    row(Gate::TxnModeWriteWithSharedBuffer, "TxnModeWriteWithSharedBuffer", BETA, "it is about bbolt"),
+    row(Gate::LeaseCheckpoint, "LeaseCheckpoint", ALPHA, ALWAYS),
+    row(Gate::LeaseCheckpointPersist, "LeaseCheckpointPersist", ALPHA, ALWAYS),
+    row(Gate::SetMemberLocalAddr, "SetMemberLocalAddr", ALPHA, "peers are dialled from any address here"),
     row(Gate::FastLeaseKeepAlive, "FastLeaseKeepAlive", BETA, ALWAYS),
-    row(Gate::PriorityRequest, "PriorityRequest", ALPHA, None),
+    row(
+        Gate::PriorityRequest,
+        "PriorityRequest",
+        ALPHA,
+        "what the leader does by itself is never refused for load here",
+    ),
 ];
 
 const ALPHA: &str = "ALPHA";
 const BETA: &str = "BETA";
 
-const fn row(gate: Gate, name: &'static str, stage: &'static str, no_effect: Option<&'static str>) -> Row {
+const fn row(gate: Gate, name: &'static str, stage: &'static str, no_effect: &'static str) -> Row {
     Row {
         gate,
         name,
@@ -136,7 +141,7 @@ impl FeatureGates {
             .iter()
             .zip(self.enabled)
             .filter(|(row, enabled)| row.default != *enabled)
-            .filter_map(|(row, _)| Some((row.name, row.no_effect?)))
+            .map(|(row, _)| (row.name, row.no_effect))
     }
 }
 

@@ -61,15 +61,15 @@ pub struct Config {
     pub grpc_keepalive_timeout: Duration,
     /// Whether listeners set SO_REUSEPORT.
     pub socket_reuse_port: bool,
-    /// Whether listeners set SO_REUSEADDR.
+    /// etcd: whether listeners set SO_REUSEADDR. Without effect here.
     pub socket_reuse_address: bool,
     /// Whether to serve the JSON gateway.
     pub enable_grpc_gateway: bool,
-    /// Longest silence of a connection between peers.
+    /// etcd: longest silence of a connection between peers. Without effect here.
     pub raft_read_timeout: Duration,
-    /// Longest time that a write between peers may take.
+    /// etcd: longest time that a write between peers may take. Without effect here.
     pub raft_write_timeout: Duration,
-    /// Features that are switched on.
+    /// Features that are switched on; only shown.
     pub feature_gates: FeatureGates,
 
     // Clustering
@@ -98,11 +98,11 @@ pub struct Config {
     pub force_new_cluster: bool,
 
     // Security and auth
-    /// TLS towards clients; not available yet, so at its defaults.
+    /// TLS towards clients.
     pub client_tls: TransportSecurity,
-    /// TLS between peers; not available yet, so at its defaults.
+    /// TLS between peers.
     pub peer_tls: TransportSecurity,
-    /// What all TLS connections share. Without effect yet.
+    /// What all TLS connections share.
     pub tls: TlsDetails,
     /// Origins that browsers may call from; `*` for any.
     pub cors: Vec<String>,
@@ -134,13 +134,13 @@ pub struct Config {
     pub warning_unary_request_duration: Duration,
     /// Time after which applying is logged as slow.
     pub warning_apply_duration: Duration,
-    /// Traces; not available yet, so at its defaults.
+    /// Traces of requests.
     pub tracing: Tracing,
 
     // Behaviour
-    /// Time between two comparisons of the members' data. Without effect yet.
+    /// etcd: time between two comparisons of the members' data. Without effect here: it is done all the time.
     pub corrupt_check_time: Option<Duration>,
-    /// Time between two comparisons of compaction hashes. Without effect yet.
+    /// etcd: time between two comparisons of compaction hashes. Without effect here: it is done all the time.
     pub compact_hash_check_time: Duration,
     /// etcd: most revisions removed at once. Without effect here.
     pub compaction_batch_limit: u64,
@@ -148,9 +148,9 @@ pub struct Config {
     pub compaction_sleep_interval: Duration,
     /// Time between two progress notices of a watch; at least 100 ms.
     pub watch_progress_notify_interval: Duration,
-    /// Time between two checks of a downgrade. Without effect yet.
+    /// etcd: time between two checks of a downgrade. Without effect here.
     pub downgrade_check_time: Duration,
-    /// Whether to never fsync.
+    /// Whether to never sync the raft log.
     pub unsafe_no_fsync: bool,
 
     // mainstay's own
@@ -160,6 +160,8 @@ pub struct Config {
     pub admission: bool,
     /// Bytes of memory for values that are kept ready to be read.
     pub value_cache_bytes: u64,
+    /// Bytes a second that are sent of snapshots, to all members together; 0 for no limit.
+    pub snapshot_send_rate: u64,
     /// Whether learners get their vote when they have caught up, without being asked for.
     pub promote_learners: bool,
     /// Whether every entry of the log is kept, also those that nobody needs any more.
@@ -383,18 +385,18 @@ impl fmt::Debug for Discovery {
     }
 }
 
-/// Traces.
+/// Traces of requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tracing {
-    /// Whether to send any.
+    /// Whether to send any; the rest is valid if so.
     pub enabled: bool,
-    /// Where to.
+    /// Where to: host and port.
     pub address: String,
     /// Service name in them.
     pub service_name: String,
-    /// Instance id in them.
+    /// Instance id in them; empty for none.
     pub instance_id: String,
-    /// Traces to take out of a million.
+    /// Traces to take out of a million, of requests whose clients do not decide.
     pub sampling_rate_per_million: i64,
 }
 

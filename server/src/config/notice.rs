@@ -62,8 +62,6 @@ pub enum Notice {
         /// The value that is taken.
         to: &'static str,
     },
-    /// Leases are checkpointed, but not across restarts.
-    CheckpointsNotPersisted,
     /// Requests may be larger than is good for a cluster.
     LargeRequests(u64),
     /// fsync is off.
@@ -105,16 +103,12 @@ impl Notice {
             Notice::FormerName { flag, today } => warn!(flag, today, "flag has another name today"),
             Notice::FormerGate { flag, gate } => warn!(flag, gate, "flag is a feature gate today"),
             Notice::Raised { flag, to } => info!("{flag} increased to minimum value: {to}"),
-            Notice::CheckpointsNotPersisted => warn!(
-                "lease checkpoints are enabled without persistence; consider enabling the feature gate \
-                 LeaseCheckpointPersist"
-            ),
             Notice::LargeRequests(bytes) => warn!(
                 "max-request-bytes" = bytes,
                 "recommended-request-bytes" = RECOMMENDED_REQUEST_BYTES,
                 "exceeded recommended request limit"
             ),
-            Notice::NoFsync => warn!("fsync is off: a crash of the machine loses acknowledged writes"),
+            Notice::NoFsync => warn!("the raft log is not synced: a crash of the machine loses acknowledged writes"),
         }
     }
 }

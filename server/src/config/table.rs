@@ -1,6 +1,6 @@
 //! Every flag, once: its name, what it takes, its default, its key in the file, and what it does here.
 
-use Effect::{Nothing, Unavailable, Used};
+use Effect::{Nothing, Used};
 use InFile::{Absent, At, SameName};
 use Kind::{Bool, Duration, Gates, Ignored, Int, OneOf, Origins, Size, SomeOf, Text, Texts, Uint, Uint32, Urls};
 
@@ -55,8 +55,6 @@ pub(crate) enum Effect {
     Used,
     /// Nothing, for this reason: accepted with a warning.
     Nothing(&'static str),
-    /// Refused, unless it is its default: the server cannot do this yet.
-    Unavailable(&'static str),
 }
 
 /// One flag.
@@ -117,8 +115,8 @@ const fn ignored(name: &'static str) -> Flag {
 }
 
 const NO_OWN_CLIENT: Effect = Nothing("the server does not connect to itself here");
-const TRACING: Effect = Unavailable("distributed tracing");
 const NO_BBOLT: Effect = Nothing("there is no bbolt file here");
+const SILENT_PEERS: Effect = Nothing("a connection between members that is silent for three seconds is given up here");
 const OWN_PACE: Effect = Nothing("compaction sets its own pace here");
 
 /// etcd's flags in etcd's order, then our own.
@@ -185,9 +183,9 @@ const MEMBER: &[Flag] = &[
         "grpc-keepalive-min-time",
         Duration,
         "5s",
-        // HTTP/2's pings are answered below what a server here sees, and it could not say why it closes a connection:
-        // without that reason, clients would come back and ping as before.
-        Nothing("clients are not cut off for their pings here"),
+        // h2 answers them and tells nobody, not even how many there were; and hyper closes a connection without a reason
+        // to go with it. Without that one (ENHANCE_YOUR_CALM), a client would come back and ping as before.
+        Nothing("the HTTP/2 library answers pings by itself: clients are not cut off for theirs here"),
         "Shortest time between two pings of a client.",
     ),
     flag("grpc-keepalive-interval", Duration, "2h0m0s", Used, "Time between two pings of the server; 0 is never."),
@@ -198,11 +196,17 @@ const MEMBER: &[Flag] = &[
     ),
     at(
         At("socket-options.reuse-address"),
-        flag("socket-reuse-address", Bool, "false", Used, "Whether listeners set SO_REUSEADDR."),
+        flag(
+            "socket-reuse-address",
+            Bool,
+            "false",
+            Nothing("listeners set SO_REUSEADDR anyway"),
+            "Whether listeners set SO_REUSEADDR.",
+        ),
     ),
     flag("enable-grpc-gateway", Bool, "true", Used, "Whether to serve the JSON gateway."),
-    at(Absent, flag("raft-read-timeout", Duration, "5s", Used, "Read timeout of connections between peers.")),
-    at(Absent, flag("raft-write-timeout", Duration, "5s", Used, "Write timeout of connections between peers.")),
+    at(Absent, flag("raft-read-timeout", Duration, "5s", SILENT_PEERS, "Read timeout of connections between peers.")),
+    at(Absent, flag("raft-write-timeout", Duration, "5s", SILENT_PEERS, "Write timeout of connections between peers.")),
     flag("feature-gates", Gates, "", Used, "Features to switch on or off: Name=true,Name=false."),
 ];
 
@@ -392,11 +396,17 @@ const MONITORING: &[Flag] = &[
     ),
     flag("warning-unary-request-duration", Duration, "300ms", Used, "Time after which a request is logged as slow."),
     flag("warning-apply-duration", Duration, "100ms", Used, "Time after which applying is logged as slow."),
-    flag("enable-distributed-tracing", Bool, "false", TRACING, "Whether to send traces."),
-    flag("distributed-tracing-address", Text, "localhost:4317", TRACING, "Where to send them."),
-    flag("distributed-tracing-service-name", Text, "etcd", TRACING, "Service name in them."),
-    flag("distributed-tracing-instance-id", Text, "", TRACING, "Instance id in them."),
-    flag("distributed-tracing-sampling-rate", Int, "0", TRACING, "Traces to take out of a million."),
+    flag("enable-distributed-tracing", Bool, "false", Used, "Whether to send traces of requests, as OTLP over gRPC."),
+    flag("distributed-tracing-address", Text, "localhost:4317", Used, "Where to send them: host:port."),
+    flag("distributed-tracing-service-name", Text, "etcd", Used, "Service name in them."),
+    flag("distributed-tracing-instance-id", Text, "", Used, "Instance id in them."),
+    flag(
+        "distributed-tracing-sampling-rate",
+        Int,
+        "0",
+        Used,
+        "Traces to take out of a million, of requests whose clients do not decide.",
+    ),
 ];
 
 const BEHAVIOUR: &[Flag] = &[
@@ -427,7 +437,7 @@ const BEHAVIOUR: &[Flag] = &[
         "downgrade-check-time",
         Duration,
         "5s",
-        Nothing("downgrades are not available in this release"),
+        Nothing("a downgrade is told as soon as it is announced here, and then there is nothing to wait for"),
         "Time between two checks of a downgrade.",
     ),
     flag("unsafe-no-fsync", Bool, "false", Used, "Whether to never fsync; loses data at a crash."),
@@ -455,6 +465,13 @@ const OWN: &[Flag] = &[
         "536870912",
         Used,
         "Bytes of memory for values that are kept ready to be read; a 16th of --memory-limit where that is less.",
+    ),
+    flag(
+        "snapshot-send-rate",
+        Uint,
+        "67108864",
+        Used,
+        "Bytes a second that this member sends of snapshots, to all members together; 0 is no limit.",
     ),
     flag(
         "keep-raft-log",

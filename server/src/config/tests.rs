@@ -2,10 +2,10 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::table;
+use super::table::{self, Effect, Kind};
 use super::{
     AutoCompaction, ClusterState, Config, Gate, Given, Invocation, LogFormat, LogLevel, LogOutput, LogRotation,
-    MetricsDetail, Notice, Refusal, Url, join_urls,
+    MetricsDetail, Notice, Refusal, Tracing, Url, join_urls,
 };
 
 mod security;
@@ -101,7 +101,7 @@ fn nothing_set_gives_etcds_defaults() {
     assert_eq!((config.cors, config.host_whitelist), (vec!["*".to_owned()], vec!["*".to_owned()]));
     assert!(config.pre_vote && config.strict_reconfig_check && config.enable_grpc_gateway);
     assert!(!config.unsafe_no_fsync && !config.socket_reuse_port);
-    assert_eq!(config.max_learners, 1);
+    assert_eq!((config.max_learners, config.snapshot_send_rate), (1, 64 << 20));
 }
 
 #[test]
@@ -202,7 +202,7 @@ fn what_is_not_a_flag_is_refused() {
 fn help_and_version_end_at_once() {
     for argument in ["-h", "--help", "-help"] {
         let Ok(Invocation::Help(text)) = understand(&[argument], &[], "") else { panic!("{argument}") };
-        for flag in table::all().filter(|flag| flag.kind != table::Kind::Ignored) {
+        for flag in table::all().filter(|flag| flag.kind != Kind::Ignored) {
             assert!(text.contains(&format!("  --{} '{}'", flag.name, flag.default)), "{}", flag.name);
         }
     }
@@ -501,6 +501,26 @@ fn broken_rules_are_refused_in_etcds_words() {
         ),
         (&["--metrics=some"], r#"--metrics: "some" is neither "basic" nor "extensive""#),
         (
+            &["--enable-distributed-tracing", "--distributed-tracing-sampling-rate=-1"],
+            "--distributed-tracing-sampling-rate: tracing sampling rate must be positive (set to -1)",
+        ),
+        (
+            &["--enable-distributed-tracing", "--distributed-tracing-sampling-rate=1000001"],
+            "--distributed-tracing-sampling-rate: tracing sampling rate must be less than 1000000 (set to 1000001)",
+        ),
+        (
+            &["--enable-distributed-tracing", "--distributed-tracing-address=collector"],
+            r#"--distributed-tracing-address "collector" must be "host:port""#,
+        ),
+        (
+            &["--enable-distributed-tracing", "--distributed-tracing-address=http://collector:1"],
+            r#"--distributed-tracing-address "http://collector:1" must be "host:port""#,
+        ),
+        (
+            &["--enable-distributed-tracing", "--distributed-tracing-address=:4317"],
+            r#"--distributed-tracing-address ":4317" must be "host:port""#,
+        ),
+        (
             &["--initial-cluster=m1"],
             "error setting up initial cluster: URL scheme must be http, https, unix, or unixs: ",
         ),
@@ -535,23 +555,109 @@ fn what_this_release_cannot_do_is_refused_by_name() {
         ("--listen-peer-urls=unixs://p", "TLS over a Unix socket between members", "unixs://p"),
         ("--initial-advertise-peer-urls=unixs://p", "TLS over a Unix socket between members", "unixs://p"),
         ("--log-outputs=journal", "the systemd journal", "journal"),
-        ("--enable-distributed-tracing", "distributed tracing", "true"),
-        ("--distributed-tracing-address=a:1", "distributed tracing", "a:1"),
-        ("--distributed-tracing-service-name=a", "distributed tracing", "a"),
-        ("--distributed-tracing-instance-id=a", "distributed tracing", "a"),
-        ("--distributed-tracing-sampling-rate=1", "distributed tracing", "1"),
     ] {
         let flag = argument.split('=').next().unwrap();
         refuse(&[argument], 1, &format!("{flag}: {feature} is not available in this release (set to {value:?})"));
     }
 }
 
+/// What comes of a command line, with the password, which is not shown, and what the user is told besides.
+fn outcome(arguments: &[String]) -> (String, Vec<Notice>) {
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match understand(&arguments, &[], "name: from-file") {
+        Ok(Invocation::Serve(config, notices)) => (format!("{config:?} {}", config.discovery.password), notices),
+        other => (format!("{other:?}"), Vec::new()),
+    }
+}
+
 #[test]
-fn every_flag_that_is_not_available_is_tested() {
-    let tested = include_str!("tests.rs");
-    for flag in table::all().filter(|flag| matches!(flag.effect, table::Effect::Unavailable(_))) {
-        let name = format!("\"--{}", flag.name);
-        assert!(tested.contains(&name), "{}", flag.name);
+fn every_flag_is_read_or_says_that_it_does_nothing() {
+    for flag in table::all() {
+        let beside: &[&str] = match flag.name {
+            "discovery-token" => &["--discovery-endpoints=http://d:1"],
+            "discovery-endpoints" => &["--discovery-token=t"],
+            "auto-compaction-mode" => &["--auto-compaction-retention=7"],
+            "log-rotation-config-json" => &["--log-outputs=/a.log", "--enable-log-rotation"],
+            _ => &[],
+        };
+        let value = match (flag.name, flag.kind) {
+            ("election-timeout", _) => "2000",
+            ("initial-cluster", _) => "default=http://127.0.0.1:7",
+            ("auto-compaction-mode", _) => "revision",
+            ("auto-compaction-retention", _) => "7",
+            ("tls-min-version", _) => "TLS1.3",
+            ("tls-max-version", _) => "TLS1.2",
+            ("metrics", _) => "extensive",
+            ("log-level", _) => "debug",
+            ("log-format", _) => "console",
+            ("log-rotation-config-json", _) => r#"{"maxsize": 7}"#,
+            ("config-file", _) => "etcd.yml",
+            (_, Kind::Bool) if flag.default == "true" => "false",
+            (_, Kind::Bool) => "true",
+            (_, Kind::Uint | Kind::Uint32 | Kind::Int) => "7",
+            (_, Kind::Duration) => "7s",
+            (_, Kind::Text | Kind::Texts | Kind::Ignored) => "x",
+            (_, Kind::Urls | Kind::Origins) => "http://127.0.0.1:7",
+            (_, Kind::OneOf(words) | Kind::SomeOf(words)) => {
+                words.iter().copied().find(|word| *word != flag.default).unwrap()
+            }
+            (_, Kind::Gates) => "PriorityRequest=true",
+        };
+        // Naming either side of a pair of URLs needs the other side.
+        let mut arguments = vec!["--advertise-client-urls=http://localhost:2379".to_owned()];
+        arguments.extend(beside.iter().map(|argument| (*argument).to_owned()));
+        let (without, _) = outcome(&arguments);
+        arguments.push(format!("--{}={value}", flag.name));
+        let (with, notices) = outcome(&arguments);
+        match flag.effect {
+            _ if flag.kind == Kind::Ignored => {
+                assert!(notices.contains(&Notice::FormerFlag(flag.name)), "{arguments:?}: {notices:?}");
+            }
+            Effect::Used => assert_ne!(without, with, "{arguments:?}"),
+            Effect::Nothing(why) => {
+                let notice = Notice::NoEffect { flag: flag.name, why };
+                assert!(notices.contains(&notice), "{arguments:?}: {notices:?}");
+            }
+        }
+    }
+}
+
+/// The text of every file of the server but those of this room and tests.
+fn readers() -> Vec<String> {
+    let mut texts = Vec::new();
+    let mut folders = vec![PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            if path.is_dir() && !["config", "tests"].contains(&name) {
+                folders.push(path);
+            } else if name.ends_with(".rs") && name != "tests.rs" {
+                texts.push(std::fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    texts
+}
+
+/// A flag may be read and kept, and still do nothing, because nobody asks for what was kept.
+#[test]
+fn what_nobody_asks_for_is_of_a_flag_that_says_so() {
+    let fields = include_str!("fields.rs");
+    let fields_of_config = fields.split_once("pub struct Config {").unwrap().1.split_once("\n}").unwrap().0;
+    let readers = readers();
+    let mentions = |text: &str, path: &str| {
+        text.match_indices(path)
+            .any(|(at, _)| !text[at + path.len()..].starts_with(|c: char| c.is_alphanumeric() || c == '_'))
+    };
+    let names = fields_of_config.lines().filter_map(|line| line.trim().strip_prefix("pub ")?.split_once(':'));
+    for (field, _) in names {
+        let asked = readers.iter().any(|text| mentions(text, &format!("config.{field}")))
+            || mentions(fields, &format!("self.{field}"));
+        let (name, group) = (field.replace('_', "-"), format!("{}-", field.replace('_', "-")));
+        let mut flags = table::all().filter(|flag| flag.name == name || flag.name.starts_with(&group)).peekable();
+        let nothing = flags.peek().is_some() && flags.all(|flag| matches!(flag.effect, Effect::Nothing(_)));
+        assert_eq!(asked, !nothing, "{field}");
     }
 }
 
@@ -567,6 +673,9 @@ fn what_has_no_meaning_here_is_accepted_with_a_remark() {
         "--bootstrap-defrag-threshold-megabytes=7",
         "--initial-election-tick-advance=false",
         "--grpc-keepalive-min-time=1s",
+        "--socket-reuse-address",
+        "--raft-read-timeout=6s",
+        "--raft-write-timeout=6s",
         "--enable-pprof",
         "--client-cert-file=a",
         "--client-key-file=a",
@@ -577,6 +686,10 @@ fn what_has_no_meaning_here_is_accepted_with_a_remark() {
         "--downgrade-check-time=1h",
         "--v2-deprecation=write-only,gone",
         "--log-rotation-config-json={}",
+        "--distributed-tracing-address=a:1",
+        "--distributed-tracing-service-name=a",
+        "--distributed-tracing-instance-id=a",
+        "--distributed-tracing-sampling-rate=1",
     ] {
         let name = argument.trim_start_matches('-').split('=').next().unwrap();
         let (_, notices) = serve(&[argument], &[], "");
@@ -587,8 +700,44 @@ fn what_has_no_meaning_here_is_accepted_with_a_remark() {
     assert!(notices.contains(&Notice::Deprecated("max-snapshots")));
     assert!(notices.contains(&Notice::Deprecated("v2-deprecation")));
     assert!(!notices.iter().any(|notice| matches!(notice, Notice::NoEffect { .. })));
-    let (_, notices) = serve(&["--feature-gates=InitialCorruptCheck=true"], &[], "");
-    assert!(notices.iter().any(|n| matches!(n, Notice::GateWithoutEffect { gate: "InitialCorruptCheck", .. })));
+    let (_, notices) = serve(&["--feature-gates=AllAlpha=true,AllBeta=false"], &[], "");
+    let gates = notices.iter().filter(|notice| matches!(notice, Notice::GateWithoutEffect { .. }));
+    assert_eq!(gates.count(), 9, "{notices:?}");
+}
+
+#[test]
+fn traces_are_sent_where_that_is_asked_for() {
+    let config = flags(&["--enable-distributed-tracing"]);
+    let default = Tracing {
+        enabled: true,
+        address: "localhost:4317".to_owned(),
+        service_name: "etcd".to_owned(),
+        instance_id: String::new(),
+        sampling_rate_per_million: 0,
+    };
+    assert_eq!(config.tracing, default);
+    let (config, notices) = serve(
+        &[
+            "--experimental-enable-distributed-tracing",
+            "--experimental-distributed-tracing-address=[::1]:1",
+            "--experimental-distributed-tracing-service-name=s",
+            "--experimental-distributed-tracing-instance-id=i",
+            "--experimental-distributed-tracing-sampling-rate=1000000",
+        ],
+        &[],
+        "",
+    );
+    let expected = Tracing {
+        enabled: true,
+        address: "[::1]:1".to_owned(),
+        service_name: "s".to_owned(),
+        instance_id: "i".to_owned(),
+        sampling_rate_per_million: 1_000_000,
+    };
+    assert_eq!(config.tracing, expected);
+    assert!(!notices.iter().any(|notice| matches!(notice, Notice::NoEffect { .. })), "{notices:?}");
+    let in_file = "enable-distributed-tracing: true\ndistributed-tracing-sampling-rate: 7\n";
+    assert_eq!(file(in_file).tracing, Tracing { sampling_rate_per_million: 7, ..default });
 }
 
 #[test]
@@ -618,6 +767,7 @@ fn values_find_their_fields() {
         "--auto-compaction-retention=10m",
         "--value-cache-bytes=1024",
         "--memory-limit=2Gi",
+        "--snapshot-send-rate=0",
         "--promote-learners",
         "--keep-raft-log",
     ]);
@@ -638,6 +788,7 @@ fn values_find_their_fields() {
     assert_eq!(config.host_whitelist, ["a", "b"]);
     assert_eq!(config.auto_compaction, Some(AutoCompaction::Periodic(Duration::from_secs(600))));
     assert_eq!((config.value_cache_bytes, config.memory_limit), (1_024, Some(2 << 30)));
+    assert_eq!(config.snapshot_send_rate, 0);
     assert!(config.promote_learners);
     assert!(config.keep_raft_log);
     assert!(config.admission && !flags(&["--admission=false"]).admission);

@@ -6,12 +6,36 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-/// The format that this release writes, and the newest that it can read.
+/// The newest format that this release knows; it reads and writes every older one, too.
+///
+/// It counts for all that members store and agree on: what the store holds, what a command may be, and what a command
+/// does. The rules for raising it: `server/src/docs/decisions/2026-11-22-what-a-release-may-change.md`.
 pub const FORMAT: u32 = 1;
+
+/// The format of a new store. The members raise it together as soon as all of them know a newer one.
+pub const FIRST_FORMAT: u32 = 1;
+
+/// Data of a format that this release does not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the data has format {found}, this release knows {newest} at most: run the newer release that wrote it")]
+pub struct NewerFormat {
+    /// The format of the data.
+    pub found: u32,
+    /// The newest that is known here.
+    pub newest: u32,
+}
+
+/// Refuses a format that is newer than the newest one that is known.
+///
+/// # Errors
+/// When it is.
+pub fn check_format(found: u32, newest: u32) -> Result<(), NewerFormat> {
+    if found > newest { Err(NewerFormat { found, newest }) } else { Ok(()) }
+}
 
 /// Keys of [`Family::Meta`](super::Family::Meta).
 pub mod meta {
-    /// The format of everything stored: `u32`. Written when the store is created.
+    /// The format of everything stored: `u32`. Written when the store is created, and when the members raise it.
     pub const FORMAT: &[u8] = b"format";
     /// The last written revision: `i64`.
     pub const REVISION: &[u8] = b"revision";
@@ -136,6 +160,13 @@ mod tests {
         assert_eq!(decode_lease_key(&[0; 7]), None);
         assert_eq!(decode_member_key(&[]), None);
         assert_eq!(decode_meta_i64(&[0; 9]), None);
+    }
+
+    #[test]
+    fn a_newer_format_is_refused_and_both_are_named() {
+        assert_eq!((check_format(1, 2), check_format(2, 2)), (Ok(()), Ok(())));
+        let refused = check_format(3, 2).unwrap_err().to_string();
+        assert!(refused.contains("format 3") && refused.contains("knows 2 at most"), "{refused}");
     }
 
     proptest! {

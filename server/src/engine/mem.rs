@@ -3,6 +3,9 @@
 //! [`MemHome`] plays the disk: it outlives the engines opened from it and holds what is durable.
 //! A crash keeps any prefix of the batches that were not flushed, because the real engine may
 //! have flushed by itself after each of them.
+//!
+//! A checkpoint has many small files, which are cut where the hash of a key says so: what did not change between two
+//! checkpoints is in files that are the same in both, as with the real engine.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -13,11 +16,15 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use parking_lot::Mutex;
 
 use super::{
-    Batch, BatchOperation, Checkpoint, Engine, EngineError, EngineHome, FAMILIES, Family, Staging, View, Visit,
+    Batch, BatchOperation, Checkpoint, Checksum, Engine, EngineError, EngineHome, FAMILIES, Family, StagedFile,
+    Staging, View, Visit,
 };
 
-/// The one file of a checkpoint.
-const STATE_FILE: &str = "state";
+/// The file of a checkpoint that lists the others.
+const MANIFEST: &str = "manifest";
+
+/// How many keys are in a file of a checkpoint, about.
+const FILE_KEYS: u32 = 32;
 
 type Maps = [BTreeMap<Bytes, Bytes>; FAMILIES.len()];
 
@@ -45,6 +52,15 @@ struct Disk {
     flush_takes: u32,
     /// The flush that is under way.
     flushing: Option<Flushing>,
+    /// What is being received.
+    staged: BTreeMap<String, Incoming>,
+}
+
+/// A file that is being received.
+struct Incoming {
+    content: Vec<u8>,
+    /// Noted when it is whole.
+    checksum: Option<u64>,
 }
 
 /// A flush in the background.
@@ -130,8 +146,40 @@ impl MemHome {
         disk.live = Arc::new(disk.durable.clone());
         disk.flushing = None;
         disk.life += 1;
+        // What was not synced is torn.
+        for file in disk.staged.values_mut().filter(|file| file.checksum.is_none()) {
+            file.content.truncate(file.content.len() / 2);
+        }
         count
     }
+
+    /// The files that were received whole and wait for the others.
+    pub fn staged(&self) -> Vec<StagedFile> {
+        whole(&self.disk.lock().staged)
+    }
+
+    /// Turns a bit over in one of the files that were received whole, by any number; whether there is one.
+    pub fn rot_staged(&self, number: u64) -> bool {
+        let mut disk = self.disk.lock();
+        let mut files: Vec<&mut Incoming> =
+            disk.staged.values_mut().filter(|file| file.checksum.is_some() && !file.content.is_empty()).collect();
+        if files.is_empty() {
+            return false;
+        }
+        let (count, number) = (files.len(), number as usize);
+        let content = &mut files[number % count].content;
+        let place = number / count % content.len();
+        content[place] ^= 1;
+        true
+    }
+}
+
+fn whole(staged: &BTreeMap<String, Incoming>) -> Vec<StagedFile> {
+    let file = |(name, file): (&String, &Incoming)| {
+        let size = file.content.len() as u64;
+        file.checksum.map(|checksum| StagedFile { name: name.clone(), size, checksum })
+    };
+    staged.iter().filter_map(file).collect()
 }
 
 impl EngineHome for MemHome {
@@ -141,7 +189,13 @@ impl EngineHome for MemHome {
     }
 
     fn stage(&self) -> Result<Box<dyn Staging>, EngineError> {
-        Ok(Box::new(MemStaging { home: self.clone(), received: Vec::new() }))
+        let mut disk = self.disk.lock();
+        disk.staged.retain(|_, file| file.checksum.is_some());
+        Ok(Box::new(MemStaging { home: self.clone(), life: disk.life }))
+    }
+
+    fn unstage(&self) -> Result<bool, EngineError> {
+        Ok(!std::mem::take(&mut self.disk.lock().staged).is_empty())
     }
 }
 
@@ -258,7 +312,7 @@ impl Engine for MemEngine {
     }
 
     fn checkpoint(&self) -> Result<Arc<dyn Checkpoint>, EngineError> {
-        Ok(Arc::new(MemCheckpoint { state: encode(&*self.snapshot()?) }))
+        Ok(Arc::new(MemCheckpoint { files: encode(&*self.snapshot()?) }))
     }
 
     fn reclaim(&self) -> Result<(), EngineError> {
@@ -302,50 +356,115 @@ fn visit_range(map: &BTreeMap<Bytes, Bytes>, from: Bound<&[u8]>, to: Bound<&[u8]
 }
 
 struct MemCheckpoint {
-    state: Bytes,
+    files: BTreeMap<String, Bytes>,
 }
 
 impl Checkpoint for MemCheckpoint {
     fn files(&self) -> Vec<(String, u64)> {
-        vec![(STATE_FILE.into(), self.state.len() as u64)]
+        self.files.iter().map(|(name, content)| (name.clone(), content.len() as u64)).collect()
     }
 
     fn read(&self, file: &str, offset: u64, len: usize) -> Result<Bytes, EngineError> {
         let offset = usize::try_from(offset).unwrap_or(usize::MAX);
-        if file != STATE_FILE || offset > self.state.len() {
-            return Err(EngineError(format!("no byte {offset} in file {file} of the checkpoint")));
+        match self.files.get(file) {
+            Some(content) if offset <= content.len() => {
+                Ok(content.slice(offset..content.len().min(offset.saturating_add(len))))
+            }
+            _ => Err(EngineError(format!("no byte {offset} in file {file} of the checkpoint"))),
         }
-        Ok(self.state.slice(offset..self.state.len().min(offset.saturating_add(len))))
     }
+
+    fn known_checksum(&self, _file: &str) -> Option<u64> {
+        // A name may stand for another content at another time.
+        None
+    }
+
+    fn learn_checksum(&self, _file: &str, _checksum: u64) {}
 }
 
 struct MemStaging {
     home: MemHome,
-    received: Vec<u8>,
+    life: u64,
+}
+
+impl MemStaging {
+    fn with_disk<R>(&self, act: impl FnOnce(&mut Disk) -> Result<R, EngineError>) -> Result<R, EngineError> {
+        let mut disk = self.home.disk.lock();
+        if disk.life != self.life {
+            return Err(EngineError("the simulated engine has crashed or was replaced".into()));
+        }
+        act(&mut disk)
+    }
 }
 
 impl Staging for MemStaging {
+    fn whole(&self) -> Vec<StagedFile> {
+        self.home.staged()
+    }
+
+    fn keep_only(&mut self, files: &[String]) -> Result<(), EngineError> {
+        self.with_disk(|disk| {
+            disk.staged.retain(|name, _| files.contains(name));
+            Ok(())
+        })
+    }
+
     fn write(&mut self, file: &str, offset: u64, data: &[u8]) -> Result<(), EngineError> {
-        if file != STATE_FILE || offset != self.received.len() as u64 {
-            return Err(EngineError(format!("unexpected bytes of file {file} at {offset}")));
-        }
-        self.received.extend_from_slice(data);
-        Ok(())
+        self.with_disk(|disk| {
+            if disk.staged.iter().any(|(name, other)| name != file && other.checksum.is_none()) {
+                return Err(EngineError(format!("file {file} comes before another file is whole")));
+            }
+            let received = disk.staged.get(file);
+            let (length, whole) = received.map_or((0, false), |file| (file.content.len(), file.checksum.is_some()));
+            if whole || offset != length as u64 {
+                return Err(EngineError(format!("unexpected bytes of file {file} at {offset}")));
+            }
+            disk.take_room(data.len() as u64)?;
+            let incoming = disk.staged.entry(file.to_owned());
+            incoming
+                .or_insert_with(|| Incoming { content: Vec::new(), checksum: None })
+                .content
+                .extend_from_slice(data);
+            Ok(())
+        })
+    }
+
+    fn finish(&mut self, file: &str, checksum: u64) -> Result<(), EngineError> {
+        self.with_disk(|disk| match disk.staged.get_mut(file) {
+            Some(incoming) if incoming.checksum.is_none() => {
+                incoming.checksum = Some(checksum);
+                Ok(())
+            }
+            _ => Err(EngineError(format!("file {file} is not being written"))),
+        })
+    }
+
+    fn verify(&mut self, file: &str) -> Result<bool, EngineError> {
+        self.with_disk(|disk| {
+            let Some(incoming) = disk.staged.get(file) else { return Ok(false) };
+            let is_same = incoming.checksum == Some(Checksum::of(&incoming.content));
+            if !is_same {
+                disk.staged.remove(file);
+            }
+            Ok(is_same)
+        })
     }
 
     fn commit(self: Box<Self>, own: Batch) -> Result<Arc<dyn Engine>, EngineError> {
-        self.home.disk.lock().take_room(self.received.len() as u64)?;
-        let mut maps =
-            decode(self.received.into()).ok_or_else(|| EngineError("the received state is damaged".into()))?;
+        let files = self.with_disk(|disk| Ok(std::mem::take(&mut disk.staged)))?;
+        if let Some((name, _)) = files.iter().find(|(_, file)| file.checksum.is_none()) {
+            return Err(EngineError(format!("file {name} is not whole")));
+        }
+        let mut maps = decode(files).ok_or_else(|| EngineError("the received state is damaged".into()))?;
         apply(&mut maps, &own);
-        {
-            let mut disk = self.home.disk.lock();
+        self.with_disk(|disk| {
             disk.unflushed.clear();
             disk.flushing = None;
             disk.durable.clone_from(&maps);
             disk.live = Arc::new(maps);
             disk.life += 1;
-        }
+            Ok(())
+        })?;
         self.home.open()
     }
 }
@@ -390,28 +509,55 @@ fn is_empty(from: Bound<&[u8]>, to: Bound<&[u8]>) -> bool {
     }
 }
 
-/// Per family: the number of its pairs, then each as length-prefixed key and value.
-fn encode(maps: &Maps) -> Bytes {
-    let mut bytes = BytesMut::new();
-    for map in maps {
-        bytes.put_u64(map.len() as u64);
-        for part in map.iter().flat_map(|(key, value)| [key, value]) {
-            bytes.put_u64(part.len() as u64);
-            bytes.put_slice(part);
+/// The files of a checkpoint: neighbouring pairs of a family in each, under the name of the first key, and a list.
+fn encode(maps: &Maps) -> BTreeMap<String, Bytes> {
+    let mut files: BTreeMap<String, Bytes> = BTreeMap::new();
+    for (family, map) in maps.iter().enumerate() {
+        let mut open: Option<(String, BytesMut)> = None;
+        for (key, value) in map {
+            let (_, content) = open.get_or_insert_with(|| {
+                let name = key.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+                (format!("{family}-{name}"), BytesMut::from(&[family as u8][..]))
+            });
+            put_part(content, key);
+            put_part(content, value);
+            if crc32fast::hash(key).is_multiple_of(FILE_KEYS) {
+                files.extend(open.take().map(|(name, content)| (name, content.freeze())));
+            }
         }
+        files.extend(open.map(|(name, content)| (name, content.freeze())));
     }
-    bytes.freeze()
+    let mut list = BytesMut::new();
+    for (name, content) in &files {
+        put_part(&mut list, name.as_bytes());
+        list.put_u64(content.len() as u64);
+    }
+    files.insert(MANIFEST.to_owned(), list.freeze());
+    files
 }
 
-fn decode(mut bytes: Bytes) -> Option<Maps> {
+fn put_part(bytes: &mut BytesMut, part: &[u8]) {
+    bytes.put_u64(part.len() as u64);
+    bytes.put_slice(part);
+}
+
+/// The state in the files of a checkpoint, where all that are listed are there with their sizes.
+fn decode(files: BTreeMap<String, Incoming>) -> Option<Maps> {
+    let mut files: BTreeMap<String, Bytes> =
+        files.into_iter().map(|(name, file)| (name, file.content.into())).collect();
+    let mut list = files.remove(MANIFEST)?;
     let mut maps = Maps::default();
-    for map in &mut maps {
-        for _ in 0..bytes.try_get_u64().ok()? {
-            let key = decode_part(&mut bytes)?;
-            map.insert(key, decode_part(&mut bytes)?);
+    while !list.is_empty() {
+        let name = String::from_utf8(decode_part(&mut list)?.into()).ok()?;
+        let size = list.try_get_u64().ok()?;
+        let mut content = files.remove(&name).filter(|content| content.len() as u64 == size)?;
+        let map = maps.get_mut(usize::from(content.try_get_u8().ok()?))?;
+        while !content.is_empty() {
+            let key = decode_part(&mut content)?;
+            map.insert(key, decode_part(&mut content)?);
         }
     }
-    bytes.is_empty().then_some(maps)
+    Some(maps)
 }
 
 fn decode_part(bytes: &mut Bytes) -> Option<Bytes> {
@@ -533,26 +679,86 @@ mod tests {
         assert_eq!(seen, [(b"a".to_vec(), b"1".to_vec()), (b"b".to_vec(), b"1".to_vec())]);
     }
 
+    fn send(checkpoint: &dyn Checkpoint, staging: &mut dyn Staging, files: &[(String, u64)]) {
+        for (file, size) in files {
+            let content = checkpoint.read(file, 0, *size as usize).unwrap();
+            // In two pieces, or in one that is empty.
+            let (first, second) = content.split_at(content.len() / 2);
+            staging.write(file, 0, first).unwrap();
+            staging.write(file, first.len() as u64, second).unwrap();
+            staging.finish(file, Checksum::of(&content)).unwrap();
+        }
+    }
+
+    fn put_many(engine: &dyn Engine, keys: std::ops::Range<u32>) {
+        for key in keys {
+            let mut batch = Batch::default();
+            batch.put(Family::Revisions, key.to_be_bytes().to_vec(), vec![7; 10]);
+            engine.write(batch).unwrap();
+        }
+    }
+
     #[test]
     fn a_checkpoint_replaces_another_state() {
         let source = MemHome::new().open().unwrap();
         put(&*source, "a", "1");
+        put_many(&*source, 0..500);
         let checkpoint = source.checkpoint().unwrap();
         let home = MemHome::new();
         let old = home.open().unwrap();
         put(&*old, "z", "9");
         let mut staging = home.stage().unwrap();
-        for (file, size) in checkpoint.files() {
-            for offset in 0..size {
-                staging.write(&file, offset, &checkpoint.read(&file, offset, 1).unwrap()).unwrap();
-            }
-        }
+        send(&*checkpoint, &mut *staging, &checkpoint.files());
         let engine = staging.commit(Batch::default()).unwrap();
+        assert_eq!(home.staged(), []);
         home.crash();
         assert!(engine.get(Family::Meta, b"a").is_err());
         let engine = home.open().unwrap();
         assert_eq!(get(&*engine, "a").unwrap(), "1");
         assert_eq!(get(&*engine, "z"), None);
+        assert_eq!(engine.checkpoint().unwrap().files(), checkpoint.files());
+    }
+
+    #[test]
+    fn most_files_stay_the_same_when_a_little_is_written() {
+        let source = MemHome::new().open().unwrap();
+        put_many(&*source, 0..1000);
+        let first = source.checkpoint().unwrap();
+        put_many(&*source, 1000..1010);
+        let mut batch = Batch::default();
+        batch.delete(Family::Revisions, 3u32.to_be_bytes().to_vec());
+        source.write(batch).unwrap();
+        let second = source.checkpoint().unwrap();
+        let files = first.files();
+        assert!(files.len() > 10, "{}", files.len());
+        let content = |checkpoint: &dyn Checkpoint, name: &str| checkpoint.read(name, 0, usize::MAX).ok();
+        let same = |(name, _): &&(String, u64)| content(&*first, name) == content(&*second, name);
+        assert!(files.iter().filter(same).count() + 4 > files.len(), "the list, the deleted one's and the last one");
+    }
+
+    #[test]
+    fn what_was_received_whole_outlives_a_crash_and_rot_is_found() {
+        let source = MemHome::new().open().unwrap();
+        put_many(&*source, 0..500);
+        let checkpoint = source.checkpoint().unwrap();
+        let files = checkpoint.files();
+        let home = MemHome::new();
+        assert!(!home.rot_staged(3), "there is nothing");
+        let mut staging = home.stage().unwrap();
+        send(&*checkpoint, &mut *staging, &files[..3]);
+        staging.write(&files[3].0, 0, b"half of it").unwrap();
+        assert!(staging.write(&files[4].0, 0, b"x").is_err() && staging.write(&files[0].0, 0, b"x").is_err());
+        home.crash();
+        assert!(staging.write(&files[3].0, 10, b"x").is_err(), "it is of an earlier life");
+        let mut staging = home.stage().unwrap();
+        assert_eq!(staging.whole().len(), 3);
+        assert!(home.rot_staged(7 * 3 + 1));
+        let verified: Vec<bool> = files[..3].iter().map(|(name, _)| staging.verify(name).unwrap()).collect();
+        assert_eq!(verified, [true, false, true]);
+        staging.keep_only(std::slice::from_ref(&files[2].0)).unwrap();
+        assert_eq!(staging.whole().iter().map(|file| file.name.as_str()).collect::<Vec<_>>(), [files[2].0.as_str()]);
+        drop(staging);
+        assert!(home.unstage().unwrap() && !home.unstage().unwrap());
     }
 
     #[test]
@@ -564,8 +770,7 @@ mod tests {
         put(&*home.open().unwrap(), "identity", "receiver");
         let mut staging = home.stage().unwrap();
         let checkpoint = source.checkpoint().unwrap();
-        let (file, size) = checkpoint.files().remove(0);
-        staging.write(&file, 0, &checkpoint.read(&file, 0, size as usize).unwrap()).unwrap();
+        send(&*checkpoint, &mut *staging, &checkpoint.files());
         let mut own = Batch::default();
         own.put(Family::Meta, "identity", "receiver");
         let engine = staging.commit(own).unwrap();
@@ -578,9 +783,20 @@ mod tests {
 
     #[test]
     fn damage_of_a_received_state_is_found() {
+        let source = MemHome::new().open().unwrap();
+        put_many(&*source, 0..100);
+        let checkpoint = source.checkpoint().unwrap();
         let home = MemHome::new();
         let mut staging = home.stage().unwrap();
-        staging.write(STATE_FILE, 0, &[0, 1]).unwrap();
+        // One is missing.
+        send(&*checkpoint, &mut *staging, &checkpoint.files()[1..]);
         assert!(staging.commit(Batch::default()).is_err());
+        let mut staging = home.stage().unwrap();
+        staging.write(MANIFEST, 0, &[0, 1]).unwrap();
+        staging.finish(MANIFEST, 0).unwrap();
+        assert!(staging.commit(Batch::default()).is_err());
+        let mut staging = home.stage().unwrap();
+        staging.write(MANIFEST, 0, &[]).unwrap();
+        assert!(staging.commit(Batch::default()).is_err(), "it is not whole");
     }
 }

@@ -9,6 +9,9 @@
 //!
 //! **Invariant:** what survives a crash is a prefix of the batches that were written, each whole
 //! (`mem` simulates every such prefix; `rocks` flushes its families atomically, without a WAL).
+//!
+//! A checkpoint travels as files. Those that arrived whole stay with the receiver, across crashes, until all are there:
+//! so a transfer that breaks off goes on where it was.
 
 pub mod layout;
 pub mod mem;
@@ -126,6 +129,12 @@ pub trait Engine: Send + Sync + 'static {
     /// Takes a durable copy of the present state in constant time (hard links), to be sent to a peer.
     fn checkpoint(&self) -> Result<Arc<dyn Checkpoint>, EngineError>;
 
+    /// Says beside the store, durably, which format it has from now on: there a release that does not know it looks
+    /// before it opens the store. To be called before anything of that format is written.
+    fn declare_format(&self, _format: u32) -> Result<(), EngineError> {
+        Ok(())
+    }
+
     /// Gives the space of deleted keys back; readers and writers do not notice.
     fn reclaim(&self) -> Result<(), EngineError>;
 
@@ -152,31 +161,112 @@ pub trait Checkpoint: Send + Sync + 'static {
 
     /// Reads up to `len` bytes of a file from an offset.
     fn read(&self, file: &str, offset: u64, len: usize) -> Result<Bytes, EngineError>;
+
+    /// The [`Checksum`] of a file that was read before and cannot have changed since, be it for another checkpoint.
+    fn known_checksum(&self, file: &str) -> Option<u64>;
+
+    /// Remembers the [`Checksum`] of a file that was read from its beginning to its end.
+    fn learn_checksum(&self, file: &str, checksum: u64);
 }
 
 /// The place where an engine lives: opens it, and replaces it whole by a received checkpoint.
 pub trait EngineHome: Send + Sync + 'static {
-    /// Opens the engine, creating it where there is none.
+    /// Opens the engine, creating it where there is none; what is staged stays. Refuses, and touches nothing, where a
+    /// format is declared that this release does not know.
     fn open(&self) -> Result<Arc<dyn Engine>, EngineError>;
 
-    /// Prepares for receiving a checkpoint; what was staged before is discarded.
+    /// Prepares for receiving a checkpoint, with what an earlier try left. One at a time.
     fn stage(&self) -> Result<Box<dyn Staging>, EngineError>;
+
+    /// Removes what is staged; whether there was something. Nobody may hold a [`Staging`].
+    fn unstage(&self) -> Result<bool, EngineError>;
 }
 
-/// A checkpoint that is being received. Dropped before its commit it leaves the old state as it was.
+/// A checkpoint that is being received. Dropped before its commit it leaves the old state as it was, and the files that
+/// are whole to whoever stages next.
 pub trait Staging: Send + 'static {
-    /// Writes bytes of a file at an offset; offsets of one file rise without gaps.
+    /// The files that are here whole, as it was noted when they came.
+    fn whole(&self) -> Vec<StagedFile>;
+
+    /// Forgets and removes all files but these.
+    fn keep_only(&mut self, files: &[String]) -> Result<(), EngineError>;
+
+    /// Writes bytes of a file at an offset; offsets of one file rise without gaps, and one file follows the other.
     fn write(&mut self, file: &str, offset: u64, data: &[u8]) -> Result<(), EngineError>;
 
-    /// Makes the received files durable, puts them in the place of the old state, atomically
-    /// across crashes, and opens the new engine. Every handle to the old one must be idle.
+    /// Makes the file that was written last durable, and notes, as durably, that it is whole and has this
+    /// [`Checksum`].
+    fn finish(&mut self, file: &str, checksum: u64) -> Result<(), EngineError>;
+
+    /// Reads a whole file again: whether it is what was noted. One that is not is forgotten and removed.
+    fn verify(&mut self, file: &str) -> Result<bool, EngineError>;
+
+    /// Puts the files, all of them whole, in the place of the old state, atomically across crashes, and opens the new
+    /// engine. Every handle to the old one must be idle. Nothing stays staged, whatever comes of it.
     ///
     /// `own` is written to the new state before it counts: what belongs to this member, in place of
     /// what the files say of the one that sent them.
     fn commit(self: Box<Self>, own: Batch) -> Result<Arc<dyn Engine>, EngineError>;
 }
 
+/// A file that was received whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StagedFile {
+    /// Its name in the checkpoint.
+    pub name: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its [`Checksum`].
+    pub checksum: u64,
+}
+
+/// What the content of a file is known by: CRC-32 and CRC-32C, 64 bits together.
+///
+/// It tells files apart that have one name by chance, as those of two leaders do, and finds damage. It does not stand up
+/// to somebody who looks for two contents with one checksum; members trust each other.
+#[derive(Clone, Debug, Default)]
+pub struct Checksum {
+    ieee: crc32fast::Hasher,
+    castagnoli: u32,
+}
+
+impl Checksum {
+    /// Takes in what comes next in the file.
+    pub fn add(&mut self, data: &[u8]) {
+        self.ieee.update(data);
+        self.castagnoli = crc32c::crc32c_append(self.castagnoli, data);
+    }
+
+    /// The checksum of all that was taken in.
+    pub fn value(&self) -> u64 {
+        (u64::from(self.ieee.clone().finalize()) << 32) | u64::from(self.castagnoli)
+    }
+
+    /// The checksum of one piece.
+    pub fn of(data: &[u8]) -> u64 {
+        let mut checksum = Self::default();
+        checksum.add(data);
+        checksum.value()
+    }
+}
+
 /// Where the real engine keeps its files below the data directory.
 pub fn directory(data_dir: &std::path::Path) -> PathBuf {
     data_dir.join("member").join("db")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checksum_is_that_of_the_whole_however_it_came() {
+        let mut pieces = Checksum::default();
+        for piece in [&b"12"[..], b"", b"3456789"] {
+            pieces.add(piece);
+        }
+        // The check values of both CRCs, as they are published.
+        assert_eq!((pieces.value(), Checksum::of(b"123456789")), (0xcbf4_3926_e306_9283, 0xcbf4_3926_e306_9283));
+        assert_eq!(Checksum::default().value(), 0);
+    }
 }

@@ -4,10 +4,16 @@
 //! are flushed together, so that what a crash leaves is the state at one applied index.
 //!
 //! On disk, `<home>` holds numbered generations (`000001/`, …) and the file `CURRENT` with the number of
-//! the one that is in use. A received checkpoint is written into the next number, tried, and becomes
-//! current by one atomic rename of `CURRENT`; whatever `CURRENT` does not name is a leftover and removed
-//! at open. Generations without a `CURRENT` are refused: which of them counts is not ours to guess.
+//! the one that is in use. A checkpoint is received into `incoming/`. When it is there whole it is renamed to the next
+//! number, tried, and becomes current by one atomic rename of `CURRENT`; a generation that `CURRENT` does not name is a
+//! leftover and removed at open. Generations without a `CURRENT` are refused: which of them counts is not ours to guess.
+//! Beside it, `FORMAT` says which format the data have, and is looked at before all else.
+//!
+//! `incoming/` outlives the process, so that a transfer that broke off goes on. A file counts as whole when it has a line
+//! in `incoming/received`, which is written when the file and its name are synced; all other files there are removed
+//! before anything more is received.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::ops::{Bound, ControlFlow};
@@ -20,11 +26,13 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, CompactOptions, DB, DBCompressionType, ErrorKind,
-    FlushOptions, LogLevel, Options, ReadOptions, WriteBatch, WriteBufferManager, WriteOptions,
+    FlushOptions, LogLevel, Options, ReadOptions, WaitForCompactOptions, WriteBatch, WriteBufferManager, WriteOptions,
+    properties,
 };
 
 use super::{
-    Batch, BatchOperation, Checkpoint, Engine, EngineError, EngineHome, FAMILIES, Family, Staging, View, Visit,
+    Batch, BatchOperation, Checkpoint, Checksum, Engine, EngineError, EngineHome, FAMILIES, Family, StagedFile,
+    Staging, View, Visit, layout,
 };
 
 /// Memory of one memtable. Flushes are asked for well before it is full, see `mvcc`.
@@ -56,6 +64,22 @@ const SIZE_LIFETIME: Duration = Duration::from_secs(1);
 
 /// Names the generation in use.
 const CURRENT: &str = "CURRENT";
+
+/// Says which format the data have, in decimal. A release that wrote none knew the first alone.
+const FORMAT: &str = "FORMAT";
+
+/// The folder of what is being received.
+const INCOMING: &str = "incoming";
+/// In it, the folder of the files.
+const FILES: &str = "files";
+/// In it, the list of the files that are whole.
+const RECEIVED: &str = "received";
+
+/// What the names of the files end with that never change once they are written.
+const IMMUTABLE: &str = ".sst";
+
+/// Bytes of a file that are read at once for its checksum.
+const CHECKSUM_READ_BYTES: usize = 1024 * 1024;
 
 /// How long nothing more is said of damage: who reads the same again finds the same.
 const DAMAGE_PERIOD: Duration = Duration::from_secs(60);
@@ -150,6 +174,20 @@ impl RocksHome {
         }
     }
 
+    /// Refuses what a newer release wrote.
+    fn check_format(&self) -> Result<(), EngineError> {
+        let path = self.root.join(FORMAT);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(failed("read", &path, &error)),
+        };
+        let named = text.trim().parse::<u32>();
+        let found = named.map_err(|_| EngineError(format!("{} names no format: {text:?}", path.display())))?;
+        let checked = layout::check_format(found, layout::FORMAT);
+        checked.map_err(|newer| EngineError(format!("{}: {newer}", self.root.display())))
+    }
+
     /// Makes the first generation, an empty one.
     fn create(&self) -> Result<u64, EngineError> {
         let first = self.generation(1);
@@ -170,8 +208,13 @@ impl RocksHome {
 
     /// Makes a generation the one in use, atomically and durably.
     fn set_current(&self, number: u64) -> Result<(), EngineError> {
-        let path = self.root.join(CURRENT);
-        let fresh = self.root.join("CURRENT.new");
+        self.put_number(CURRENT, number)
+    }
+
+    /// Puts a file with a number in the place of the one of that name, atomically and durably.
+    fn put_number(&self, name: &str, number: u64) -> Result<(), EngineError> {
+        let path = self.root.join(name);
+        let fresh = self.root.join(format!("{name}.new"));
         let write = || -> io::Result<()> {
             fs::write(&fresh, format!("{number}\n"))?;
             fs::File::open(&fresh)?.sync_all()?;
@@ -183,21 +226,26 @@ impl RocksHome {
 
     /// Removes every folder that is not in use: a crash may have left some.
     fn clean(&self, current: u64) -> Result<(), EngineError> {
-        for folder in self.folders()? {
-            if folder != self.generation(current) {
-                fs::remove_dir_all(&folder).map_err(|error| failed("remove", &folder, &error))?;
-            }
+        let used = [self.generation(current), self.root.join(INCOMING)];
+        for folder in self.folders()?.iter().filter(|folder| !used.contains(folder)) {
+            fs::remove_dir_all(folder).map_err(|error| failed("remove", folder, &error))?;
         }
         Ok(())
     }
 
+    /// The number of the generation in use; an error where nothing was ever opened.
+    fn opened(&self) -> Result<u64, EngineError> {
+        self.current()?.ok_or_else(|| EngineError(format!("{} was never opened", self.root.display())))
+    }
+
     fn open_generation(&self, number: u64) -> Result<Arc<dyn Engine>, EngineError> {
-        Ok(Arc::new(RocksEngine::open(self.generation(number), self.root.join("checkpoints"), self.memory)?))
+        Ok(Arc::new(RocksEngine::open(self.clone(), number)?))
     }
 }
 
 impl EngineHome for RocksHome {
     fn open(&self) -> Result<Arc<dyn Engine>, EngineError> {
+        self.check_format()?;
         create_directory(&self.root).map_err(|error| failed("create", &self.root, &error))?;
         let current = match self.current()? {
             Some(current) => current,
@@ -208,14 +256,38 @@ impl EngineHome for RocksHome {
     }
 
     fn stage(&self) -> Result<Box<dyn Staging>, EngineError> {
-        let current = self.current()?;
-        let number = current.ok_or_else(|| EngineError(format!("{} was never opened", self.root.display())))? + 1;
-        let directory = self.generation(number);
-        if directory.exists() {
-            fs::remove_dir_all(&directory).map_err(|error| failed("remove", &directory, &error))?;
+        self.opened()?;
+        let folder = self.root.join(INCOMING);
+        let files = folder.join(FILES);
+        create_directory(&files).map_err(|error| failed("create", &files, &error))?;
+        let mut whole = read_received(&folder)?;
+        whole.retain(|name, file| {
+            fs::metadata(files.join(name)).is_ok_and(|found| found.is_file() && found.len() == file.size)
+        });
+        for entry in fs::read_dir(&files).map_err(|error| failed("list", &files, &error))? {
+            let entry = entry.map_err(|error| failed("list", &files, &error))?;
+            if entry.file_name().to_str().is_none_or(|name| !whole.contains_key(name)) {
+                remove(&entry.path())?;
+            }
         }
-        fs::create_dir_all(&directory).map_err(|error| failed("create", &directory, &error))?;
-        Ok(Box::new(RocksStaging { home: self.clone(), number, directory, file: None, committed: false }))
+        let received = write_received(&folder, &whole)?;
+        Ok(Box::new(RocksStaging { home: self.clone(), folder, files, open: None, whole, received }))
+    }
+
+    fn unstage(&self) -> Result<bool, EngineError> {
+        let folder = self.root.join(INCOMING);
+        let found = fs::read_dir(folder.join(FILES)).is_ok_and(|mut entries| entries.next().is_some());
+        remove(&folder)?;
+        Ok(found)
+    }
+}
+
+/// Removes a file, or a folder with all that is in it; nothing there is fine.
+fn remove(path: &Path) -> Result<(), EngineError> {
+    let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", path, &error)),
+        _ => Ok(()),
     }
 }
 
@@ -234,73 +306,191 @@ fn sync_directory(path: &Path) -> io::Result<()> {
     fs::File::open(path)?.sync_all()
 }
 
-/// A checkpoint on its way into the next generation.
-struct RocksStaging {
-    home: RocksHome,
-    number: u64,
-    directory: PathBuf,
-    /// The file that is being written; files come one after the other.
-    file: Option<(String, fs::File)>,
-    committed: bool,
+/// Refuses names that leave the folder, or that the list of files cannot hold: they come from another member.
+fn check_name(file: &str) -> Result<(), EngineError> {
+    if file.is_empty() || file.contains(['/', '\\', '\0', '\n']) || file == "." || file == ".." {
+        return Err(EngineError(format!("checkpoint file name {file:?}")));
+    }
+    Ok(())
 }
 
-impl RocksStaging {
-    fn sync_file(&mut self) -> Result<(), EngineError> {
-        match self.file.take() {
-            Some((name, file)) => file.sync_all().map_err(|error| failed("sync", &self.directory.join(name), &error)),
-            None => Ok(()),
+/// A line of the list of files that are whole, with a checksum of its own in front.
+fn received_line(file: &StagedFile) -> String {
+    let text = format!("{:016x} {} {}", file.checksum, file.size, file.name);
+    format!("{:08x} {text}\n", crc32c::crc32c(text.as_bytes()))
+}
+
+/// The file of a line; `None` where a crash has left a part of one.
+fn parse_received(line: &str) -> Option<StagedFile> {
+    let (sum, text) = line.split_once(' ')?;
+    if u32::from_str_radix(sum, 16).ok()? != crc32c::crc32c(text.as_bytes()) {
+        return None;
+    }
+    let (checksum, rest) = text.split_once(' ')?;
+    let (size, name) = rest.split_once(' ')?;
+    let checksum = u64::from_str_radix(checksum, 16).ok()?;
+    Some(StagedFile { name: name.to_owned(), size: size.parse().ok()?, checksum })
+}
+
+/// Reads the list of files that are whole. Of two lines about one file the later one counts.
+fn read_received(folder: &Path) -> Result<BTreeMap<String, StagedFile>, EngineError> {
+    let path = folder.join(RECEIVED);
+    let bytes = match fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(failed("read", &path, &error)),
+    };
+    let text = String::from_utf8_lossy(&bytes);
+    let files = text.lines().filter_map(parse_received).filter(|file| check_name(&file.name).is_ok());
+    Ok(files.map(|file| (file.name.clone(), file)).collect())
+}
+
+/// Writes the list of files that are whole anew, durably, and leaves it open at its end.
+fn write_received(folder: &Path, whole: &BTreeMap<String, StagedFile>) -> Result<fs::File, EngineError> {
+    use std::io::Write as _;
+    let (path, fresh) = (folder.join(RECEIVED), folder.join("received.new"));
+    let write = || -> io::Result<fs::File> {
+        let mut file = fs::File::create(&fresh)?;
+        file.write_all(whole.values().map(received_line).collect::<String>().as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&fresh, &path)?;
+        sync_directory(folder)?;
+        Ok(file)
+    };
+    write().map_err(|error| failed("write", &path, &error))
+}
+
+/// Reads a file whole for its checksum.
+fn checksum_of(path: &Path) -> io::Result<u64> {
+    use std::io::Read as _;
+    let mut file = fs::File::open(path)?;
+    let mut buffer = vec![0; CHECKSUM_READ_BYTES];
+    let mut checksum = Checksum::default();
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(checksum.value()),
+            read => checksum.add(&buffer[..read]),
         }
     }
+}
+
+/// A checkpoint on its way in.
+struct RocksStaging {
+    home: RocksHome,
+    folder: PathBuf,
+    files: PathBuf,
+    /// The file that is being written; files come one after the other.
+    open: Option<(String, fs::File)>,
+    whole: BTreeMap<String, StagedFile>,
+    /// The list of the files that are whole, open at its end.
+    received: fs::File,
 }
 
 impl Staging for RocksStaging {
+    fn whole(&self) -> Vec<StagedFile> {
+        self.whole.values().cloned().collect()
+    }
+
+    fn keep_only(&mut self, files: &[String]) -> Result<(), EngineError> {
+        let dropped: Vec<String> = self.whole.keys().filter(|name| !files.contains(name)).cloned().collect();
+        if dropped.is_empty() {
+            return Ok(());
+        }
+        self.whole.retain(|name, _| !dropped.contains(name));
+        // First from the list: what stands there is there.
+        self.received = write_received(&self.folder, &self.whole)?;
+        dropped.iter().try_for_each(|name| remove(&self.files.join(name)))
+    }
+
     fn write(&mut self, file: &str, offset: u64, data: &[u8]) -> Result<(), EngineError> {
         use std::os::unix::fs::FileExt;
-        // The name comes from another member: it must stay inside the folder.
-        if file.is_empty() || file.contains(['/', '\\', '\0']) || file == "." || file == ".." {
-            return Err(EngineError(format!("checkpoint file name {file:?}")));
+        check_name(file)?;
+        let path = self.files.join(file);
+        if self.whole.contains_key(file) {
+            return Err(EngineError(format!("{} is whole already", path.display())));
         }
-        let path = self.directory.join(file);
-        if self.file.as_ref().is_none_or(|(name, _)| name != file) {
-            self.sync_file()?;
+        if self.open.is_none() {
             let created = fs::File::create(&path).map_err(|error| failed("create", &path, &error))?;
-            self.file = Some((file.to_owned(), created));
+            self.open = Some((file.to_owned(), created));
         }
-        match &self.file {
-            Some((_, open)) => open.write_all_at(data, offset).map_err(|error| failed("write", &path, &error)),
-            None => Ok(()),
+        match &self.open {
+            Some((name, open)) if name == file => {
+                open.write_all_at(data, offset).map_err(|error| failed("write", &path, &error))
+            }
+            _ => Err(EngineError(format!("{} comes before another file is whole", path.display()))),
         }
     }
 
-    fn commit(mut self: Box<Self>, own: Batch) -> Result<Arc<dyn Engine>, EngineError> {
-        self.sync_file()?;
-        sync_directory(&self.directory).map_err(|error| failed("sync", &self.directory, &error))?;
+    fn finish(&mut self, file: &str, checksum: u64) -> Result<(), EngineError> {
+        use std::io::Write as _;
+        let path = self.files.join(file);
+        let Some((_, open)) = self.open.take_if(|(name, _)| name.as_str() == file) else {
+            return Err(EngineError(format!("{} is not being written", path.display())));
+        };
+        let finish = || -> io::Result<u64> {
+            open.sync_all()?;
+            sync_directory(&self.files)?;
+            Ok(open.metadata()?.len())
+        };
+        let size = finish().map_err(|error| failed("sync", &path, &error))?;
+        let staged = StagedFile { name: file.to_owned(), size, checksum };
+        self.received
+            .write_all(received_line(&staged).as_bytes())
+            .and_then(|()| self.received.sync_all())
+            .map_err(|error| failed("write", &self.folder.join(RECEIVED), &error))?;
+        self.whole.insert(file.to_owned(), staged);
+        Ok(())
+    }
+
+    fn verify(&mut self, file: &str) -> Result<bool, EngineError> {
+        let Some(noted) = self.whole.get(file) else { return Ok(false) };
+        if checksum_of(&self.files.join(file)).is_ok_and(|found| found == noted.checksum) {
+            return Ok(true);
+        }
+        let others: Vec<String> = self.whole.keys().filter(|name| *name != file).cloned().collect();
+        self.keep_only(&others)?;
+        Ok(false)
+    }
+
+    fn commit(self: Box<Self>, own: Batch) -> Result<Arc<dyn Engine>, EngineError> {
+        if let Some((name, _)) = &self.open {
+            return Err(EngineError(format!("{} is not whole", self.files.join(name).display())));
+        }
+        let home = &self.home;
+        let number = home.opened()? + 1;
+        let generation = home.generation(number);
+        // From here on it is a generation, and no crash takes it for files to go on with.
+        remove(&generation)?;
+        fs::rename(&self.files, &generation)
+            .and_then(|()| sync_directory(&home.root))
+            .map_err(|error| failed("rename", &self.files, &error))?;
+        remove(&self.folder)?;
         // Opened before it counts: what cannot be opened leaves the old state in service.
-        let engine = self.home.open_generation(self.number)?;
-        engine.write(own)?;
-        engine.flush()?;
-        self.home.set_current(self.number)?;
-        self.committed = true;
-        self.home.clean(self.number)?;
+        let try_out = || -> Result<Arc<dyn Engine>, EngineError> {
+            let engine = home.open_generation(number)?;
+            engine.write(own)?;
+            engine.flush()?;
+            Ok(engine)
+        };
+        let engine = try_out().inspect_err(|_| {
+            // What cannot be removed now goes at the next open.
+            fs::remove_dir_all(&generation).ok();
+        })?;
+        home.set_current(number)?;
+        home.clean(number)?;
         Ok(engine)
-    }
-}
-
-impl Drop for RocksStaging {
-    fn drop(&mut self) {
-        if !self.committed {
-            // Half a checkpoint is of no use; what cannot be removed now goes at the next open.
-            fs::remove_dir_all(&self.directory).ok();
-        }
     }
 }
 
 /// An open RocksDB.
 struct RocksEngine {
     db: DB,
+    home: RocksHome,
     directory: PathBuf,
     checkpoints: PathBuf,
     checkpoint_count: AtomicU64,
+    /// The checksums of files that were read for a checkpoint. Shared with the checkpoints.
+    checksums: Arc<Mutex<BTreeMap<String, u64>>>,
     unflushed: AtomicU64,
     /// Bytes of the files, and when they were counted.
     size_of_files: Mutex<Option<(Instant, u64)>>,
@@ -349,15 +539,19 @@ fn family_options(cache: &Cache, memory: Memory) -> Options {
 }
 
 impl RocksEngine {
-    fn open(directory: PathBuf, checkpoints: PathBuf, memory: Memory) -> Result<Self, EngineError> {
+    fn open(home: RocksHome, number: u64) -> Result<Self, EngineError> {
+        let (directory, checkpoints) = (home.generation(number), home.root.join("checkpoints"));
+        let memory = home.memory;
         let cache = Cache::new_lru_cache(memory.blocks);
         let options = |family| ColumnFamilyDescriptor::new(family_name(family), family_options(&cache, memory));
         let db = DB::open_cf_descriptors(&database_options(&cache, memory), &directory, FAMILIES.map(options))?;
         Ok(Self {
             db,
+            home,
             directory,
             checkpoints,
             checkpoint_count: AtomicU64::new(0),
+            checksums: Arc::default(),
             unflushed: AtomicU64::new(0),
             size_of_files: Mutex::new(None),
         })
@@ -410,6 +604,32 @@ impl RocksEngine {
 
     fn property(&self, family: Family, name: &str) -> Result<u64, EngineError> {
         Ok(self.db.property_int_value_cf(self.family(family)?, name)?.unwrap_or(0))
+    }
+
+    /// Compacts a whole family. RocksDB's call for that returns nothing, so what may have failed is looked for where it
+    /// leaves a trace. What began by itself meanwhile and failed does so, too, and is as bad.
+    fn compact(&self, family: Family, options: &CompactOptions) -> Result<(), EngineError> {
+        let failed_before = self.failed_jobs()?;
+        self.db.compact_range_cf_opt(self.family(family)?, None::<&[u8]>, None::<&[u8]>, options);
+        let reason = match self.lasting_failure() {
+            Some(error) => EngineError::from(error).0,
+            None if self.failed_jobs()? > failed_before => format!("see {}", self.directory.join("LOG").display()),
+            None => return Ok(()),
+        };
+        Err(EngineError(format!("compaction of the family {:?} failed: {reason}", family_name(family))))
+    }
+
+    /// How many flushes and compactions have failed since this was opened.
+    fn failed_jobs(&self) -> Result<u64, EngineError> {
+        // All are counted at the family that RocksDB itself adds.
+        Ok(self.db.property_int_value(properties::BACKGROUND_ERRORS)?.unwrap_or(0))
+    }
+
+    /// What RocksDB failed with and has not recovered from; it may then begin nothing more that could fail and count.
+    fn lasting_failure(&self) -> Option<rocksdb::Error> {
+        let mut options = WaitForCompactOptions::default();
+        options.set_timeout(1); // nothing is waited for
+        self.db.wait_for_compact(&options).err().filter(|error| error.kind() != ErrorKind::TimedOut)
     }
 }
 
@@ -488,15 +708,20 @@ impl Engine for RocksEngine {
             }
         };
         rocksdb::checkpoint::Checkpoint::new(&self.db)?.create_checkpoint(&directory)?;
-        let mut files = Vec::new();
-        let entries = fs::read_dir(&directory).map_err(|error| failed("list", &directory, &error))?;
-        for entry in entries {
-            let entry = entry.map_err(|error| failed("list", &directory, &error))?;
-            let size = entry.metadata().map_err(|error| failed("stat", &entry.path(), &error))?.len();
-            files.push((entry.file_name().to_string_lossy().into_owned(), size));
+        // From here on it is removed whatever happens.
+        let mut checkpoint = RocksCheckpoint { directory, files: Vec::new(), checksums: self.checksums.clone() };
+        checkpoint.find_files()?;
+        let is_there = |name: &String| checkpoint.files.iter().any(|(file, _)| file == name);
+        self.checksums.lock().retain(|name, _| is_there(name));
+        Ok(Arc::new(checkpoint))
+    }
+
+    fn declare_format(&self, format: u32) -> Result<(), EngineError> {
+        let declared = fs::read_to_string(self.home.root.join(FORMAT));
+        if declared.is_ok_and(|text| text.trim().parse::<u32>() == Ok(format)) {
+            return Ok(());
         }
-        files.sort();
-        Ok(Arc::new(RocksCheckpoint { directory, files }))
+        self.home.put_number(FORMAT, u64::from(format))
     }
 
     fn reclaim(&self) -> Result<(), EngineError> {
@@ -504,7 +729,7 @@ impl Engine for RocksEngine {
         options.set_exclusive_manual_compaction(false);
         options.set_bottommost_level_compaction(rocksdb::BottommostLevelCompaction::Force);
         for family in FAMILIES {
-            self.db.compact_range_cf_opt(self.family(family)?, None::<&[u8]>, None::<&[u8]>, &options);
+            self.compact(family, &options)?;
         }
         *self.size_of_files.lock() = None;
         Ok(())
@@ -570,6 +795,19 @@ fn directory_bytes(directory: &Path) -> u64 {
 struct RocksCheckpoint {
     directory: PathBuf,
     files: Vec<(String, u64)>,
+    checksums: Arc<Mutex<BTreeMap<String, u64>>>,
+}
+
+impl RocksCheckpoint {
+    fn find_files(&mut self) -> Result<(), EngineError> {
+        for entry in fs::read_dir(&self.directory).map_err(|error| failed("list", &self.directory, &error))? {
+            let entry = entry.map_err(|error| failed("list", &self.directory, &error))?;
+            let size = entry.metadata().map_err(|error| failed("stat", &entry.path(), &error))?.len();
+            self.files.push((entry.file_name().to_string_lossy().into_owned(), size));
+        }
+        self.files.sort();
+        Ok(())
+    }
 }
 
 impl Checkpoint for RocksCheckpoint {
@@ -594,6 +832,17 @@ impl Checkpoint for RocksCheckpoint {
             Ok(data)
         };
         Ok(read().map_err(|error| failed("read", &path, &error))?.into())
+    }
+
+    fn known_checksum(&self, file: &str) -> Option<u64> {
+        self.checksums.lock().get(file).copied()
+    }
+
+    fn learn_checksum(&self, file: &str, checksum: u64) {
+        // The others have one name in every checkpoint, and another content.
+        if file.ends_with(IMMUTABLE) {
+            self.checksums.lock().insert(file.to_owned(), checksum);
+        }
     }
 }
 
@@ -659,17 +908,25 @@ mod tests {
         assert_eq!(keys(&engine, Bound::Unbounded, Bound::Unbounded), ["d"]);
     }
 
+    /// Sends a file; its checksum.
+    fn copy_file(checkpoint: &dyn Checkpoint, staging: &mut dyn Staging, name: &str, size: u64) -> u64 {
+        let (mut offset, mut checksum) = (0, Checksum::default());
+        loop {
+            let data = checkpoint.read(name, offset, 1000).unwrap();
+            staging.write(name, offset, &data).unwrap();
+            checksum.add(&data);
+            offset += data.len() as u64;
+            if offset >= size {
+                break;
+            }
+        }
+        staging.finish(name, checksum.value()).unwrap();
+        checksum.value()
+    }
+
     fn copy(checkpoint: &dyn Checkpoint, staging: &mut dyn Staging) {
         for (name, size) in checkpoint.files() {
-            let mut offset = 0;
-            loop {
-                let data = checkpoint.read(&name, offset, 1000).unwrap();
-                staging.write(&name, offset, &data).unwrap();
-                offset += data.len() as u64;
-                if offset >= size {
-                    break;
-                }
-            }
+            copy_file(checkpoint, staging, &name, size);
         }
     }
 
@@ -758,18 +1015,133 @@ mod tests {
         let home = home_with_state(root.path());
         let mut staging = home.stage().unwrap();
         staging.write("MANIFEST-000001", 0, b"half").unwrap();
-        std::mem::forget(staging); // the process dies: nothing is tidied up
+        // The process dies: nothing is tidied up. What is being received is a folder of its own until it is whole.
+        std::mem::forget(staging);
+        fs::create_dir(home.generation(2)).unwrap();
+        fs::write(home.generation(2).join("CURRENT"), "MANIFEST-000001\n").unwrap();
         fs::write(home.root.join("CURRENT.new"), "2\n").unwrap();
-        assert_eq!(folders(&home), ["000001", "000002"]);
+        assert_eq!(folders(&home), ["000001", "000002", "incoming"]);
         assert_eq!(keys(&home.open().unwrap(), Bound::Unbounded, Bound::Unbounded), ["old"]);
-        assert_eq!(folders(&home), ["000001"]);
+        assert_eq!(folders(&home), ["000001", "incoming"]);
+    }
+
+    /// A store with several files, and one without anything.
+    fn several_files_and_a_receiver(root: &Path) -> (Arc<dyn Engine>, RocksHome) {
+        let from = RocksHome::new(root.join("from")).open().unwrap();
+        for key in ["a", "b"] {
+            put(&from, Family::Revisions, key, "1");
+            from.flush().unwrap();
+        }
+        let home = RocksHome::new(root.join("to"));
+        drop(home.open().unwrap());
+        (from, home)
+    }
+
+    #[test]
+    fn what_was_received_whole_is_there_after_a_crash_and_nothing_else_is() {
+        let root = tempfile::tempdir().unwrap();
+        let (from, home) = several_files_and_a_receiver(root.path());
+        let checkpoint = from.checkpoint().unwrap();
+        let files = checkpoint.files();
+        assert!(files.len() > 4, "{files:?}");
+        let mut staging = home.stage().unwrap();
+        for (name, size) in &files[..2] {
+            copy_file(&*checkpoint, &mut *staging, name, *size);
+        }
+        staging.write(&files[2].0, 0, b"half of it").unwrap();
+        // One comes after the other, and none twice.
+        assert!(staging.write(&files[3].0, 0, b"x").is_err());
+        assert!(staging.write(&files[0].0, 0, b"x").is_err());
+        assert!(staging.finish(&files[3].0, 0).is_err());
+        let whole = staging.whole();
+        std::mem::forget(staging);
+
+        // A line that was not written to its end.
+        let list = home.root.join(INCOMING).join(RECEIVED);
+        let mut text = fs::read_to_string(&list).unwrap();
+        assert_eq!(text.lines().count(), 2);
+        text.push_str(&received_line(&StagedFile { name: files[2].0.clone(), size: 10, checksum: 7 })[..20]);
+        fs::write(&list, text).unwrap();
+        drop(home.open().unwrap());
+        let mut staging = home.stage().unwrap();
+        assert_eq!(staging.whole(), whole);
+        assert!(!home.root.join(INCOMING).join(FILES).join(&files[2].0).exists(), "the half one is removed");
+        for (name, _) in &files[..2] {
+            assert!(staging.verify(name).unwrap(), "{name}");
+        }
+        // The rest, and it is a store.
+        for (name, size) in &files[2..] {
+            copy_file(&*checkpoint, &mut *staging, name, *size);
+        }
+        let new = staging.commit(Batch::default()).unwrap();
+        assert_eq!(keys(&new, Bound::Unbounded, Bound::Unbounded), ["a", "b"]);
+        assert_eq!(folders(&home), ["000002"]);
+        assert!(home.stage().unwrap().whole().is_empty(), "what was installed is staged no more");
+    }
+
+    #[test]
+    fn a_staged_file_that_rots_or_vanishes_or_is_of_no_use_is_forgotten() {
+        let root = tempfile::tempdir().unwrap();
+        let (from, home) = several_files_and_a_receiver(root.path());
+        let checkpoint = from.checkpoint().unwrap();
+        let mut staging = home.stage().unwrap();
+        copy(&*checkpoint, &mut *staging);
+        let mut files: Vec<String> = staging.whole().into_iter().map(|file| file.name).collect();
+        let path = |name: &String| home.root.join(INCOMING).join(FILES).join(name);
+        let rotten = files.remove(files.iter().position(|name| fs::metadata(path(name)).unwrap().len() > 0).unwrap());
+        let mut content = fs::read(path(&rotten)).unwrap();
+        let middle = content.len() / 2;
+        content[middle] ^= 1;
+        fs::write(path(&rotten), content).unwrap();
+        assert!(!staging.verify(&rotten).unwrap());
+        assert!(!path(&rotten).exists() && staging.verify(&files[0]).unwrap());
+        assert!(!staging.verify("absent").unwrap());
+        fs::remove_file(path(&files[0])).unwrap();
+        drop(staging);
+        let mut staging = home.stage().unwrap();
+        let names = |staging: &dyn Staging| staging.whole().into_iter().map(|file| file.name).collect::<Vec<_>>();
+        assert_eq!(names(&*staging), files[1..]);
+        staging.keep_only(&files[2..3]).unwrap();
+        assert_eq!(names(&*staging), files[2..3]);
+        assert!(!path(&files[1]).exists() && path(&files[2]).exists());
+        drop(staging);
+        assert_eq!(names(&*home.stage().unwrap()), files[2..3]);
+        assert!(home.unstage().unwrap() && !home.unstage().unwrap());
+        assert_eq!(names(&*home.stage().unwrap()), [""; 0]);
+    }
+
+    #[test]
+    fn files_of_two_checkpoints_are_the_same_as_far_as_nothing_was_written() {
+        let root = tempfile::tempdir().unwrap();
+        let (from, _) = several_files_and_a_receiver(root.path());
+        let first = from.checkpoint().unwrap();
+        let tables = |checkpoint: &dyn Checkpoint| -> Vec<String> {
+            checkpoint.files().into_iter().map(|(name, _)| name).filter(|name| name.ends_with(IMMUTABLE)).collect()
+        };
+        for (name, size) in first.files() {
+            assert_eq!(first.known_checksum(&name), None);
+            first.learn_checksum(&name, Checksum::of(&first.read(&name, 0, size as usize).unwrap()));
+        }
+        put(&from, Family::Revisions, "c", "1");
+        let second = from.checkpoint().unwrap();
+        let kept: Vec<String> = tables(&*second).into_iter().filter(|name| tables(&*first).contains(name)).collect();
+        assert!(kept.len() >= 2, "{kept:?}");
+        for name in kept {
+            let content = second.read(&name, 0, usize::try_from(size_of(&*second, &name)).unwrap()).unwrap();
+            assert_eq!(second.known_checksum(&name), Some(Checksum::of(&content)), "{name}");
+        }
+        assert_eq!(second.known_checksum("CURRENT"), None, "each checkpoint has its own");
+    }
+
+    fn size_of(checkpoint: &dyn Checkpoint, name: &str) -> u64 {
+        checkpoint.files().into_iter().find(|(file, _)| file == name).unwrap().1
     }
 
     #[test]
     fn a_crash_after_the_switch_leaves_the_new_state() {
         let root = tempfile::tempdir().unwrap();
         let home = home_with_state(root.path());
-        let second = RocksEngine::open(home.generation(2), home.root.join("checkpoints"), home.memory).unwrap();
+        let second = RocksEngine::open(home.clone(), 2).unwrap();
         drop(second);
         home.set_current(2).unwrap();
         assert_eq!(keys(&home.open().unwrap(), Bound::Unbounded, Bound::Unbounded), Vec::<String>::new());
@@ -782,8 +1154,13 @@ mod tests {
         let home = home_with_state(root.path());
         let mut staging = home.stage().unwrap();
         staging.write("CURRENT", 0, b"MANIFEST-000009\n").unwrap();
+        staging.finish("CURRENT", Checksum::of(b"MANIFEST-000009\n")).unwrap();
         assert!(staging.commit(Batch::default()).is_err());
+        assert_eq!(folders(&home), ["000001"], "nothing of it is left to go on with");
         assert_eq!(keys(&home.open().unwrap(), Bound::Unbounded, Bound::Unbounded), ["old"]);
+        let mut staging = home.stage().unwrap();
+        staging.write("CURRENT", 0, b"MANIFEST").unwrap();
+        assert!(staging.commit(Batch::default()).is_err(), "a file is not whole");
     }
 
     #[test]
@@ -799,6 +1176,58 @@ mod tests {
         let error = home.open().err().unwrap();
         assert!(error.to_string().contains("CURRENT is missing"), "{error}");
         fs::write(&current, "1\n").unwrap();
+        assert_eq!(keys(&home.open().unwrap(), Bound::Unbounded, Bound::Unbounded), ["old"]);
+    }
+
+    /// Every file below a folder, with its content.
+    fn contents(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+        let mut found = BTreeMap::new();
+        for entry in fs::read_dir(root).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                found.extend(contents(&path));
+            } else {
+                found.insert(path.clone(), fs::read(&path).unwrap());
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn a_format_that_is_not_known_is_refused_and_nothing_is_touched() {
+        let root = tempfile::tempdir().unwrap();
+        let home = home_with_state(root.path());
+        let newer = layout::FORMAT + 1;
+        home.open().unwrap().declare_format(newer).unwrap();
+        // A crash left this behind, which an open removes.
+        fs::create_dir(home.root.join("000002")).unwrap();
+        fs::write(home.root.join("000002").join("half"), "").unwrap();
+        let before = contents(root.path());
+        let error = home.open().err().unwrap().to_string();
+        assert!(error.contains(&format!("format {newer}")), "{error}");
+        assert!(error.contains(&format!("knows {} at most", layout::FORMAT)), "{error}");
+        assert!(error.contains(&home.root.display().to_string()), "{error}");
+        assert_eq!(contents(root.path()), before);
+        for text in ["", "one\n", "-1\n"] {
+            fs::write(home.root.join(FORMAT), text).unwrap();
+            let error = home.open().err().unwrap().to_string();
+            assert!(error.contains("names no format"), "{error}");
+        }
+        // As of a release that did not declare it.
+        fs::remove_file(home.root.join(FORMAT)).unwrap();
+        assert_eq!(keys(&home.open().unwrap(), Bound::Unbounded, Bound::Unbounded), ["old"]);
+    }
+
+    #[test]
+    fn a_format_that_is_declared_is_the_one_that_counts() {
+        let root = tempfile::tempdir().unwrap();
+        let home = home_with_state(root.path());
+        let engine = home.open().unwrap();
+        for format in [layout::FIRST_FORMAT, layout::FORMAT, layout::FORMAT] {
+            engine.declare_format(format).unwrap();
+            assert_eq!(fs::read_to_string(home.root.join(FORMAT)).unwrap(), format!("{format}\n"));
+        }
+        drop(engine);
         assert_eq!(keys(&home.open().unwrap(), Bound::Unbounded, Bound::Unbounded), ["old"]);
     }
 
@@ -877,13 +1306,34 @@ mod tests {
         assert!(after < before / 2, "{before} {after}");
     }
 
+    /// RocksDB's own call for it returns nothing.
+    #[test]
+    fn space_that_cannot_be_given_back_is_told() {
+        let root = tempfile::tempdir().unwrap();
+        let home = home_with_state(root.path());
+        let engine = home.open().unwrap();
+        for entry in fs::read_dir(home.generation(1)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "sst") {
+                use std::os::unix::fs::FileExt;
+                // The records are what a file begins with.
+                fs::File::options().write(true).open(path).unwrap().write_all_at(&[0xff; 8], 0).unwrap();
+            }
+        }
+        let error = engine.reclaim().unwrap_err().to_string();
+        assert!(
+            error.contains("compaction of the family \"revisions\" failed") && error.contains("Corruption"),
+            "{error}"
+        );
+    }
+
     #[test]
     fn names_that_leave_the_folder_are_refused() {
         let root = tempfile::tempdir().unwrap();
         let home = RocksHome::new(root.path());
         home.open().unwrap();
         let mut staging = home.stage().unwrap();
-        for name in ["../x", "/etc/x", "..", "", "a\0b"] {
+        for name in ["../x", "/etc/x", "..", "", "a\0b", "a\nb"] {
             assert!(staging.write(name, 0, b"x").is_err(), "{name:?}");
         }
     }

@@ -3,6 +3,7 @@
 //! - [`lease_expirer`] knows when leases end and ends them, and answers for what is left of them.
 //! - [`auto_compaction`] discards history on a schedule.
 //! - [`consistency`] compares what the members have.
+//! - [`mod@format`] raises the format of the data once every member's release knows a newer one.
 //!
 //! Called by `node.rs`, which starts them and tells them of leadership. They change the replicated state
 //! like anyone else, by proposing commands, and hold nothing that a new leader would miss.
@@ -10,4 +11,5 @@
 pub mod auto_compaction;
 pub mod consistency;
 mod deadlines;
+pub mod format;
 pub mod lease_expirer;

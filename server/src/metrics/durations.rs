@@ -38,14 +38,15 @@ impl Operation {
             Kind::AuthRoleDelete(_) => 19,
             Kind::AuthRoleGrantPermission(_) => 20,
             Kind::AuthRoleRevokePermission(_) => 21,
+            Kind::RaiseFormat(_) => 22,
         })
     }
 
     /// A read of keys, which is no command.
-    pub const RANGE: Operation = Operation(22);
+    pub const RANGE: Operation = Operation(23);
 
     /// A transaction that only reads, and so is no command.
-    pub const READ_ONLY_TXN: Operation = Operation(23);
+    pub const READ_ONLY_TXN: Operation = Operation(24);
 
     /// etcd's name of it.
     pub fn name(self) -> &'static str {
@@ -54,7 +55,7 @@ impl Operation {
 }
 
 /// In the order of [`Operation::of`], then what is no command.
-const OPERATIONS: [&str; 24] = [
+const OPERATIONS: [&str; 25] = [
     "Put",
     "DeleteRange",
     "Txn",
@@ -77,6 +78,7 @@ const OPERATIONS: [&str; 24] = [
     "AuthRoleDelete",
     "AuthRoleGrantPermission",
     "AuthRoleRevokePermission",
+    "ClusterVersionSet",
     "Range",
     "ReadonlyTxn",
 ];

@@ -29,6 +29,8 @@ pub struct Server {
     pub quota_backend_bytes: IntGauge,
     pub quota_warning: IntGauge,
     pub consistency_checks: IntCounter,
+    /// Set by [`super::Metrics::set_data_format`].
+    pub(super) data_format: IntGauge,
     pub admission_bytes: IntGauge,
     pub admission_pool_bytes: IntGauge,
     pub admission_reserve_bytes: IntGauge,
@@ -81,6 +83,7 @@ impl Server {
             quota_backend_bytes: b.gauge("etcd_server_quota_backend_bytes"),
             quota_warning: b.gauge("mainstay_server_quota_warning"),
             consistency_checks: b.counter("mainstay_server_consistency_checks_total"),
+            data_format: b.gauge("mainstay_server_data_format"),
             admission_bytes: b.gauge("mainstay_server_admission_bytes"),
             admission_pool_bytes: b.gauge("mainstay_server_admission_pool_bytes"),
             admission_reserve_bytes: b.gauge("mainstay_server_admission_reserve_bytes"),
@@ -271,6 +274,8 @@ pub struct Network {
     pub known_peers: IntGaugeVec,
     /// By `Local` and `Remote`.
     pub disconnected_peers_total: IntCounterVec,
+    /// What peers sent, and what arrived was something else.
+    pub checksum_failures: IntCounter,
     pub(super) peer_received_bytes_total: IntCounterVec,
     pub(super) peer_received_failures_total: IntCounterVec,
     pub(super) peer_sent_bytes_total: IntCounterVec,
@@ -286,6 +291,9 @@ pub struct Network {
     pub(super) snapshot_send_inflights_total: IntGaugeVec,
     pub(super) snapshot_send_success: IntCounterVec,
     pub(super) snapshot_send_total_duration_seconds: HistogramVec,
+    pub(super) snapshot_received_bytes: IntCounterVec,
+    pub(super) snapshot_resumed_bytes: IntCounterVec,
+    pub(super) snapshot_sent_bytes: IntCounterVec,
     pub client_grpc_received_bytes_total: IntCounter,
     pub client_grpc_sent_bytes_total: IntCounter,
 }
@@ -297,6 +305,7 @@ impl Network {
             active_peers: b.gauges("etcd_network_active_peers"),
             known_peers: b.gauges("etcd_network_known_peers"),
             disconnected_peers_total: b.counters("etcd_network_disconnected_peers_total"),
+            checksum_failures: b.counter("mainstay_network_peer_checksum_failures_total"),
             peer_received_bytes_total: b.counters("etcd_network_peer_received_bytes_total"),
             peer_received_failures_total: b.counters("etcd_network_peer_received_failures_total"),
             peer_sent_bytes_total: b.counters("etcd_network_peer_sent_bytes_total"),
@@ -312,6 +321,9 @@ impl Network {
             snapshot_send_inflights_total: b.gauges("etcd_network_snapshot_send_inflights_total"),
             snapshot_send_success: b.counters("etcd_network_snapshot_send_success"),
             snapshot_send_total_duration_seconds: b.histograms("etcd_network_snapshot_send_total_duration_seconds"),
+            snapshot_received_bytes: b.counters("mainstay_network_snapshot_received_bytes_total"),
+            snapshot_resumed_bytes: b.counters("mainstay_network_snapshot_resumed_bytes_total"),
+            snapshot_sent_bytes: b.counters("mainstay_network_snapshot_sent_bytes_total"),
             client_grpc_received_bytes_total: b.counter("etcd_network_client_grpc_received_bytes_total"),
             client_grpc_sent_bytes_total: b.counter("etcd_network_client_grpc_sent_bytes_total"),
         }

@@ -24,7 +24,7 @@
 //! | `…_compaction_pause_…` of store and index | the same slices: one keeps both from others |
 //! | `…_peer_round_trip_time_seconds` | every two seconds; etcd: every thirty, smoothed |
 //! | series of a peer | exist with 0 as soon as it is known; in etcd, failures first when there are some |
-//! | operation `ClusterVersionSet` | does not exist: no command decides the version |
+//! | operation `ClusterVersionSet` | the format of the data is raised: no command decides the version of etcd |
 //!
 //! Does not: read `/proc` or a clock. The process's own numbers come from the function that
 //! [`Options::process`] holds; in simulation there is none.

@@ -25,6 +25,12 @@ pub struct PeerMetrics {
     pub snapshots_sent: SnapshotMetrics,
     /// Snapshots on their way here, and what became of them.
     pub snapshots_received: SnapshotMetrics,
+    /// Bytes of snapshots that were handed over to be sent.
+    pub snapshot_sent_bytes: IntCounter,
+    /// Bytes of snapshots that came.
+    pub snapshot_received_bytes: IntCounter,
+    /// Bytes of snapshots that did not come, because they were here already.
+    pub snapshot_resumed_bytes: IntCounter,
 }
 
 /// Snapshots in one direction.
@@ -83,7 +89,7 @@ impl Network {
         self.peers.write().entry(id).or_insert_with(|| Arc::new(self.new_peer(id))).clone()
     }
 
-    /// Bytes received from members that do not say who they are, as when they forward a command.
+    /// Bytes received that are counted to no member: earlier releases do not say who forwards a command.
     pub fn received_from_unknown(&self) -> IntCounter {
         self.peer_received_bytes_total.with_label_values(&["0"])
     }
@@ -108,6 +114,9 @@ impl Network {
                 failures: self.snapshot_receive_failures.with_label_values(&label),
                 seconds: self.snapshot_receive_total_duration_seconds.with_label_values(&label),
             },
+            snapshot_sent_bytes: self.snapshot_sent_bytes.with_label_values(&label),
+            snapshot_received_bytes: self.snapshot_received_bytes.with_label_values(&label),
+            snapshot_resumed_bytes: self.snapshot_resumed_bytes.with_label_values(&label),
         }
     }
 }

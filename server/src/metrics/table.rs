@@ -253,6 +253,26 @@ pub(super) const METRICS: &[Row] = &[
     ),
     counter("grpc_server_msg_sent_total", &["grpc_type", "grpc_service", "grpc_method"], "Messages sent in RPCs."),
     counter("grpc_server_started_total", &["grpc_type", "grpc_service", "grpc_method"], "RPCs that started."),
+    counter(
+        "mainstay_network_peer_checksum_failures_total",
+        &[],
+        "Messages of peers that arrived as something else than was sent.",
+    ),
+    counter(
+        "mainstay_network_snapshot_received_bytes_total",
+        &["From"],
+        "Bytes of snapshots that came from peers, also of those that broke off.",
+    ),
+    counter(
+        "mainstay_network_snapshot_resumed_bytes_total",
+        &["From"],
+        "Bytes of snapshots that peers did not send again, because they were here from a try that broke off.",
+    ),
+    counter(
+        "mainstay_network_snapshot_sent_bytes_total",
+        &["To"],
+        "Bytes of snapshots that were sent to peers, also of those that broke off.",
+    ),
     gauge("mainstay_server_admission_bytes", &[], "Bytes that ordinary requests hold."),
     gauge("mainstay_server_admission_pool_bytes", &[], "Bytes that they may hold together."),
     gauge(
@@ -262,6 +282,7 @@ pub(super) const METRICS: &[Row] = &[
     ),
     gauge("mainstay_server_admission_waiting", &[], "Requests that wait for room."),
     counter("mainstay_server_consistency_checks_total", &[], "Comparisons of the members' data that this member made."),
+    gauge("mainstay_server_data_format", &[], "The format that the members have agreed on for their data."),
     gauge("mainstay_server_memory_warning", &[], "Whether the memory limit is nearly reached."),
     gauge("mainstay_server_overloaded", &[], "Whether this member is late, and refuses ordinary requests."),
     gauge("mainstay_server_quota_warning", &[], "Whether the quota is nearly used up."),

@@ -128,6 +128,10 @@ fn labelled_metrics_exist_once_they_are_used() {
     has_line(&metrics, r#"etcd_server_apply_duration_seconds_count{op="Put",success="true",version="v3"} 1"#);
     has_line(&metrics, r#"etcd_server_request_duration_seconds_count{success="false",type="Put"} 1"#);
     has_line(&metrics, r#"etcd_network_peer_sent_bytes_total{To="2"} 2"#);
+    metrics.network.peer(2).snapshot_sent_bytes.inc_by(5);
+    has_line(&metrics, r#"mainstay_network_snapshot_sent_bytes_total{To="2"} 5"#);
+    has_line(&metrics, r#"mainstay_network_snapshot_received_bytes_total{From="2"} 0"#);
+    has_line(&metrics, r#"mainstay_network_snapshot_resumed_bytes_total{From="2"} 0"#);
     metrics.set_cluster_version("3.8");
     has_line(&metrics, r#"etcd_cluster_version{cluster_version="3.8"} 1"#);
     assert!(!text(&metrics).contains(r#"cluster_version="3.7""#));

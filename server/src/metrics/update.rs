@@ -145,6 +145,11 @@ impl Metrics {
         self.server.cluster_version.with_label_values(&[&version[..end]]).set(1);
     }
 
+    /// Shows the format that the members have agreed on.
+    pub fn set_data_format(&self, format: u32) {
+        self.server.data_format.set(i64::from(format));
+    }
+
     /// Shows the alarms that are on: pairs of a member and etcd's name of the alarm.
     pub fn set_alarms(&self, alarms: impl IntoIterator<Item = (u64, &'static str)>) {
         self.server.alarms.reset();

@@ -34,7 +34,7 @@ mod write;
 mod tests;
 
 pub use backend::{BackendChange, DamagedChange, revision_bytes};
-pub use hash::HashKv;
+pub use hash::{HASH_VERSION, HashKv};
 pub use history::{EventSlice, RevisionEvents};
 pub use mainstay_proto::mvccpb::{Event, KeyValue};
 pub use open::OpenError;

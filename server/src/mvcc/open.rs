@@ -10,7 +10,7 @@ use super::store::{Shared, State};
 use super::write::{Run, stored_bytes};
 use super::{Revision, Writer, record};
 use crate::engine::layout::{self, meta};
-use crate::engine::{Batch, Engine, EngineError, Family};
+use crate::engine::{Engine, EngineError, Family};
 use crate::env::probe;
 use crate::limits;
 
@@ -20,15 +20,6 @@ pub enum OpenError {
     /// The engine failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// A newer release wrote it.
-    #[error(
-        "the data has format {found}, this release knows {} at most: run the newer release that wrote it",
-        layout::FORMAT
-    )]
-    NewerFormat {
-        /// The format of the data.
-        found: u32,
-    },
     /// What is stored cannot be right.
     #[error("the data is damaged: {0}")]
     Damaged(String),
@@ -78,7 +69,6 @@ impl Writer {
 
     /// Loads another engine in the place of the present one. Handles to read see its state.
     pub fn reopen(&mut self, engine: Arc<dyn Engine>) -> Result<(), OpenError> {
-        check_format(&*engine)?;
         let mut loaded = load(&*engine)?;
         let applied = engine.get(Family::Meta, meta::APPLIED)?;
         self.compaction = Compaction::resume(&mut loaded.tree, loaded.finished, loaded.compacted);
@@ -101,22 +91,6 @@ impl Writer {
             };
         });
         Ok(())
-    }
-}
-
-/// Refuses what a newer release wrote, and marks a new store.
-fn check_format(engine: &dyn Engine) -> Result<(), OpenError> {
-    match engine.get(Family::Meta, meta::FORMAT)? {
-        Some(bytes) => {
-            let found = bytes.as_ref().try_into().map(u32::from_be_bytes);
-            let found = found.map_err(|_| OpenError::Damaged(format!("the format is {bytes:?}")))?;
-            if found > layout::FORMAT { Err(OpenError::NewerFormat { found }) } else { Ok(()) }
-        }
-        None => {
-            let mut batch = Batch::default();
-            batch.put(Family::Meta, meta::FORMAT, layout::FORMAT.to_be_bytes().to_vec());
-            Ok(engine.write(batch)?)
-        }
     }
 }
 

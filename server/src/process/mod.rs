@@ -8,6 +8,7 @@ mod rebuild;
 mod requests;
 mod security;
 pub(crate) mod tcp_proxy;
+mod traces;
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -19,9 +20,9 @@ use std::time::Duration;
 use mainstay_proto::etcdserverpb::DowngradeInfo;
 use mainstay_raft_log::disk::real::RealDisk;
 use mainstay_server::admission::{Budget, Gate};
-use mainstay_server::api::Services;
+use mainstay_server::api::{Services, Tracer};
 use mainstay_server::config::{Config, Url, version};
-use mainstay_server::engine::{self, rocks::RocksHome};
+use mainstay_server::engine::{self, layout, rocks::RocksHome};
 use mainstay_server::env::serve::{self, ConnectionCount, Content, Listener, Purpose, ServeOptions, SocketOptions};
 use mainstay_server::env::system::{self, ServiceState, StopSignals};
 use mainstay_server::env::tls::Tls;
@@ -38,6 +39,7 @@ pub(crate) use rebuild::rebuild;
 pub(crate) use requests::dump as dump_requests;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
+use traces::Traces;
 
 /// How long requests may take to end after the signal to stop.
 const DRAIN: Duration = Duration::from_secs(3);
@@ -58,6 +60,7 @@ pub(crate) struct Process {
     peers: Serving,
     follow_leader: JoinHandle<()>,
     probe_peers: JoinHandle<Infallible>,
+    traces: Option<Traces>,
 }
 
 /// The sockets of a member, bound before anything is opened: an occupied port is found first.
@@ -84,9 +87,11 @@ impl Process {
             feature_gates: config.feature_gates.clone(),
             process: Some(Box::new(system::process_numbers)),
         });
+        let traces = Traces::begin(&config.tracing)?;
+        let tracer = traces.as_ref().map(Traces::tracer);
         let budget = Budget::of(config.memory_limit, config.max_request_bytes);
         let storage = storage(config, &budget)?;
-        let surroundings = surroundings(config, &budget, peer_tls, &metrics);
+        let surroundings = surroundings(config, &budget, peer_tls, &metrics, tracer);
         let discovers = surroundings.discover.is_some();
         // It may wait for members that are still to be found, and must be stoppable meanwhile.
         let opened = tokio::select! {
@@ -104,7 +109,7 @@ impl Process {
         }
         let follow_leader = tokio::spawn(follow_leader(node.services(), metrics.clone()));
         let probe_peers = tokio::spawn(probe_peers(node.services().gateway.clone(), metrics));
-        Ok(Self { node, signals, clients, peers, follow_leader, probe_peers })
+        Ok(Self { node, signals, clients, peers, follow_leader, probe_peers, traces })
     }
 
     /// Runs until a signal or a failure; the failure's reason is returned.
@@ -125,12 +130,18 @@ impl Process {
             never = ready => match never {},
         }
         tell_service_manager(ServiceState::Stopping);
-        let (clients, node, peers) = (self.clients, self.node, self.peers);
+        let (clients, node, peers, traces) = (self.clients, self.node, self.peers, self.traces);
         // Watchers go on elsewhere while other requests come to their end.
         node.services().stopping.begin();
         let stop = async {
             clients.stop().await;
-            node.stop().await;
+            // All requests have ended, and their spans with them.
+            let send_traces = async {
+                if let Some(traces) = traces {
+                    traces.stop().await;
+                }
+            };
+            tokio::join!(node.stop(), send_traces);
             self.follow_leader.abort();
             self.probe_peers.abort();
             peers.stop().await;
@@ -146,9 +157,10 @@ impl Process {
     }
 }
 
-/// Waits until a leader is known, so that requests can be answered, and says so once.
+/// Waits until a leader is known, and this member knows that it is one, so that requests can be answered; says so once.
 async fn announce_ready(services: Arc<Services>) -> Infallible {
-    while services.gateway.status().leader.is_none() {
+    let is_ready = |status: Status| status.leader.is_some() && !status.is_outside;
+    while !is_ready(services.gateway.status()) {
         tokio::time::sleep(READY_PERIOD).await;
     }
     tracing::info!("ready to serve client requests");
@@ -209,12 +221,23 @@ async fn bind(config: &Config, peer_tls: &Tls) -> anyhow::Result<Sockets> {
 
 fn storage(config: &Config, budget: &Budget) -> anyhow::Result<Storage> {
     // The log's directory is locked while it is open; it goes first, so that a second process never reaches the store.
-    let disk = Arc::new(RealDisk::open(&config.log_dir())?);
+    let disk = RealDisk::open(&config.log_dir())?;
     let home = RocksHome::new(engine::directory(&config.data_dir)).with_memory(budget.blocks, budget.unflushed);
-    Ok(Storage { home: Arc::new(home), disk, log_segment_bytes: LOG_SEGMENT_BYTES, store_flush_bytes: budget.flush })
+    Ok(Storage {
+        home: Arc::new(home),
+        disk: Arc::new(if config.unsafe_no_fsync { disk.without_sync() } else { disk }),
+        log_segment_bytes: LOG_SEGMENT_BYTES,
+        store_flush_bytes: budget.flush,
+    })
 }
 
-fn surroundings(config: &Config, budget: &Budget, peer_tls: Tls, metrics: &Arc<Metrics>) -> Surroundings {
+fn surroundings(
+    config: &Config,
+    budget: &Budget,
+    peer_tls: Tls,
+    metrics: &Arc<Metrics>,
+    tracer: Option<Arc<dyn Tracer>>,
+) -> Surroundings {
     Surroundings {
         run_log: Box::new(|task| drop(task.spawn_thread())),
         resolve: Box::new(resolve),
@@ -223,10 +246,12 @@ fn surroundings(config: &Config, budget: &Budget, peer_tls: Tls, metrics: &Arc<M
         log_observer: Some(Arc::new(observers::LogDisk(metrics.clone()))),
         metrics: metrics.clone(),
         rpc_observer: Arc::new(observers::Requests::new(metrics.clone(), config.warning_unary_request_duration)),
+        tracer,
         applied_observer: None,
         read_key: Box::new(|path| std::fs::read(path)),
         watch_bounds: Bounds::within(budget),
         resident: Some(Box::new(system::resident_bytes)),
+        newest_format: layout::FORMAT,
     }
 }
 
@@ -400,6 +425,7 @@ fn measure(metrics: &Metrics, services: &Services) {
         waiting: admission.waiting,
     });
     let alarms = services.alarms.all();
+    metrics.set_data_format(services.gateway.format());
     metrics.set_alarms(alarms.iter().map(|alarm| (alarm.member_id, alarm.alarm().as_str_name())));
 }
 

@@ -45,23 +45,44 @@ pub fn applied_index(engine: &dyn Engine) -> Result<Option<u64>, EngineError> {
     Ok(log_id.map(|log_id| log_id.index))
 }
 
-/// Asks all peers whether they know of an earlier life of a member, until enough have answered.
+/// What the others know of an earlier life of a member, the better answer the greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Past {
+    /// Nothing.
+    Unknown,
+    /// It was a member when this was last heard of.
+    Member,
+    /// It was a member, and was removed.
+    Removed,
+}
+
+impl Past {
+    fn told_by(answer: Option<MemberKnownResponse>) -> Self {
+        match answer {
+            Some(answer) if answer.known && answer.removed => Past::Removed,
+            Some(answer) if answer.known => Past::Member,
+            Some(_) | None => Past::Unknown,
+        }
+    }
+}
+
+/// Asks all peers what they know of an earlier life of a member, until enough have answered.
 ///
 /// `peers` are the peer URLs of each, as this member was told when it was started; with them it may be about to
 /// found the cluster. Each question may take `limit`.
-pub async fn is_known(
+pub async fn past_of(
     question: MemberKnownRequest,
     mut peers: Vec<Vec<String>>,
     mut may_be_new: bool,
     dialer: &Dialer,
     limit: Duration,
-) -> bool {
+) -> Past {
     if peers.is_empty() {
-        return false;
+        return Past::Unknown;
     }
     loop {
-        if let Some(known) = ask_for_a_while(question, &peers, may_be_new, dialer, limit).await {
-            return known;
+        if let Some(past) = ask_for_a_while(question, &peers, may_be_new, dialer, limit).await {
+            return past;
         }
         // Who is asked in vain may be no member any more. What others say of the members they have applied, so
         // whoever published its name is known to them.
@@ -84,21 +105,27 @@ async fn ask_for_a_while(
     may_be_new: bool,
     dialer: &Dialer,
     limit: Duration,
-) -> Option<bool> {
+) -> Option<Past> {
     let nobody = Tally { peers: peers.len(), may_be_new, fresh: 0, strangers: 0 };
     let mut tally = nobody;
     for _ in 0..ROUNDS_IN_SILENCE {
         let mut answers: FuturesUnordered<_> = peers.iter().map(|urls| ask(urls, question, dialer, limit)).collect();
         tally = nobody;
         while let Some(answer) = answers.next().await {
-            if answer.is_some_and(|answer| answer.known) {
-                return Some(true);
+            let mut past = Past::told_by(answer);
+            if past == Past::Unknown && !tally.count(answer) {
+                continue;
             }
-            if tally.count(answer) {
-                // Whoever is about to answer may still know better.
-                let known = answers.any(|answer| std::future::ready(answer.is_some_and(|answer| answer.known)));
-                return Some(clock::timeout(PAUSE, known).await.unwrap_or(false));
-            }
+            // Whoever is about to answer may still know better.
+            let hear = async {
+                while past < Past::Removed
+                    && let Some(answer) = answers.next().await
+                {
+                    past = past.max(Past::told_by(answer));
+                }
+            };
+            clock::timeout(PAUSE, hear).await.ok();
+            return Some(past);
         }
         clock::sleep(PAUSE).await;
     }
@@ -117,6 +144,8 @@ pub struct ExistingCluster {
     pub cluster_id: u64,
     /// The peer URLs of every member, by id.
     pub members: BTreeMap<u64, Vec<String>>,
+    /// The format of its data.
+    pub format: u32,
 }
 
 /// Asks a running cluster who its members are, at any of these URLs; `None` where nobody says.
@@ -127,7 +156,7 @@ pub async fn existing_cluster(urls: &[String], dialer: &Dialer, limit: Duration)
             Ok(Ok(response)) => {
                 let response = response.into_inner();
                 let members = response.nodes.into_iter().map(|(id, node)| (id, node.peer_urls)).collect();
-                return Some(ExistingCluster { cluster_id: response.cluster_id, members });
+                return Some(ExistingCluster { cluster_id: response.cluster_id, members, format: response.format });
             }
             Ok(Err(status)) => tracing::warn!(url, %status, "failed to get cluster response"),
             Err(_elapsed) => tracing::warn!(url, "failed to get cluster response: no answer in time"),

@@ -9,6 +9,7 @@ use openraft::impls::leader_id_std;
 use openraft::vote::RaftLeaderId;
 use prost::Message;
 
+use super::checksum;
 use super::type_config::{EncodedCommand, Entry, LogId, Membership, PeerNode, StoredMembership, TypeConfig, Vote};
 
 /// Marks a membership among the payloads of the log; commands begin with their version, which never gets there.
@@ -20,6 +21,9 @@ pub(crate) enum CodecError {
     /// Not the message that has to stand here.
     #[error("cannot be decoded: {0}")]
     Malformed(#[from] prost::DecodeError),
+    /// Members with a part that only a newer release knows.
+    #[error("the members have a part that this release does not know: run the newer release that wrote it")]
+    Unknown,
     /// A part that has to be there is not.
     #[error("{0} is missing")]
     Missing(&'static str),
@@ -31,6 +35,9 @@ pub(crate) enum CodecError {
         /// The one that is.
         found: u64,
     },
+    /// Something changed on the way.
+    #[error("its checksum is not that of what was sent")]
+    Checksum,
     /// The members contradict themselves.
     #[error("membership: {0}")]
     Membership(String),
@@ -126,7 +133,14 @@ pub(crate) fn payload_to_bytes(entry: &Entry) -> Bytes {
 pub(crate) fn entry_from_bytes(log_id: LogId, payload: Bytes) -> Result<Entry, CodecError> {
     let payload = match payload.first() {
         None => EntryPayload::Blank,
-        Some(&MEMBERSHIP) => EntryPayload::Membership(membership_from_wire(Message::decode(payload.slice(1..))?)?),
+        Some(&MEMBERSHIP) => {
+            let message = wire::Membership::decode(payload.slice(1..))?;
+            // What it does not know the decoder passes over, and members would not agree on who they are.
+            if 1 + message.encoded_len() != payload.len() {
+                return Err(CodecError::Unknown);
+            }
+            EntryPayload::Membership(membership_from_wire(message)?)
+        }
         Some(_) => EntryPayload::Normal(EncodedCommand(payload)),
     };
     Ok(Entry { log_id, payload })
@@ -164,20 +178,27 @@ pub(crate) fn append_to_wire(
     cluster_id: u64,
     request: openraft::raft::AppendEntriesRequest<TypeConfig>,
 ) -> wire::AppendRequest {
-    wire::AppendRequest {
+    let message = wire::AppendRequest {
         cluster_id,
         vote: Some(vote_to_wire(&request.vote)),
         prev_log_id: request.prev_log_id.as_ref().map(log_id_to_wire),
         entries: request.entries.iter().map(entry_to_wire).collect(),
         leader_commit: request.leader_commit.as_ref().map(log_id_to_wire),
-    }
+        crc32: None,
+    };
+    wire::AppendRequest { crc32: Some(checksum::of_request(&message)), ..message }
 }
 
-/// Refuses entries with a gap: openraft takes the first one for the one that is due, and ends when the log has no place
-/// for it. A leader sends such a request when its log was purged just before it read what the follower lacks.
+/// Refuses what changed on the way, and entries with a gap: openraft takes the first one for the one that is due, and
+/// ends when the log has no place for it. A leader sends such a request when its log was purged just before it read
+/// what the follower lacks. Where the sender said that it adds checksums, one that is missing was lost on the way.
 pub(crate) fn append_from_wire(
     request: wire::AppendRequest,
+    has_checksum: bool,
 ) -> Result<openraft::raft::AppendEntriesRequest<TypeConfig>, CodecError> {
+    if has_checksum && request.crc32 != Some(checksum::of_request(&request)) {
+        return Err(CodecError::Checksum);
+    }
     let prev_log_id = request.prev_log_id.as_ref().map(log_id_from_wire);
     let entries: Vec<Entry> = request.entries.into_iter().map(entry_from_wire).collect::<Result<_, _>>()?;
     let first = prev_log_id.map_or(0, |prev| prev.index + 1);
@@ -253,7 +274,57 @@ mod tests {
     #[test]
     fn foreign_bytes_are_refused() {
         assert!(entry_from_bytes(log_id(1, 1), Bytes::from_static(b"\xff\xff\xff")).is_err());
-        assert!(append_from_wire(wire::AppendRequest::default()).is_err());
+        assert!(append_from_wire(wire::AppendRequest::default(), false).is_err());
+    }
+
+    /// Whichever bit of a message turns over: it cannot be read, is refused, or says the same.
+    #[test]
+    fn no_bit_that_turns_over_changes_what_is_appended() {
+        let entry = |index, payload| Entry { log_id: log_id(2, index), payload };
+        let request = || openraft::raft::AppendEntriesRequest::<TypeConfig> {
+            vote: vote_from_wire(&wire::Vote { term: 2, node_id: 1, committed: true }),
+            prev_log_id: Some(log_id(1, 6)),
+            entries: vec![
+                entry(7, EntryPayload::Normal(EncodedCommand(Bytes::from_static(b"\x01 a command of this length ")))),
+                entry(8, EntryPayload::Membership(membership())),
+                entry(9, EntryPayload::Blank),
+            ],
+            leader_commit: Some(log_id(1, 5)),
+        };
+        let said = |message, has_checksum| {
+            let it = append_from_wire(message, has_checksum)?;
+            Ok::<_, CodecError>((it.vote, it.prev_log_id, it.entries, it.leader_commit))
+        };
+        let whole = append_to_wire(3, request());
+        let sent = said(whole.clone(), true).unwrap();
+        assert_eq!(sent, (request().vote, request().prev_log_id, request().entries, request().leader_commit));
+        assert_eq!(
+            said(wire::AppendRequest { crc32: None, ..whole.clone() }, false).unwrap(),
+            sent,
+            "of an earlier release"
+        );
+        let bytes = whole.encode_to_vec();
+        let mut refused = 0;
+        for bit in 0..bytes.len() * 8 {
+            let mut bytes = bytes.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            let Ok(message) = wire::AppendRequest::decode(&bytes[..]) else { continue };
+            match said(message, true) {
+                Ok(said) => assert_eq!(said, sent, "bit {bit}"),
+                Err(CodecError::Checksum) => refused += 1,
+                Err(error) => panic!("bit {bit}: {error}"),
+            }
+        }
+        assert!(refused > 300, "{refused}");
+    }
+
+    #[test]
+    fn a_part_of_the_members_that_is_not_known_is_refused() {
+        let entry = Entry { log_id: log_id(1, 1), payload: EntryPayload::Membership(membership()) };
+        let known = payload_to_bytes(&entry);
+        assert!(entry_from_bytes(entry.log_id, known.clone()).is_ok());
+        let newer: Bytes = [&known[..], b"\xa8\x06\x01"].concat().into();
+        assert!(matches!(entry_from_bytes(entry.log_id, newer), Err(CodecError::Unknown)));
     }
 
     #[test]
@@ -264,7 +335,10 @@ mod tests {
             let vote = Some(wire::Vote { term: 2, node_id: 1, committed: true });
             let entries = entries.iter().map(entry).collect();
             let prev_log_id = prev.map(log_id);
-            append_from_wire(wire::AppendRequest { vote, prev_log_id, entries, ..wire::AppendRequest::default() })
+            append_from_wire(
+                wire::AppendRequest { vote, prev_log_id, entries, ..wire::AppendRequest::default() },
+                false,
+            )
         };
         for (prev, entries) in [(None, vec![0, 1]), (Some(28), vec![29, 30]), (Some(28), vec![])] {
             assert!(request(prev, &entries).is_ok(), "{prev:?} {entries:?}");

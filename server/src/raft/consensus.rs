@@ -15,8 +15,9 @@ use tokio::task::JoinHandle;
 
 use super::addresses::Addresses;
 use super::beats::Beats;
-use super::bootstrap;
+use super::bootstrap::{self, Past};
 use super::confirmation::Confirmation;
+use super::departures::Departures;
 use super::evidence::Evidence;
 use super::forced;
 use super::gateway::{Gateway, GatewayOptions};
@@ -26,19 +27,20 @@ use super::members::MemberRules;
 use super::network::Network;
 use super::peer::PeerService;
 use super::peers::Peers;
+use super::receiving::Receiving;
 use super::reconfigure::Reconfigure;
 use super::removal::{REMOVED, Removal};
 use super::silence::Silence;
-use super::stall::Stall;
+use super::stall::{Pressure, Stall};
 use super::state_machine::{AppliedObserver, Audience, StateMachine};
+use super::throttle::Throttle;
 use super::type_config::{PeerNode, Raft};
 use crate::admission::Gate;
 use crate::apply::State;
 use crate::auth::SimpleTokens;
 use crate::engine::EngineHome;
-use crate::env::clock;
-use crate::env::probe;
 use crate::env::transport::Dialer;
+use crate::env::{blocking, clock, probe};
 use crate::lease::Lessor;
 use crate::metrics::Metrics;
 use crate::watch::Hub;
@@ -48,6 +50,9 @@ const COMPACTION_PAUSE: Duration = Duration::from_millis(10);
 
 /// Entries that are purged together, unless the log is to be kept shorter than that.
 const PURGE_BATCH: u64 = 256;
+
+/// How often it is looked whether there is something left of snapshots that is of no more use.
+const SNAPSHOT_TIDY_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Pause before a new leader asks again whether it has a quorum.
 const LEADERSHIP_PAUSE: Duration = Duration::from_millis(50);
@@ -78,8 +83,12 @@ pub struct ConsensusOptions {
     pub snapshot_count: u64,
     /// Entries that stay in the log for slow followers.
     pub snapshot_catchup_entries: u64,
+    /// Bytes a second that are sent of snapshots, to all members together; 0 is no limit.
+    pub snapshot_send_rate: u64,
     /// Largest command.
     pub request_bytes_max: usize,
+    /// The newest format that this release knows.
+    pub newest_format: u32,
     /// A command that takes longer to apply is slow.
     pub slow_apply: Duration,
     /// Makes the connections to the other members.
@@ -122,7 +131,9 @@ pub struct Consensus {
     log: RaftLog,
     gateway: Gateway,
     evidence: Evidence,
-    home: Arc<dyn EngineHome>,
+    departures: Departures,
+    receiving: Arc<Receiving>,
+    pressure: Pressure,
     options: ConsensusOptions,
     reconfigure: Arc<Reconfigure>,
     removal: Removal,
@@ -152,7 +163,7 @@ impl Consensus {
         let (failure, store_failure) = watch::channel(None);
         let compaction = Arc::new(Notify::new());
         let started = Arc::new(AtomicBool::new(false));
-        let members = state.members();
+        let (members, format) = (state.members(), state.format());
         let evidence = Evidence::new(state.digest(), state.store());
         let alarms = state.alarms();
         let (addresses, removal) = (Addresses::default(), Removal::of(options.member_id));
@@ -169,10 +180,12 @@ impl Consensus {
             removal: removal.clone(),
             observer,
         };
-        let machine = StateMachine::new(state, audience, started.clone())
+        let (departures, pressure) = (Departures::default(), Pressure::default());
+        let mut machine = StateMachine::new(state, audience, started.clone(), departures.clone())
             .map_err(|error| StartError::Stored(error.to_string()))?;
+        let mut log_store = LogStore::new(log.clone());
         if let Some(node) = &options.alone {
-            let stand = forced::stand_alone(options.member_id, node, &log, machine.position());
+            let stand = forced::stand_alone(options.member_id, node, &mut log_store, &mut machine);
             stand.await.map_err(|error| StartError::Stored(error.to_string()))?;
         }
         let beats = Beats::default();
@@ -183,12 +196,14 @@ impl Consensus {
             addresses: addresses.clone(),
             removal: removal.clone(),
             own: options.member_id,
-            alarms,
+            alarms: alarms.clone(),
+            format: format.clone(),
+            throttle: Throttle::new(options.snapshot_send_rate, pressure.clone()),
             metrics: metrics.clone(),
             beats: beats.clone(),
         };
         let log_at_start = log.last().map(|(index, _)| index);
-        let raft = Raft::build(options.member_id, config, network, LogStore::new(log.clone()), machine)
+        let raft = Raft::build(options.member_id, config, network, log_store, machine)
             .await
             .map_err(|error| StartError::Stored(error.to_string()))?;
         started.store(true, Ordering::Release);
@@ -198,6 +213,8 @@ impl Consensus {
             heartbeat_interval: options.heartbeat_interval,
             election_timeout: options.election_timeout,
             request_bytes_max: options.request_bytes_max,
+            joins: options.joins,
+            newest_format: options.newest_format,
             log_at_start,
             removal: removal.clone(),
             beats,
@@ -206,12 +223,12 @@ impl Consensus {
         let peers = Arc::new(Peers::new(options.dialer.clone(), timeout));
         let (own, cluster_id) = (options.member_id, options.cluster_id);
         let confirmation = Arc::new(Confirmation::new(own, cluster_id, raft.clone(), peers.clone(), timeout));
-        let reconfigure =
-            Arc::new(Reconfigure::new(raft.clone(), confirmation.clone(), members.clone(), rules, timeout));
+        let views = (members.clone(), alarms);
+        let reconfigure = Arc::new(Reconfigure::new(raft.clone(), confirmation.clone(), views, rules, timeout));
         let (gateway, rounds) = Gateway::new(
             gateway_options,
             raft.clone(),
-            (members, addresses),
+            (members, format, addresses),
             (peers, confirmation, reconfigure.clone()),
             lessor.clone(),
             metrics.clone(),
@@ -222,7 +239,9 @@ impl Consensus {
             log,
             gateway,
             evidence,
-            home,
+            departures,
+            receiving: Arc::new(Receiving::new(home)),
+            pressure,
             options,
             reconfigure,
             removal,
@@ -255,19 +274,19 @@ impl Consensus {
             self.raft.clone(),
             self.gateway(),
             self.evidence(),
-            self.home.clone(),
+            self.receiving.clone(),
             self.options.admission.clone(),
             self.metrics.clone(),
         ))
     }
 
-    /// Whether another first member knows of an earlier life of this one.
-    pub async fn is_known_to_peers(&self) -> bool {
+    /// What the others know of an earlier life of this member.
+    pub async fn past(&self) -> Past {
         let options = &self.options;
         let others = options.initial_members.iter().filter(|(id, _)| **id != options.member_id);
         let peers: Vec<Vec<String>> = others.map(|(_, node)| node.peer_urls.clone()).collect();
         let question = MemberKnownRequest { cluster_id: options.cluster_id, member_id: options.member_id };
-        bootstrap::is_known(question, peers, !options.joins, &options.dialer, options.election_timeout).await
+        bootstrap::past_of(question, peers, !options.joins, &options.dialer, options.election_timeout).await
     }
 
     /// Starts to take part; with the initial members where this is the first start of all.
@@ -280,8 +299,11 @@ impl Consensus {
         self.tasks.push(tokio::task::spawn(compact(self.raft.clone(), self.compaction.clone(), self.metrics.clone())));
         let (reconfigure, interval) = (self.reconfigure.clone(), self.options.heartbeat_interval);
         self.tasks.push(tokio::task::spawn(async move { reconfigure.chores(interval).await }));
-        let stall = Stall::new(self.log.clone(), self.leadership(), self.options.election_timeout);
+        let pressure = self.pressure.clone();
+        let stall = Stall::new(self.log.clone(), self.leadership(), self.options.election_timeout, pressure);
         self.tasks.push(tokio::task::spawn(async move { stall.watch().await }));
+        let tidy = tidy_snapshots(self.departures.clone(), self.receiving.clone(), self.gateway());
+        self.tasks.push(tokio::task::spawn(tidy));
         let silence = Silence::new(&self.options, self.gateway(), self.removal.clone());
         self.tasks.push(tokio::task::spawn(async move { silence.watch().await }));
         self.compaction.notify_one(); // takes up what an earlier run left
@@ -416,6 +438,17 @@ async fn tell_lessor(raft: Raft, lessor: Lessor) {
         if metrics.changed().await.is_err() {
             return;
         }
+    }
+}
+
+/// Removes what is left of snapshots that were sent or received, when nobody needs it any more.
+async fn tidy_snapshots(departures: Departures, receiving: Arc<Receiving>, gateway: Gateway) {
+    loop {
+        clock::sleep(SNAPSHOT_TIDY_INTERVAL).await;
+        if let Some(former) = departures.tidy() {
+            blocking(move || drop(former)).await;
+        }
+        receiving.tidy(gateway.status().applied).await;
     }
 }
 

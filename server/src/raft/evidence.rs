@@ -2,8 +2,8 @@
 
 use mainstay_proto::mainstay::{CompactionHash, DigestsResponse, StateMark};
 
-use crate::apply::DigestView;
-use crate::mvcc::Store;
+use crate::apply::{DIGEST_VERSION, DigestView};
+use crate::mvcc::{HASH_VERSION, Store};
 
 /// What one member can say of its state without reading it through.
 #[derive(Clone)]
@@ -34,6 +34,6 @@ impl Evidence {
             compacted: it.compact_revision,
             hash: it.hash,
         });
-        DigestsResponse { marks, hashes: hashes.collect() }
+        DigestsResponse { marks, hashes: hashes.collect(), digest_version: DIGEST_VERSION, hash_version: HASH_VERSION }
     }
 }

@@ -12,78 +12,51 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use mainstay_proto::mainstay as wire;
-use mainstay_raft_log::{RaftLog, Record};
-use openraft::EntryPayload;
-use prost::Message;
-use tokio::sync::oneshot;
+use openraft::storage::{RaftLogStorage, RaftLogStorageExt, RaftStateMachine, StorageHelper};
+use openraft::{EntryPayload, LogIdOptionExt, RaftLogReader};
 
 use super::codec;
-use super::type_config::{Entry, LogId, Membership, PeerNode, StoredMembership};
+use super::log_store::LogStore;
+use super::state_machine::StateMachine;
+use super::type_config::{Entry, Membership, PeerNode, TypeConfig};
 
-/// Bytes that are read of the log at once.
-const READ_BYTES: usize = 4 * 1024 * 1024;
-
-/// Makes `own` the only member of its log and state; `applied` is up to where its state goes, and who is a member there.
+/// Makes `own` the only member of its log and state. Where its peers find it is kept; `node` says it where that is not
+/// known here.
 ///
 /// # Errors
-/// When the log cannot be read or written.
+/// When the log or the state cannot be read, or the log not be written.
 pub(super) async fn stand_alone(
     own: u64,
     node: &PeerNode,
-    log: &RaftLog,
-    (applied, membership): (Option<LogId>, &StoredMembership),
+    log: &mut LogStore,
+    machine: &mut StateMachine,
 ) -> io::Result<()> {
+    let (applied, _) = machine.applied_state().await?;
+    let state = log.get_log_state().await?;
     if let Some(applied) = applied
-        && log.last().is_none_or(|(last, _)| last < applied.index)
+        && state.last_log_id.next_index() <= applied.index
     {
         // It ended between taking over a snapshot and purging the log before it.
-        log.purge(applied.index, codec::term_of(&applied)).await.map_err(io::Error::other)?;
+        log.purge(applied).await?;
     }
-    let known = last_membership(log, applied.map_or(0, |applied| applied.index + 1))?;
-    let known = known.as_ref().unwrap_or_else(|| membership.membership());
-    // Where its peers find it is kept, unless that is not known here.
+    let known = StorageHelper::<TypeConfig, _, _>::new(log, machine).get_membership().await?;
+    let known = known.effective().membership();
     let node = PeerNode { learner: false, ..known.get_node(&own).unwrap_or(node).clone() };
-    let (next, last_term) = log.last().map_or((0, 0), |(index, term)| (index + 1, term));
-    let voted = match log.vote() {
-        Some(bytes) => wire::Vote::decode(bytes).map_err(codec::CodecError::from)?.term,
-        None => 0,
-    };
-    let term = voted.max(last_term) + 1;
-    let vote = wire::Vote { term, node_id: own, committed: false };
-    log.save_vote(vote.encode_to_vec().into()).await.map_err(io::Error::other)?;
+    let last = log.get_log_state().await?.last_log_id;
+    let voted = log.read_vote().await?.map_or(0, |vote| vote.leader_id.term);
+    let term = voted.max(last.as_ref().map_or(0, codec::term_of)) + 1;
+    log.save_vote(&codec::vote_from_wire(&wire::Vote { term, node_id: own, committed: false })).await?;
     let alone =
         Membership::new(vec![BTreeSet::from([own])], BTreeMap::from([(own, node)])).map_err(io::Error::other)?;
-    let entry = Entry { log_id: codec::log_id(term, next), payload: EntryPayload::Membership(alone) };
-    append(log, Record { index: next, term, payload: codec::payload_to_bytes(&entry) }).await?;
+    let index = last.next_index();
+    let entry = Entry { log_id: codec::log_id(term, index), payload: EntryPayload::Membership(alone) };
+    RaftLogStorageExt::<TypeConfig>::blocking_append(log, [entry]).await?;
     let others: Vec<String> = known.nodes().filter(|(id, _)| **id != own).map(|(id, _)| format!("{id:x}")).collect();
     tracing::warn!(
         "local-member-id" = format!("{own:x}"),
         removed = others.join(","),
-        index = next,
+        index,
         "forced a new cluster: this member is the only one left; start it without --force-new-cluster from now on"
     );
     Ok(())
-}
-
-async fn append(log: &RaftLog, record: Record) -> io::Result<()> {
-    let (done, appended) = oneshot::channel();
-    log.append(vec![record], Box::new(move |result| drop(done.send(result))));
-    appended.await.map_err(io::Error::other)?.map_err(io::Error::other)
-}
-
-/// The members by the last entry that names them, from an index on; `None` where no entry does.
-fn last_membership(log: &RaftLog, from: u64) -> io::Result<Option<Membership>> {
-    let mut found = None;
-    let mut next = from;
-    loop {
-        let records = log.read(next, u64::MAX, READ_BYTES).map_err(io::Error::other)?;
-        let Some(last) = records.last() else { return Ok(found) };
-        next = last.index + 1;
-        for record in records {
-            let entry = codec::entry_from_bytes(codec::log_id(record.term, record.index), record.payload)?;
-            if let EntryPayload::Membership(membership) = entry.payload {
-                found = Some(membership);
-            }
-        }
-    }
 }

@@ -16,13 +16,13 @@ use super::addresses::Addresses;
 use super::beats::Beats;
 use super::codec;
 use super::confirmation::Confirmation;
-use super::members::MemberChange;
+use super::members::{MemberChange, told_refusal};
 use super::peers::Peers;
 use super::read_index::ReadIndex;
 use super::reconfigure::Reconfigure;
 use super::removal::Removal;
-use super::type_config::{Raft, StoredMembership, Vote};
-use crate::apply::MemberView;
+use super::type_config::{Membership, Raft, Vote};
+use crate::apply::{FormatView, MemberView};
 use crate::env::clock::{self, Instant};
 use crate::env::probe;
 use crate::env::transport::{self, PeerChannel};
@@ -88,6 +88,9 @@ pub struct Status {
     pub applied: u64,
     /// Whether this member has no vote.
     pub is_learner: bool,
+    /// Whether this member joins a cluster and has not been told yet that it is a member, and of which kind; or is none
+    /// any more.
+    pub is_outside: bool,
 }
 
 /// A member of the cluster, as this one knows it.
@@ -113,6 +116,10 @@ pub(crate) struct GatewayOptions {
     pub(crate) heartbeat_interval: Duration,
     pub(crate) election_timeout: Duration,
     pub(crate) request_bytes_max: usize,
+    /// Whether the others were there before this member.
+    pub(crate) joins: bool,
+    /// The newest format that this release knows.
+    pub(crate) newest_format: u32,
     /// Index of the last entry that the log held at the start. The first one, 0, is the list of first members.
     pub(crate) log_at_start: Option<u64>,
     pub(crate) removal: Removal,
@@ -131,6 +138,7 @@ struct Inner {
     options: GatewayOptions,
     raft: Raft,
     members: MemberView,
+    format: FormatView,
     addresses: Addresses,
     lessor: Lessor,
     metrics: Arc<Metrics>,
@@ -150,7 +158,7 @@ impl Gateway {
     pub(crate) fn new(
         options: GatewayOptions,
         raft: Raft,
-        (members, addresses): (MemberView, Addresses),
+        (members, format, addresses): (MemberView, FormatView, Addresses),
         (peers, confirmation, reconfigure): (Arc<Peers>, Arc<Confirmation>, Arc<Reconfigure>),
         lessor: Lessor,
         metrics: Arc<Metrics>,
@@ -173,6 +181,7 @@ impl Gateway {
             confirmation,
             raft,
             members,
+            format,
             addresses,
             reconfigure,
             lessor,
@@ -231,6 +240,9 @@ impl Gateway {
             }
             None => None,
         };
+        // A change is known as soon as it is in the log; where one is still to be made, what was applied counts.
+        let learns = learner_in(metrics.membership_config.membership(), id);
+        let learns = learns.or_else(|| learner_in(&self.inner.addresses.members(), id));
         Status {
             cluster_id: self.inner.options.cluster_id,
             member_id: id,
@@ -238,7 +250,8 @@ impl Gateway {
             term: metrics.current_term,
             committed: metrics.cluster_committed.map_or(0, |log_id| log_id.index),
             applied: *self.inner.applied.borrow(),
-            is_learner: is_learner(&metrics.membership_config, id),
+            is_learner: learns == Some(true),
+            is_outside: self.inner.options.joins && learns.is_none(),
         }
     }
 
@@ -291,7 +304,7 @@ impl Gateway {
             };
             let changed = self.on_leader(
                 || self.change_members_here(&change),
-                |client| async { at(client).await.map(|response| refused_or(response.index, response.refusal())) },
+                |client| async { at(client).await.map(|response| refused_or(response.index, told_refusal(&response))) },
             );
             match changed.await? {
                 // Whoever is removed is sent no entry any more, not even that one.
@@ -337,7 +350,28 @@ impl Gateway {
     pub(crate) fn nodes(&self) -> MembersResponse {
         let members = self.inner.addresses.members();
         let nodes = members.nodes().map(|(id, node)| (*id, codec::node_to_wire(node)));
-        MembersResponse { cluster_id: self.inner.options.cluster_id, nodes: nodes.collect() }
+        let (cluster_id, format) = (self.inner.options.cluster_id, self.format());
+        MembersResponse { cluster_id, nodes: nodes.collect(), format }
+    }
+
+    /// The format of the data, up to the last entry that was applied here.
+    pub fn format(&self) -> u32 {
+        self.inner.format.now()
+    }
+
+    /// The newest format that this release knows.
+    pub fn newest_format(&self) -> u32 {
+        self.inner.options.newest_format
+    }
+
+    /// Asks another member for the newest format that its release knows. One that is older than the question does not
+    /// answer it.
+    pub async fn newest_format_of(&self, id: u64) -> Result<u32, Unavailable> {
+        let request = wire::ReleaseRequest { cluster_id: self.inner.options.cluster_id };
+        let client = self.client(id)?;
+        let asked = ask(client, |mut client| async move { client.release(request).await });
+        let answer = clock::timeout(self.inner.options.election_timeout, asked).await;
+        Ok(answer.unwrap_or(Err(Unavailable::Timeout))?.newest_format)
     }
 
     /// Whether a member was removed.
@@ -631,6 +665,10 @@ where
 
 /// The reverse of [`super::peer::unavailable_to_status`]; everything else is a lost connection.
 fn unavailable_from_status(status: &tonic::Status) -> Unavailable {
+    // What changed on its way was refused, and can be sent again.
+    if status.code() == tonic::Code::DataLoss {
+        return Unavailable::NotLeader;
+    }
     const KNOWN: [Unavailable; 8] = [
         Unavailable::NotLeader,
         Unavailable::NotPrimaryLessor,
@@ -644,10 +682,9 @@ fn unavailable_from_status(status: &tonic::Status) -> Unavailable {
     KNOWN.into_iter().find(|known| known.to_string() == status.message()).unwrap_or(Unavailable::TimeoutConnectionLost)
 }
 
-/// Whether a member takes part without a vote until it is promoted. One that knows of no members yet is
-/// starting, and will find out what it is.
-fn is_learner(stored: &StoredMembership, id: u64) -> bool {
-    stored.membership().get_node(&id).is_some_and(|node| node.learner)
+/// Whether a member takes part without a vote until it is promoted; `None` where it is not among these.
+fn learner_in(members: &Membership, id: u64) -> Option<bool> {
+    members.get_node(&id).map(|node| node.learner)
 }
 
 /// How a change ended that the leader was asked for.
@@ -660,9 +697,8 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
-    use crate::raft::codec;
     use crate::raft::peer::unavailable_to_status;
-    use crate::raft::type_config::{Membership, PeerNode};
+    use crate::raft::type_config::PeerNode;
 
     #[test]
     fn what_a_peer_answers_is_understood() {
@@ -671,15 +707,17 @@ mod tests {
         }
         let reset = tonic::Status::unavailable("connection reset");
         assert_eq!(unavailable_from_status(&reset), Unavailable::TimeoutConnectionLost);
+        let damaged = tonic::Status::data_loss("its checksum is not that of what was sent");
+        assert_eq!(unavailable_from_status(&damaged), Unavailable::NotLeader);
     }
+
     #[test]
     fn who_knows_of_no_members_yet_is_no_learner() {
         let nodes = BTreeMap::from([1, 2].map(|id| (id, PeerNode { learner: id == 2, ..PeerNode::default() })));
-        let membership = Membership::new(vec![BTreeSet::from([1])], nodes).unwrap();
-        let stored = StoredMembership::new(Some(codec::log_id(1, 1)), membership);
-        assert!(!is_learner(&StoredMembership::default(), 1), "it is starting");
-        assert!(!is_learner(&stored, 1), "it has a vote");
-        assert!(is_learner(&stored, 2));
-        assert!(!is_learner(&stored, 3), "it is none of the members");
+        let members = Membership::new(vec![BTreeSet::from([1])], nodes).unwrap();
+        assert_eq!(learner_in(&Membership::default(), 1), None, "it is starting");
+        assert_eq!(learner_in(&members, 1), Some(false), "it has a vote");
+        assert_eq!(learner_in(&members, 2), Some(true));
+        assert_eq!(learner_in(&members, 3), None, "it is none of the members");
     }
 }

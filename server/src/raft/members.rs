@@ -7,7 +7,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mainstay_proto::mainstay::{ChangeMembersRequest, MemberRefusal, change_members_request as wire};
+use mainstay_proto::mainstay::{
+    ChangeMembersRequest, ChangeMembersResponse, MemberRefusal, change_members_request as wire,
+};
 use openraft::ChangeMembers;
 
 use super::type_config::{Membership, PeerNode};
@@ -66,6 +68,11 @@ impl MemberChange {
     }
 }
 
+/// How a change ended, as another member tells it. A reason that only a newer release knows is one all the same.
+pub(super) fn told_refusal(response: &ChangeMembersResponse) -> MemberRefusal {
+    MemberRefusal::try_from(response.refusal).unwrap_or(MemberRefusal::Unhealthy)
+}
+
 /// What a member lets through.
 #[derive(Clone, Copy, Debug)]
 pub struct MemberRules {
@@ -92,6 +99,8 @@ pub(super) struct Situation<'a> {
     pub(super) last: u64,
     /// Those who were members once; their ids never come back.
     pub(super) removed: BTreeSet<u64>,
+    /// Those whose data was found to differ from the others'.
+    pub(super) corrupt: BTreeSet<u64>,
     pub(super) rules: MemberRules,
 }
 
@@ -130,8 +139,10 @@ impl Situation<'_> {
         let is_healthy = voting.intersection(&self.active).count() >= quorum(voting.len() + 1);
         let promotes = self.rules.promotes_learners && is_healthy;
         let mut learners = self.membership.nodes().filter(|(_, node)| node.learner && promotes);
-        // One that has not told its name yet would stand in the way of the next change.
-        let ready = learners.find(|(id, _)| self.has_caught_up(**id) && self.started.contains(id));
+        // One that has not told its name yet would stand in the way of the next change, and one whose data is in doubt
+        // might lead before anybody has looked at it.
+        let may_vote = |id: u64| self.started.contains(&id) && !self.corrupt.contains(&id);
+        let ready = learners.find(|(id, _)| self.has_caught_up(**id) && may_vote(**id));
         ready.and_then(|(id, _)| self.promote(*id).ok())
     }
 
@@ -267,8 +278,8 @@ mod tests {
     fn situation(membership: &Membership) -> Situation<'_> {
         let ids: BTreeSet<u64> = membership.nodes().map(|(id, _)| *id).collect();
         let matched = ids.iter().map(|id| (*id, 1000)).collect();
-        let (started, removed) = (ids.clone(), BTreeSet::new());
-        Situation { membership, leader: 1, started, active: ids, matched, last: 1000, removed, rules: RULES }
+        let (started, removed, corrupt) = (ids.clone(), BTreeSet::new(), BTreeSet::new());
+        Situation { membership, leader: 1, started, active: ids, matched, last: 1000, removed, corrupt, rules: RULES }
     }
 
     fn add(id: u64, learner: bool) -> MemberChange {
@@ -405,6 +416,20 @@ mod tests {
     }
 
     #[test]
+    fn a_learner_whose_data_is_in_doubt_gets_its_vote_from_an_operator_only() {
+        let members = with(&with(&membership(3), 4, true), 5, true);
+        let mut now = situation(&members);
+        now.rules.promotes_learners = true;
+        now.corrupt.insert(4);
+        assert_eq!(now.chore(), now.plan(&MemberChange::Promote(5)).ok(), "the other one is not held up");
+        now.corrupt.insert(5);
+        assert_eq!(now.chore(), None);
+        assert_eq!(refused(&now, &MemberChange::Promote(4)), None, "as in etcd, which has no error for it");
+        now.corrupt.clear();
+        assert_eq!(now.chore(), now.plan(&MemberChange::Promote(4)).ok());
+    }
+
+    #[test]
     fn what_a_leader_left_half_done_is_completed() {
         let nodes = (1..=3).map(|id| (id, node("", false))).collect::<BTreeMap<_, _>>();
         let joint = Membership::new(vec![BTreeSet::from([1, 2, 3]), BTreeSet::from([1, 2])], nodes).unwrap();
@@ -422,5 +447,14 @@ mod tests {
         for change in changes {
             assert_eq!(MemberChange::from_wire(change.to_wire(1)), Some(change));
         }
+    }
+
+    #[test]
+    fn a_refusal_that_is_not_known_is_no_success() {
+        let told = |refusal| told_refusal(&ChangeMembersResponse { index: 7, refusal });
+        assert_eq!(
+            [told(0), told(3), told(99)],
+            [MemberRefusal::None, MemberRefusal::NotFound, MemberRefusal::Unhealthy]
+        );
     }
 }

@@ -6,8 +6,11 @@
 //! | file | what |
 //! |---|---|
 //! | `type_config`, `codec` | what openraft is made of here, and how it is stored and sent (pure) |
+//! | `checksum` | whether entries, the answers to them, and commands are what was sent (pure) |
 //! | `log_store` | openraft's log on `mainstay-raft-log` |
 //! | `state_machine`, `snapshot` | committed entries into `apply`, run by run; checkpoints |
+//! | `departures`, `sending`, `throttle` | a checkpoint to a peer: kept until it is there, what is missing, how fast |
+//! | `receiving` | a checkpoint from a peer, file by file; what is left of one that broke off |
 //! | `network`, `peers`, `peer` | to a peer for consensus, to a peer for a client, and what this member answers |
 //! | `read_index`, `confirmation` | one quorum round for all reads that wait; whether a leader still leads |
 //! | `gateway` | propose and forward (`proposals`), read, ask |
@@ -16,7 +19,7 @@
 //! | `addresses`, `removal` | where members are now; that this one was removed |
 //! | `silence` | asks, where no leader is heard of, whether this member was removed |
 //! | `evidence` | what members hold against each other, to see whether they have the same |
-//! | `stall` | hands the leadership over where the disk hangs |
+//! | `stall` | hands the leadership over where the disk hangs; says when it is behind |
 //! | `beats` | when anything was sent last, to tell whether heartbeats are late |
 //! | `probing` | whether the other members answer, for the metrics |
 //! | `requests` | what clients asked for, as etcd writes it in its log |
@@ -27,13 +30,17 @@
 //! **Invariant:** no caller is answered before the entry is committed and readable here.
 //! **Invariant:** a linearizable read waits for a round that began after it (`read_index`).
 //! **Invariant:** a restarted leader must be elected anew before it serves reads (`consensus`).
+//! **Invariant:** a file of a snapshot is installed as the sender has it: it came in this transfer, every byte checked, or
+//! both have the same checksum of it and it was read again (`receiving`).
 
 mod addresses;
 mod beats;
 mod bootstrap;
+mod checksum;
 mod codec;
 mod confirmation;
 mod consensus;
+mod departures;
 mod evidence;
 mod forced;
 mod gateway;
@@ -45,24 +52,29 @@ mod peer;
 mod peers;
 mod probing;
 mod read_index;
+mod receiving;
 mod reconfigure;
 mod removal;
 mod replace;
 mod requests;
+mod sending;
 mod silence;
 mod snapshot;
 mod stall;
 mod state_machine;
+mod throttle;
 mod type_config;
 
-pub use bootstrap::{ExistingCluster, applied_index, existing_cluster, is_known};
+pub use bootstrap::{ExistingCluster, Past, applied_index, existing_cluster, past_of};
 pub use consensus::{Consensus, ConsensusOptions, Listeners, StartError};
+pub use departures::Departure;
 pub use evidence::Evidence;
 pub use gateway::{Gateway, Member, Status, Unavailable};
 pub use leadership::{Leadership, LeadershipView, TransferError};
 pub use mainstay_proto::mainstay::MemberRefusal;
 pub use members::{MemberChange, MemberRules};
 pub use probing::probe_peers;
+pub use receiving::Staged;
 pub use removal::REMOVED;
 pub use replace::{Place, ReplaceError, take_place};
 pub use requests::{RequestsError, write_requests};

@@ -17,21 +17,26 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError, StreamAppendResult,
     TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
+use prometheus::IntCounter;
 use prost::Message;
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
+use tonic::metadata::MetadataValue;
 
 use super::addresses::Addresses;
 use super::beats::{Beats, Open};
-use super::codec;
+use super::checksum;
+use super::codec::{self, CodecError};
+use super::departures::Departure;
 use super::removal::{REMOVED, Removal};
+use super::sending::{NotSent, Sending};
 use super::snapshot::{Snapshot, SnapshotData};
+use super::throttle::Throttle;
 use super::type_config::{PeerNode, TypeConfig, Vote};
-use crate::apply::AlarmView;
+use crate::apply::{AlarmView, FormatView};
 use crate::env::clock::{self, Instant};
-use crate::env::probe;
 use crate::env::transport::{Dialer, PeerChannel};
+use crate::env::{blocking, probe};
 use crate::limits;
 use crate::metrics::{Metrics, PeerMetrics};
 
@@ -55,6 +60,10 @@ pub(crate) struct Network {
     /// This member, and whether its state is in doubt.
     pub(crate) own: u64,
     pub(crate) alarms: AlarmView,
+    /// The format of what this member sends.
+    pub(crate) format: FormatView,
+    /// How fast snapshots are sent, to all together.
+    pub(crate) throttle: Throttle,
     pub(crate) metrics: Arc<Metrics>,
     /// Is told of everything that is sent in its time.
     pub(crate) beats: Beats,
@@ -142,6 +151,33 @@ impl Connection {
         }
     }
 
+    /// Sends a snapshot, and has the peer install it.
+    async fn send_snapshot(
+        &mut self,
+        head: wire::SnapshotHead,
+        departure: &mut Departure,
+    ) -> Result<SnapshotResponse<TypeConfig>, RpcError> {
+        let (peer, client) = (self.peer.clone(), self.client()?);
+        let (travel, began) = (peer.snapshots_sent.begin(), clock::now());
+        let (throttle, target) = (self.network.throttle.clone(), self.target);
+        let sending = Sending { departure, throttle: &throttle, peer: &peer, target };
+        let response = sending.send(client, head).await.map_err(|reason| {
+            // openraft tries again, and says nothing of it.
+            tracing::warn!("remote-peer-id" = format!("{target:x}"), %reason, "failed to send a snapshot");
+            match reason {
+                NotSent::Peer(status) => self.failed(&status),
+                NotSent::Checkpoint(reason) => unreachable(reason),
+            }
+        })?;
+        let vote = response.vote.ok_or_else(|| unreachable("snapshot response without a vote"))?;
+        departure.has_arrived();
+        probe::reached("snapshot-sent");
+        let took = clock::elapsed(began);
+        travel.arrived(took);
+        self.network.metrics.disk.backend_snapshot_duration_seconds.observe(took.as_secs_f64());
+        Ok(SnapshotResponse::new(codec::vote_from_wire(&vote)))
+    }
+
     fn vote_message(&self, request: &VoteRequest<TypeConfig>) -> wire::VoteRequest {
         wire::VoteRequest {
             cluster_id: self.network.cluster_id,
@@ -173,9 +209,16 @@ fn vote_response(response: wire::VoteResponse, asked: &Vote) -> Result<VoteRespo
     Ok(VoteResponse::new(codec::vote_from_wire(&vote), last_log_id, response.granted))
 }
 
+/// Whether an answer changed on its way; one of an earlier release does not show it.
+fn is_damaged(response: &wire::AppendResponse) -> bool {
+    response.crc32.is_some_and(|sent| sent != checksum::of_response(response))
+}
+
 fn append_result(response: wire::AppendResponse) -> Result<StreamAppendResult<TypeConfig>, RpcError> {
     let log_id = response.log_id.as_ref().map(codec::log_id_from_wire);
-    Ok(match response.result() {
+    // What only a newer release answers must not pass for success, which is the first of them.
+    let result = wire::append_response::Result::try_from(response.result);
+    Ok(match result.map_err(|_| unreachable(format!("append response of kind {}", response.result)))? {
         wire::append_response::Result::Success => Ok(log_id),
         wire::append_response::Result::Conflict => {
             Err(StreamAppendError::Conflict(log_id.ok_or_else(|| unreachable("conflict without an entry"))?))
@@ -232,12 +275,15 @@ impl RaftNetworkV2<TypeConfig> for Connection {
                 peer.sent_bytes.inc_by(message.encoded_len() as u64);
                 message
             });
+            let mut requests = tonic::Request::new(requests);
+            requests.metadata_mut().insert(checksum::SENT, MetadataValue::from_static("crc32"));
             let opened = self.call(|mut client| async move { client.append(requests).await }, limit).await;
             self.failed_at = opened.is_err().then(clock::now);
             let responses = opened?;
             let peer = self.peer.clone();
-            let open = self.network.beats.open();
-            let state = Answers { responses, sent: sent_rx, waiting: VecDeque::new(), limit, peer, _open: open };
+            let (target, damaged) = (self.target, self.network.metrics.network.checksum_failures.clone());
+            let (waiting, open) = (VecDeque::new(), self.network.beats.open());
+            let state = Answers { responses, sent: sent_rx, waiting, limit, target, peer, damaged, _open: open };
             Ok(futures_util::stream::unfold(Some(state), Answers::next).boxed())
         }
         .boxed()
@@ -276,39 +322,29 @@ impl RaftNetworkV2<TypeConfig> for Connection {
             // Whoever gets it would have what this member has.
             return Err(unreachable("the state of this member is in doubt").into());
         }
-        let peer = self.peer.clone();
-        let (travel, began) = (peer.snapshots_sent.begin(), clock::now());
-        let (parts_tx, parts_rx) = mpsc::channel(4);
-        let read = send_parts(self.network.cluster_id, vote, snapshot, parts_tx, &peer);
-        let mut client = self.client()?;
-        let send = client.install_snapshot(ReceiverStream::new(parts_rx));
-        let transfer = futures_util::future::join(send, read);
-        match futures_util::future::select(std::pin::pin!(transfer), std::pin::pin!(cancel)).await {
-            futures_util::future::Either::Left(((response, read), _)) => {
-                // openraft tries again, and says nothing of it.
-                let refused = |reason: &str| {
-                    tracing::warn!(
-                        "remote-peer-id" = format!("{:x}", self.target),
-                        reason,
-                        "failed to send a snapshot"
-                    );
-                };
-                let response = response.inspect_err(|status| refused(status.message()));
-                let read = read.inspect_err(|reason| refused(reason));
-                let response = response.map_err(|status| self.failed(&status))?.into_inner();
-                read.map_err(unreachable)?;
-                let vote = response.vote.ok_or_else(|| unreachable("snapshot response without a vote"))?;
-                probe::reached("snapshot-sent");
-                travel.arrived(clock::elapsed(began));
-                self.network
-                    .metrics
-                    .disk
-                    .backend_snapshot_duration_seconds
-                    .observe(clock::elapsed(began).as_secs_f64());
-                Ok(SnapshotResponse::new(codec::vote_from_wire(&vote)))
+        let SnapshotData::Checkpoint(mut departure) = snapshot.snapshot else {
+            return Err(unreachable("the snapshot has no content").into());
+        };
+        // The format is read after the snapshot was made: it may have been raised meanwhile, which does no harm.
+        let head = wire::SnapshotHead {
+            cluster_id: self.network.cluster_id,
+            vote: Some(codec::vote_to_wire(&vote)),
+            last_log_id: snapshot.meta.last_log_id.as_ref().map(codec::log_id_to_wire),
+            membership: Some(codec::stored_membership_to_wire(&snapshot.meta.last_membership)),
+            files: Vec::new(),
+            format: self.network.format.now(),
+            crc32: None,
+        };
+        let outcome = {
+            let transfer = std::pin::pin!(self.send_snapshot(head, &mut departure));
+            match futures_util::future::select(transfer, std::pin::pin!(cancel)).await {
+                futures_util::future::Either::Left((response, _)) => response.map_err(StreamingError::from),
+                futures_util::future::Either::Right((closed, _)) => Err(StreamingError::Closed(closed)),
             }
-            futures_util::future::Either::Right((closed, _)) => Err(StreamingError::Closed(closed)),
-        }
+        };
+        // With the last who sends it, its files go.
+        blocking(move || drop(departure)).await;
+        outcome
     }
 
     async fn transfer_leader(
@@ -333,7 +369,10 @@ struct Answers {
     sent: mpsc::UnboundedReceiver<Instant>,
     waiting: VecDeque<Instant>,
     limit: Duration,
+    target: u64,
     peer: Arc<PeerMetrics>,
+    /// Counts answers that changed on their way.
+    damaged: IntCounter,
     _open: Open,
 }
 
@@ -364,6 +403,12 @@ impl Answers {
             let answered = clock::timeout(left, state.responses.next()).await;
             state.count_sent();
             match answered {
+                Ok(Some(Ok(response))) if is_damaged(&response) => {
+                    state.damaged.inc();
+                    let (from, error) = (format!("{:x}", state.target), CodecError::Checksum);
+                    tracing::warn!("remote-peer-id" = from, %error, "refused an answer from a peer");
+                    return Some(state.failed(error));
+                }
                 Ok(Some(Ok(response))) => {
                     state.waiting.pop_front();
                     state.peer.received_bytes.inc_by(response.encoded_len() as u64);
@@ -385,45 +430,20 @@ impl Answers {
     }
 }
 
-/// Reads a checkpoint and hands it over part by part; the channel's bound is the back-pressure.
-async fn send_parts(
-    cluster_id: u64,
-    vote: Vote,
-    snapshot: Snapshot,
-    parts: mpsc::Sender<wire::SnapshotPart>,
-    peer: &PeerMetrics,
-) -> Result<(), String> {
-    use wire::snapshot_part::{Chunk, Part};
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    let SnapshotData::Checkpoint(checkpoint) = snapshot.snapshot else {
-        return Err("the snapshot has no content".to_owned());
-    };
-    let files = checkpoint.files();
-    let head = wire::SnapshotHead {
-        cluster_id,
-        vote: Some(codec::vote_to_wire(&vote)),
-        last_log_id: snapshot.meta.last_log_id.as_ref().map(codec::log_id_to_wire),
-        membership: Some(codec::stored_membership_to_wire(&snapshot.meta.last_membership)),
-        files: files.iter().map(|(name, size)| wire::SnapshotFile { name: name.clone(), size: *size }).collect(),
-    };
-    let gone = |_| "the peer gave up".to_owned();
-    parts.send(wire::SnapshotPart { part: Some(Part::Head(head)) }).await.map_err(gone)?;
-    for (file, (name, size)) in (0u32..).zip(files) {
-        let mut offset = 0;
-        while offset < size {
-            let source = checkpoint.clone();
-            let name = name.clone();
-            let data = crate::env::blocking(move || source.read(&name, offset, limits::SNAPSHOT_CHUNK_BYTES))
-                .await
-                .map_err(|error| error.to_string())?;
-            if data.is_empty() {
-                return Err("a file of the checkpoint is shorter than announced".to_owned());
-            }
-            let chunk = Chunk { file, offset, crc32: crc32fast::hash(&data), data };
-            offset += chunk.data.len() as u64;
-            peer.sent_bytes.inc_by(chunk.data.len() as u64);
-            parts.send(wire::SnapshotPart { part: Some(Part::Chunk(chunk)) }).await.map_err(gone)?;
+    #[test]
+    fn an_answer_that_is_not_known_is_no_success() {
+        let answer = |result| {
+            let log_id = Some(wire::LogId { term: 1, index: 7 });
+            append_result(wire::AppendResponse { result, log_id, vote: None, crc32: None })
+        };
+        assert!(matches!(answer(0), Ok(Ok(Some(_)))));
+        assert!(matches!(answer(1), Ok(Err(StreamAppendError::Conflict(_)))));
+        for unknown in [3, -1] {
+            assert!(matches!(answer(unknown), Err(RPCError::Unreachable(_))), "{unknown}");
         }
     }
-    Ok(())
 }

@@ -2,31 +2,33 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use futures_util::{Stream, StreamExt};
 use mainstay_proto::mainstay as wire;
 use mainstay_proto::mainstay::peer_server::{Peer, PeerServer};
 use openraft::SnapshotMeta;
+use openraft::async_runtime::WatchReceiver;
 use openraft::raft::{StreamAppendError, StreamAppendResult, TransferLeaderRequest, VoteRequest};
 use prometheus::IntCounter;
 use prost::Message;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::checksum;
 use super::codec::{self, CodecError};
 use super::confirmation;
 use super::evidence::Evidence;
 use super::gateway::{Gateway, Unavailable};
 use super::members::MemberChange;
+use super::receiving::{self, Arrival, Receiving};
 use super::removal::REMOVED;
 use super::snapshot::{Snapshot, SnapshotData};
-use super::type_config::{Raft, TypeConfig};
+use super::type_config::{Raft, TypeConfig, Vote};
 use crate::admission::{Gate, Hold, Identity, Origin, Refused, Traffic};
 use crate::apply::txn_grows;
 use crate::command::{self, command::Kind};
-use crate::engine::{EngineHome, Staging};
-use crate::env::{clock, probe};
+use crate::engine::layout::{self, NewerFormat};
+use crate::env::probe;
 use crate::limits;
 use crate::metrics::{Metrics, PeerMetrics};
 
@@ -35,14 +37,12 @@ pub(crate) struct PeerService {
     raft: Raft,
     gateway: Gateway,
     evidence: Evidence,
-    home: Arc<dyn EngineHome>,
-    /// Whether a snapshot is being received: one at a time.
-    receiving: AtomicBool,
+    receiving: Arc<Receiving>,
     /// The way in for what members pass on.
     admission: Gate,
     passed_on: Origin,
     metrics: Arc<Metrics>,
-    /// Bytes of commands that members pass on; they do not say who they are.
+    /// Bytes of commands that members pass on; counted to nobody, as earlier releases do not say who they are.
     forwarded_bytes: IntCounter,
 }
 
@@ -52,24 +52,15 @@ impl PeerService {
         raft: Raft,
         gateway: Gateway,
         evidence: Evidence,
-        home: Arc<dyn EngineHome>,
+        receiving: Arc<Receiving>,
         admission: Gate,
         metrics: Arc<Metrics>,
     ) -> PeerServer<Self> {
         let forwarded_bytes = metrics.network.received_from_unknown();
-        PeerServer::new(Self {
-            raft,
-            gateway,
-            evidence,
-            home,
-            receiving: AtomicBool::new(false),
-            admission,
-            passed_on: Origin { caller: Arc::new(Identity::Peers), is_json: false },
-            metrics,
-            forwarded_bytes,
-        })
-        .max_decoding_message_size(limits::PEER_MESSAGE_BYTES)
-        .max_encoding_message_size(limits::PEER_MESSAGE_BYTES)
+        let passed_on = Origin { caller: Arc::new(Identity::Peers), is_json: false };
+        PeerServer::new(Self { raft, gateway, evidence, receiving, admission, passed_on, metrics, forwarded_bytes })
+            .max_decoding_message_size(limits::PEER_MESSAGE_BYTES)
+            .max_encoding_message_size(limits::PEER_MESSAGE_BYTES)
     }
 
     /// Waits for room for what another member passes on. Small commands are in what every request takes.
@@ -95,6 +86,31 @@ impl PeerService {
             "request cluster ID mismatch"
         );
         Err(Status::failed_precondition("etcdserver: cluster ID mismatch"))
+    }
+
+    /// Refuses what arrived as something else than was sent; earlier releases send no checksum.
+    fn not_damaged(&self, sent: Option<u32>, found: u32) -> Result<(), Status> {
+        if sent.is_none_or(|sent| sent == found) {
+            return Ok(());
+        }
+        self.metrics.network.checksum_failures.inc();
+        tracing::warn!(error = %CodecError::Checksum, "refused what a peer says of a snapshot");
+        Err(Status::data_loss(CodecError::Checksum.to_string()))
+    }
+
+    /// This member's vote, where it is of a later term than a leader's, who then leads no more.
+    fn later_vote(&self, leader: &Vote) -> Option<Vote> {
+        let own = self.raft.metrics().borrow_watched().vote;
+        (own.leader_id.term > leader.leader_id.term).then_some(own)
+    }
+
+    /// Ends this member, which needs a state that it cannot take over; what it has stays as it is.
+    async fn cannot_go_on(&self, newer: NewerFormat) -> Status {
+        let reason = format!("the leader sends a state instead of entries: {newer}");
+        let status = Status::failed_precondition(&reason);
+        // Where that fails, it has ended already.
+        drop(self.raft.with_state_machine(|machine| Box::pin(async move { machine.fail(reason) })).await);
+        status
     }
 
     /// Refuses the vote of a member that was removed, which may not know it yet.
@@ -158,11 +174,18 @@ fn append_response(result: StreamAppendResult<TypeConfig>) -> wire::AppendRespon
             (Result::HigherVote, None, Some(vote))
         }
     };
-    wire::AppendResponse {
+    let response = wire::AppendResponse {
         result: result.into(),
         log_id: log_id.as_ref().map(codec::log_id_to_wire),
         vote: vote.as_ref().map(codec::vote_to_wire),
-    }
+        crc32: None,
+    };
+    wire::AppendResponse { crc32: Some(checksum::of_response(&response)), ..response }
+}
+
+fn snapshot_response(vote: &Vote) -> wire::SnapshotResponse {
+    let response = wire::SnapshotResponse { vote: Some(codec::vote_to_wire(vote)), crc32: None };
+    wire::SnapshotResponse { crc32: Some(checksum::of_snapshot_response(&response)), ..response }
 }
 
 fn vote_request(request: &wire::VoteRequest) -> Result<VoteRequest<TypeConfig>, Status> {
@@ -191,6 +214,7 @@ impl Peer for PeerService {
     ) -> Result<Response<Self::AppendStream>, Status> {
         let gateway = self.gateway.clone();
         let ours = gateway.status().cluster_id;
+        let has_checksums = request.metadata().contains_key(checksum::SENT);
         // The stream ends at the first message that is not ours or not well-formed; the sender
         // learns it from the missing answer and starts anew.
         let metrics = self.metrics.clone();
@@ -209,12 +233,19 @@ impl Peer for PeerService {
                 return None;
             }
             let bytes = message.encoded_len() as u64;
-            let request = codec::append_from_wire(message)
+            // As the message says, which may be what changed.
+            let from = message.vote.map_or(0, |vote| vote.node_id);
+            let request = codec::append_from_wire(message, has_checksums)
                 .inspect_err(|error| {
-                    if matches!(error, CodecError::Gap { .. }) {
-                        probe::reached("append-with-a-gap");
+                    match error {
+                        CodecError::Gap { .. } => probe::reached("append-with-a-gap"),
+                        CodecError::Checksum => {
+                            probe::reached("append-damaged");
+                            metrics.network.checksum_failures.inc();
+                        }
+                        _ => {}
                     }
-                    tracing::warn!(%error, "malformed entries from a peer");
+                    tracing::warn!("remote-peer-id" = format!("{from:x}"), %error, "refused entries from a peer");
                 })
                 .ok()?;
             gateway.heard_from(&request.vote);
@@ -270,46 +301,78 @@ impl Peer for PeerService {
         Ok(Response::new(wire::TransferLeaderResponse {}))
     }
 
+    async fn snapshot_kept(
+        &self,
+        request: Request<wire::SnapshotKeptRequest>,
+    ) -> Result<Response<wire::SnapshotKeptResponse>, Status> {
+        let request = request.into_inner();
+        self.not_damaged(request.crc32, checksum::of_kept_request(&request))?;
+        self.same_cluster(request.cluster_id)?;
+        let vote = codec::vote_from_wire(&request.vote.ok_or_else(|| malformed(CodecError::Missing("vote")))?);
+        let mut response = wire::SnapshotKeptResponse::default();
+        // A leader of the past is told so when it begins to send, and makes nobody give up.
+        if self.later_vote(&vote).is_none() {
+            response.files = self.receiving.enter(vote.leader_id.term).await?.kept().await?;
+        }
+        response.crc32 = Some(checksum::of_kept_response(&response));
+        Ok(Response::new(response))
+    }
+
     async fn install_snapshot(
         &self,
         request: Request<Streaming<wire::SnapshotPart>>,
     ) -> Result<Response<wire::SnapshotResponse>, Status> {
-        if self.receiving.swap(true, Ordering::AcqRel) {
-            return Err(Status::unavailable("another snapshot is being received"));
-        }
-        let _release = Release(&self.receiving);
         let mut parts = request.into_inner();
         let head = match parts.message().await?.and_then(|part| part.part) {
             Some(wire::snapshot_part::Part::Head(head)) => head,
             _ => return Err(Status::invalid_argument("a snapshot begins with its head")),
         };
+        self.not_damaged(head.crc32, checksum::of_head(&head))?;
         self.same_cluster(head.cluster_id)?;
+        if let Err(newer) = layout::check_format(head.format, self.gateway.newest_format()) {
+            return Err(self.cannot_go_on(newer).await);
+        }
         let vote = codec::vote_from_wire(&head.vote.ok_or_else(|| malformed(CodecError::Missing("vote")))?);
+        if let Some(later) = self.later_vote(&vote) {
+            return Ok(Response::new(snapshot_response(&later)));
+        }
         let meta = SnapshotMeta {
             last_log_id: head.last_log_id.as_ref().map(codec::log_id_from_wire),
             last_membership: codec::stored_membership_from_wire(head.membership.unwrap_or_default())
                 .map_err(malformed)?,
         };
+        let turn = self.receiving.enter(vote.leader_id.term).await?;
+        let index = meta.last_log_id.map_or(0, |log_id| log_id.index);
+        if index <= self.gateway.status().applied {
+            // It came before, and the answer was lost: consensus says so, and looks at nothing else.
+            probe::reached("snapshot-not-needed");
+            let known = Snapshot { meta, snapshot: SnapshotData::Position };
+            let response = self.raft.install_full_snapshot(vote, known).await.map_err(stopped)?;
+            return Ok(Response::new(snapshot_response(&response.vote)));
+        }
+        self.receiving.brings(index);
         let sender = self.metrics.network.peer(vote.leader_id.voted_for);
-        let (travel, began) = (sender.snapshots_received.begin(), clock::now());
-        let staging = self.home.stage().map_err(stopped)?;
-        let received = receive(parts, &head.files, staging, &sender).await;
-        let staging = received.inspect_err(|status| {
-            let from = format!("{:x}", vote.leader_id.voted_for);
-            tracing::warn!("remote-peer-id" = from, error = status.message(), "a snapshot was not received whole");
-        })?;
-        let took = clock::elapsed(began);
+        let travel = sender.snapshots_received.begin();
+        let mut arrival = Arrival::begin(vote.leader_id.voted_for, &sender, &head.files);
+        let staged = receiving::receive(turn, head.files, parts, &mut arrival).await?;
+        let took = arrival.ends();
         travel.arrived(took);
         self.metrics.disk.snap_db_save_total_duration_seconds.observe(took.as_secs_f64());
-        let snapshot = Snapshot { meta, snapshot: SnapshotData::Received(staging) };
+        let snapshot = Snapshot { meta, snapshot: SnapshotData::Received(staged) };
         let response = self.raft.install_full_snapshot(vote, snapshot).await.map_err(stopped)?;
-        Ok(Response::new(wire::SnapshotResponse { vote: Some(codec::vote_to_wire(&response.vote)) }))
+        Ok(Response::new(snapshot_response(&response.vote)))
     }
 
     async fn forward(&self, request: Request<wire::ForwardRequest>) -> Result<Response<wire::ForwardResponse>, Status> {
         let request = request.into_inner();
         self.same_cluster(request.cluster_id)?;
         self.forwarded_bytes.inc_by(request.command.len() as u64);
+        if request.crc32.is_some_and(|sent| sent != checksum::of_command(&request.command)) {
+            self.metrics.network.checksum_failures.inc();
+            let (from, error) = (format!("{:x}", request.member_id), CodecError::Checksum);
+            tracing::warn!("remote-peer-id" = from, %error, "refused a command from a peer");
+            return Err(Status::data_loss(error.to_string()));
+        }
         // Decoded before it is replicated: a command that cannot be applied must never be committed.
         let decoded = command::decode(request.command.clone());
         let (command, _) = decoded.map_err(|error| Status::invalid_argument(error.to_string()))?;
@@ -373,6 +436,11 @@ impl Peer for PeerService {
         Ok(Response::new(self.evidence.at(&request.indexes)))
     }
 
+    async fn release(&self, request: Request<wire::ReleaseRequest>) -> Result<Response<wire::ReleaseResponse>, Status> {
+        self.same_cluster(request.into_inner().cluster_id)?;
+        Ok(Response::new(wire::ReleaseResponse { newest_format: self.gateway.newest_format() }))
+    }
+
     async fn removed(&self, request: Request<wire::RemovedRequest>) -> Result<Response<wire::RemovedResponse>, Status> {
         let request = request.into_inner();
         self.same_cluster(request.cluster_id)?;
@@ -408,54 +476,5 @@ impl Peer for PeerService {
             Some(remaining) => wire::LeaseRemainingResponse { ttl: remaining.ttl, granted_ttl: remaining.granted_ttl },
             None => wire::LeaseRemainingResponse { ttl: -1, granted_ttl: 0 },
         }))
-    }
-}
-
-/// Writes the parts of a snapshot as they come; every byte is checked, and every file must be whole.
-async fn receive(
-    mut parts: Streaming<wire::SnapshotPart>,
-    files: &[wire::SnapshotFile],
-    mut staging: Box<dyn Staging>,
-    sender: &PeerMetrics,
-) -> Result<Box<dyn Staging>, Status> {
-    let mut received = vec![0u64; files.len()];
-    while let Some(part) = parts.message().await? {
-        let Some(wire::snapshot_part::Part::Chunk(chunk)) = part.part else {
-            return Err(Status::invalid_argument("a snapshot has one head"));
-        };
-        let file = chunk.file as usize;
-        let (Some(announced), Some(offset)) = (files.get(file), received.get_mut(file)) else {
-            return Err(Status::invalid_argument("chunk of a file that was not announced"));
-        };
-        if chunk.offset != *offset {
-            return Err(Status::data_loss(format!("file {:?}: a gap at {offset}", announced.name)));
-        }
-        if crc32fast::hash(&chunk.data) != chunk.crc32 {
-            return Err(Status::data_loss(format!("file {:?}: checksum mismatch at {offset}", announced.name)));
-        }
-        staging.write(&announced.name, *offset, &chunk.data).map_err(stopped)?;
-        *offset += chunk.data.len() as u64;
-        sender.received_bytes.inc_by(chunk.data.len() as u64);
-    }
-    for (announced, received) in files.iter().zip(received) {
-        if announced.size != received {
-            return Err(Status::data_loss(format!(
-                "file {:?}: {received} of {} bytes arrived",
-                announced.name, announced.size
-            )));
-        }
-        if announced.size == 0 {
-            staging.write(&announced.name, 0, &[]).map_err(stopped)?;
-        }
-    }
-    Ok(staging)
-}
-
-/// Lets the next snapshot in when this one is done with, however it ended.
-struct Release<'a>(&'a AtomicBool);
-
-impl Drop for Release<'_> {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::Release);
     }
 }

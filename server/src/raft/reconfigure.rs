@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use mainstay_proto::etcdserverpb::AlarmType;
 use mainstay_proto::mainstay::MemberRefusal;
 use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver;
@@ -13,7 +14,7 @@ use super::confirmation::Confirmation;
 use super::gateway::Unavailable;
 use super::members::{MemberChange, MemberRules, Plan, Situation};
 use super::type_config::{LogId, Raft};
-use crate::apply::MemberView;
+use crate::apply::{AlarmView, MemberView};
 use crate::env::clock;
 use crate::env::probe;
 
@@ -25,6 +26,7 @@ pub(crate) struct Reconfigure {
     raft: Raft,
     confirmation: Arc<Confirmation>,
     published: MemberView,
+    alarms: AlarmView,
     rules: MemberRules,
     /// Who did not answer for this long is taken for down.
     silence: Duration,
@@ -43,7 +45,7 @@ impl Reconfigure {
     pub(crate) fn new(
         raft: Raft,
         confirmation: Arc<Confirmation>,
-        published: MemberView,
+        (published, alarms): (MemberView, AlarmView),
         rules: MemberRules,
         election_timeout: Duration,
     ) -> Self {
@@ -51,6 +53,7 @@ impl Reconfigure {
             raft,
             confirmation,
             published,
+            alarms,
             rules,
             silence: 2 * election_timeout,
             turn: tokio::sync::Mutex::default(),
@@ -119,6 +122,7 @@ impl Reconfigure {
             matched: matched.filter_map(|(id, log_id)| Some((*id, log_id.as_ref()?.index))).collect::<BTreeMap<_, _>>(),
             last: metrics.last_log_index.unwrap_or(0),
             removed: self.published.removed().into_iter().collect(),
+            corrupt: self.alarms.named(AlarmType::Corrupt),
             // Wrong where it is broken: a change may cost the quorum.
             rules: MemberRules { strict: self.rules.strict && !probe::broken("strict-check-skipped"), ..self.rules },
         };

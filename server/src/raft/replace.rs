@@ -10,8 +10,9 @@ use std::time::Duration;
 use mainstay_proto::mainstay::{MemberKnownRequest, MemberRefusal};
 
 use super::bootstrap::{ExistingCluster, ask_at, existing_cluster};
-use super::members::MemberChange;
+use super::members::{MemberChange, told_refusal};
 use super::network::peer_client;
+use crate::engine::layout::{self, NewerFormat};
 use crate::env::clock;
 use crate::env::transport::Dialer;
 
@@ -37,6 +38,9 @@ pub enum ReplaceError {
     /// Nobody tells who the members are.
     #[error("no other member can be reached, or they have no leader")]
     NoCluster,
+    /// A newer release is needed, whose data this one could not take over.
+    #[error("the cluster runs a newer release: {0}")]
+    NewerFormat(#[from] NewerFormat),
     /// The member that is to be replaced is there.
     #[error("a member answers at {0}: it must not run while it is rebuilt")]
     Runs(String),
@@ -63,7 +67,8 @@ pub async fn take_place(
     limit: Duration,
 ) -> Result<Place, ReplaceError> {
     let cluster = existing_cluster(others, dialer, limit).await.ok_or(ReplaceError::NoCluster)?;
-    let ExistingCluster { cluster_id, mut members } = cluster;
+    let ExistingCluster { cluster_id, mut members, format } = cluster;
+    layout::check_format(format, layout::FORMAT)?;
     let former = who_has(&members, &peer_urls);
     former.map(|former| members.remove(&former));
     // Its data directory may be another one than that which was named, and was found empty.
@@ -76,9 +81,9 @@ pub async fn take_place(
     let urls: Vec<String> = members.into_values().flatten().collect();
     let asked = Asked { cluster_id, urls, dialer, limit };
     if let Some(former) = former {
-        asked.change(&MemberChange::Remove(former), MemberRefusal::NotFound).await?;
+        asked.change(&MemberChange::Remove(former)).await?;
     }
-    asked.change(&MemberChange::Add { id, peer_urls, learner: false }, MemberRefusal::Exists).await?;
+    asked.change(&MemberChange::Add { id, peer_urls, learner: false }).await?;
     Ok(Place { cluster_id, former, id })
 }
 
@@ -96,20 +101,23 @@ struct Asked<'a> {
 }
 
 impl Asked<'_> {
-    /// Has the members changed; `done` is what is said where that has been done before.
-    async fn change(&self, change: &MemberChange, done: MemberRefusal) -> Result<(), ReplaceError> {
+    /// Has the members changed.
+    async fn change(&self, change: &MemberChange) -> Result<(), ReplaceError> {
         let begun = clock::now();
         loop {
             let mut reason = String::new();
             for url in &self.urls {
                 match self.change_at(url, change).await {
                     Ok(MemberRefusal::None) => return Ok(()),
-                    Ok(refusal) if refusal == done => return Ok(()),
-                    // The answer to an earlier question may have got lost, and what it asked for stands in the way.
-                    Ok(_) if self.is_made(change).await => return Ok(()),
-                    // It may be healthy in a moment.
-                    Ok(refusal @ MemberRefusal::Unhealthy) => refusal.as_str_name().clone_into(&mut reason),
-                    Ok(refusal) => return Err(ReplaceError::Refused(refusal)),
+                    Ok(refusal) => match self.is_made(change).await {
+                        // The answer to an earlier question may have got lost, and what it asked for stands in the way.
+                        Some(true) => return Ok(()),
+                        Some(false) if refusal != MemberRefusal::Unhealthy => {
+                            return Err(ReplaceError::Refused(refusal));
+                        }
+                        // The cluster may be healthy in a moment, or somebody tell who its members are.
+                        Some(false) | None => refusal.as_str_name().clone_into(&mut reason),
+                    },
                     // Only the leader can.
                     Err(error) => reason = error,
                 }
@@ -121,21 +129,21 @@ impl Asked<'_> {
         }
     }
 
-    /// Whether a change shows in who the members are.
-    async fn is_made(&self, change: &MemberChange) -> bool {
-        let Some(cluster) = existing_cluster(&self.urls, self.dialer, self.limit).await else { return false };
-        match change {
+    /// Whether a change shows in who the members are; `None` where nobody tells.
+    async fn is_made(&self, change: &MemberChange) -> Option<bool> {
+        let cluster = existing_cluster(&self.urls, self.dialer, self.limit).await?;
+        Some(match change {
             MemberChange::Add { id, .. } => cluster.members.contains_key(id),
             MemberChange::Remove(id) => !cluster.members.contains_key(id),
             MemberChange::Update { .. } | MemberChange::Promote(_) => false,
-        }
+        })
     }
 
     async fn change_at(&self, url: &str, change: &MemberChange) -> Result<MemberRefusal, String> {
         let channel = self.dialer.connect(url, self.limit)?;
         let request = change.to_wire(self.cluster_id);
         match clock::timeout(self.limit, peer_client(channel).change_members(request)).await {
-            Ok(Ok(response)) => Ok(response.into_inner().refusal()),
+            Ok(Ok(response)) => Ok(told_refusal(response.get_ref())),
             Ok(Err(status)) => Err(format!("{url}: {}", status.message())),
             Err(_elapsed) => Err(format!("{url}: no answer in time")),
         }

@@ -103,7 +103,7 @@ fn as_etcd(command: Kind, caller: Caller) -> Option<InternalRaftRequest> {
         Kind::AuthRoleDelete(delete) => request.auth_role_delete = Some(delete),
         Kind::AuthRoleGrantPermission(grant) => request.auth_role_grant_permission = Some(grant),
         Kind::AuthRoleRevokePermission(revoke) => request.auth_role_revoke_permission = Some(revoke),
-        Kind::MemberAttributes(_) => return None,
+        Kind::MemberAttributes(_) | Kind::RaiseFormat(_) => return None,
     }
     Some(request)
 }
@@ -117,7 +117,7 @@ mod tests {
     use bytes::Bytes;
     use mainstay_proto::etcdserverpb::{LeaseRevokeRequest, PutRequest};
     use mainstay_proto::mainstay::membership::Config;
-    use mainstay_proto::mainstay::{Command, MemberAttributes, Membership, Node};
+    use mainstay_proto::mainstay::{Command, MemberAttributes, Membership, Node, RaiseFormat};
 
     use super::*;
 
@@ -154,6 +154,7 @@ mod tests {
     #[test]
     fn what_no_client_asked_for_is_none() {
         assert_eq!(of(Kind::MemberAttributes(MemberAttributes::default())), None);
+        assert_eq!(of(Kind::RaiseFormat(RaiseFormat { format: 2 })), None);
         assert_eq!(line(Bytes::new()), None, "a blank entry");
         let mut membership = vec![0xff];
         let (configs, nodes) = (vec![Config { voters: vec![1] }], [(1, Node::default())].into());

@@ -2,25 +2,26 @@
 //!
 //! The state machine itself is durable up to its last flush, so a "built" snapshot is only the
 //! knowledge of that position: it lets openraft purge the log below it. A checkpoint is made in
-//! constant time at the moment a peer asks for one, and is then newer than any kept one could be.
+//! constant time at the moment a peer asks for one, and is then newer than any kept one could be; one that
+//! did not arrive is sent again for a while (`departures`).
 
 use std::io;
-use std::sync::Arc;
 
 use openraft::alias::SnapshotOf;
 use openraft::{RaftSnapshotBuilder, SnapshotMeta};
 
+use super::departures::Departure;
+use super::receiving::Staged;
 use super::type_config::{LogId, StoredMembership, TypeConfig};
-use crate::engine::{Checkpoint, Staging};
 
 /// The content of a snapshot.
 pub enum SnapshotData {
     /// This member's own state is durable up to the position: nothing to send or install.
     Position,
     /// A checkpoint to send.
-    Checkpoint(Arc<dyn Checkpoint>),
+    Checkpoint(Departure),
     /// A checkpoint that was received whole and waits to be installed.
-    Received(Box<dyn Staging>),
+    Received(Staged),
 }
 
 /// A snapshot as openraft passes it around.

@@ -4,7 +4,11 @@
 //! the others has an entry it is committed. But nothing that this member is asked to confirm comes to an end, and once
 //! its log takes no more entries the cluster stands still. (etcd's leader beats from the same loop that writes, and is
 //! deposed by that.)
+//!
+//! Long before that, what can wait is told to (`Pressure`).
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use mainstay_raft_log::{Progress, RaftLog};
@@ -15,20 +19,40 @@ use crate::env::probe;
 
 /// So much of an election timeout the disk may take for one batch.
 const PATIENCE: f64 = 0.6;
+/// From so much of it on, what can wait should leave the disk to the log.
+const PRESSED: f64 = 0.1;
 /// Election timeouts for which a member that handed over keeps the leadership when it gets it back: where every disk is
 /// slow, it would go round and round.
 const REST: u32 = 10;
+
+/// Whether the log's disk is behind. Clones know the same.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Pressure {
+    high: Arc<AtomicBool>,
+}
+
+impl Pressure {
+    /// Whether what can wait should.
+    pub(super) fn is_high(&self) -> bool {
+        self.high.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set(&self, high: bool) {
+        self.high.store(high, Ordering::Relaxed);
+    }
+}
 
 /// What one member watches.
 pub(super) struct Stall {
     log: RaftLog,
     leadership: Leadership,
     election_timeout: Duration,
+    pressure: Pressure,
 }
 
 impl Stall {
-    pub(super) fn new(log: RaftLog, leadership: Leadership, election_timeout: Duration) -> Self {
-        Self { log, leadership, election_timeout }
+    pub(super) fn new(log: RaftLog, leadership: Leadership, election_timeout: Duration, pressure: Pressure) -> Self {
+        Self { log, leadership, election_timeout, pressure }
     }
 
     /// Watches for as long as the task runs.
@@ -39,6 +63,7 @@ impl Stall {
             let interval = self.election_timeout / 20;
             clock::sleep(interval).await;
             let hangs_for = hang.look(self.log.progress(), clock::now(), 2 * interval);
+            self.pressure.set(hangs_for >= self.election_timeout.mul_f64(PRESSED));
             let rests = handed_over.is_some_and(|at| clock::elapsed(at) < REST * self.election_timeout);
             if hangs_for < self.election_timeout.mul_f64(PATIENCE) || rests || !self.leadership.view().leads {
                 continue;

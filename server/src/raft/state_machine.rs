@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use super::addresses::Addresses;
 use super::codec;
+use super::departures::Departures;
 use super::removal::Removal;
 use super::snapshot::{Position, Snapshot, SnapshotBuilder, SnapshotData};
 use super::type_config::{EncodedCommand, Entry, LogId, StoredMembership, TypeConfig};
@@ -22,7 +23,7 @@ use crate::auth::{SimpleTokens, TokenChange};
 use crate::command::{self, Outcome, Refusal};
 use crate::engine::layout::meta;
 use crate::engine::{Batch, EngineError, Family};
-use crate::env::{clock, probe};
+use crate::env::{blocking, clock, probe};
 use crate::lease::Lessor;
 use crate::limits;
 use crate::metrics::{Metrics, Operation};
@@ -76,6 +77,8 @@ pub struct StateMachine {
     applied: Position,
     /// The position of the last snapshot that openraft was told of.
     reported: Option<LogId>,
+    /// The checkpoints that are on their way to others.
+    departures: Departures,
     /// Set once openraft has read the initial state; before that no snapshot is offered, or it
     /// would be installed over the state that it was taken of.
     started: Arc<AtomicBool>,
@@ -90,6 +93,7 @@ impl StateMachine {
         mut state: State,
         audience: Audience,
         started: Arc<AtomicBool>,
+        departures: Departures,
     ) -> Result<Self, codec::CodecError> {
         let (mut log_id, membership) = codec::applied_from_bytes(state.applied())?;
         state.goes_to(log_id.map_or(0, |log_id| log_id.index));
@@ -104,12 +108,7 @@ impl StateMachine {
         audience.removal.removed(&state.members().removed());
         let applied = Position { log_id, membership };
         audience.applied.send_replace(applied.log_id.map_or(0, |log_id| log_id.index));
-        Ok(Self { state, audience, applied, reported: None, started })
-    }
-
-    /// Up to where the state goes, and who the members are there.
-    pub(crate) fn position(&self) -> (Option<LogId>, &StoredMembership) {
-        (self.applied.log_id, &self.applied.membership)
+        Ok(Self { state, audience, applied, reported: None, departures, started })
     }
 
     /// Removes a slice of what was compacted; whether there is more to do.
@@ -125,6 +124,11 @@ impl StateMachine {
             self.audience.failure.send_replace(Some(format!("store: {error}")));
         }
         result
+    }
+
+    /// Ends this member, for a reason that openraft does not learn of.
+    pub(crate) fn fail(&self, reason: String) {
+        self.audience.failure.send_replace(Some(reason));
     }
 
     fn check_not_failed(&self) -> io::Result<()> {
@@ -151,8 +155,15 @@ impl StateMachine {
                 let (command, caller) = command::decode(bytes.clone()).map_err(|error| {
                     io::Error::new(io::ErrorKind::InvalidData, format!("entry {}: {error}", entry.log_id))
                 })?;
-                if matches!(command, command::command::Kind::Compaction(_)) {
-                    self.audience.compaction.notify_one();
+                self.state.check_known(&command).map_err(|error| {
+                    io::Error::new(io::ErrorKind::InvalidData, format!("entry {}: {error}", entry.log_id))
+                })?;
+                match &command {
+                    command::command::Kind::Compaction(_) => self.audience.compaction.notify_one(),
+                    command::command::Kind::RaiseFormat(request) => {
+                        tracing::info!(format = request.format, "the members raise the format of the data");
+                    }
+                    _ => {}
                 }
                 let origin = Origin { index: entry.log_id.index, caller };
                 let began = clock::now();
@@ -230,10 +241,19 @@ impl StateMachine {
         self.state.store.maybe_flush(force).map(drop).map_err(io::Error::other)
     }
 
-    /// Up to where the state is durable: below it the log is not needed for a restart.
+    /// Up to where the state is durable, and nobody is being sent an older one: below it the log is not needed, neither
+    /// for a restart nor by who gets a snapshot.
     fn durable(&self) -> Result<Position, codec::CodecError> {
         let (log_id, membership) = codec::applied_from_bytes(self.state.store.durable_applied().unwrap_or_default())?;
-        Ok(Position { log_id, membership })
+        Ok(self.departures.let_go(Position { log_id, membership }))
+    }
+
+    /// Gives the last checkpoint up.
+    async fn forget_departure(&mut self) {
+        if let Some(former) = self.departures.forget() {
+            // It may have files to remove.
+            blocking(move || drop(former)).await;
+        }
     }
 }
 
@@ -311,25 +331,34 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             return Ok(None);
         }
         self.check_not_failed()?;
-        let flushed = self.flush_if_due(true);
-        self.note_failure(flushed)?;
-        let checkpoint = self.state.store.engine().checkpoint().map_err(io::Error::other)?;
-        Ok(Some(self.applied.snapshot(SnapshotData::Checkpoint(checkpoint))))
+        let departure = match self.departures.depart_again(self.reported) {
+            Some(again) => again,
+            None => {
+                self.forget_departure().await;
+                let flushed = self.flush_if_due(true);
+                self.note_failure(flushed)?;
+                let checkpoint = self.state.store.engine().checkpoint().map_err(io::Error::other)?;
+                self.departures.depart(self.applied.clone(), checkpoint)
+            }
+        };
+        let position = departure.position().clone();
+        Ok(Some(position.snapshot(SnapshotData::Checkpoint(departure))))
     }
 }
 
 impl StateMachine {
     /// Puts a snapshot in the state's place.
     async fn install(&mut self, meta: &SnapshotMeta, snapshot: SnapshotData) -> Result<(), io::Error> {
-        let staging = match snapshot {
-            SnapshotData::Received(staging) => staging,
+        let staged = match snapshot {
+            SnapshotData::Received(staged) => staged,
             SnapshotData::Position | SnapshotData::Checkpoint(_) => {
                 return Err(io::Error::other("a snapshot of this member's own cannot be installed"));
             }
         };
         let own = self.own_records().map_err(io::Error::other)?;
+        self.forget_departure().await;
         self.state.release();
-        let engine = staging.commit(own).map_err(io::Error::other)?;
+        let engine = staged.commit(own).map_err(io::Error::other)?;
         self.state.reopen(engine).map_err(io::Error::other)?;
         let (log_id, membership) = codec::applied_from_bytes(self.state.applied())?;
         self.state.goes_to(log_id.map_or(0, |log_id| log_id.index));

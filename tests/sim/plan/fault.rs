@@ -35,8 +35,8 @@ pub(crate) enum FaultKind {
     Isolate { member: usize },
     /// Messages between two members take longer.
     SlowLink { one: usize, other: usize, millis: u64 },
-    /// Connections break, requests arrive twice, packets are lost, everywhere.
-    FlakyNetwork { resets_per_mille: u32, duplicates_per_mille: u32, loss_per_mille: u32 },
+    /// Connections break, requests arrive twice, packets are lost, what replicates is damaged, everywhere.
+    FlakyNetwork { resets_per_mille: u32, duplicates_per_mille: u32, loss_per_mille: u32, flips_per_mille: u32 },
     /// Every write and sync of the log takes longer.
     SlowDisk { member: usize, millis: u64 },
     /// One sync of the log takes very long.

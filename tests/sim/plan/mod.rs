@@ -44,6 +44,8 @@ pub(crate) struct Plan {
     pub(crate) snapshot_count: u64,
     /// Entries kept for slow members.
     pub(crate) catchup_entries: u64,
+    /// Bytes a second that a member sends of snapshots; 0 is no limit.
+    pub(crate) snapshot_send_rate: u64,
     /// Bytes of a segment of the log.
     pub(crate) segment_bytes: u64,
     /// Bytes of the store that may wait to be flushed.
@@ -93,6 +95,7 @@ const KINDS: &[(u32, Maker)] = &[
         resets_per_mille: dice.gen_range(0..20),
         duplicates_per_mille: dice.gen_range(0..200),
         loss_per_mille: dice.gen_range(0..100),
+        flips_per_mille: dice.gen_range(0..10),
     }),
     (3, |dice, members| FaultKind::SlowDisk { member: dice.gen_range(0..members), millis: dice.gen_range(20..400) }),
     (3, |dice, members| FaultKind::StalledSync { member: dice.gen_range(0..members) }),
@@ -161,6 +164,11 @@ const SPACE: u64 = 0x7370_6163_6500;
 /// and what one who does fills in a few seconds.
 const QUOTA_BYTES: std::ops::Range<u64> = 80_000..240_000;
 
+/// How many of the worlds send snapshots slowly.
+const SNAPSHOTS_ARE_SLOW: f64 = 0.5;
+/// What that is drawn with, beside the seed.
+const SNAPSHOTS: u64 = 0x736e_6170_7300;
+
 type Maker = fn(&mut Dice, usize) -> FaultKind;
 
 impl Plan {
@@ -187,6 +195,7 @@ impl Plan {
             heartbeat: millis(100),
             snapshot_count: if tiny_log { 10 } else { *[20, 100, 400].choose(&mut dice).expect("there are some") },
             catchup_entries: if tiny_log { 2 } else { *[5, 50, 200].choose(&mut dice).expect("there are some") },
+            snapshot_send_rate: 0,
             segment_bytes: *[64 << 10, 128 << 10, 256 << 10].choose(&mut dice).expect("there are some"),
             small_watches: dice.gen_bool(0.5),
             churn: dice.gen_bool(0.3),
@@ -205,6 +214,7 @@ impl Plan {
             plan.let_members_change(&mut dice, storm);
         }
         plan.let_space_run_out(&mut Dice::new(seed ^ SPACE));
+        plan.slow_snapshots_down(&mut Dice::new(seed ^ SNAPSHOTS));
         plan
     }
 
@@ -222,6 +232,18 @@ impl Plan {
         self.faults.retain(|fault| fault.kind.casualty().is_none());
         self.faults.extend(membership::changes(dice, self.members, self.spares, storm));
         self.faults.sort_by_key(|fault| fault.at);
+    }
+
+    /// Whoever gets a snapshot gets it in a second or so, and in that time something happens.
+    fn slow_snapshots_down(&mut self, dice: &mut Dice) {
+        if !dice.gen_bool(SNAPSHOTS_ARE_SLOW) {
+            return;
+        }
+        self.snapshot_send_rate = match self.padding {
+            0 if self.clients.contains(&Workload::Sets) => 300_000,
+            0 => 150_000,
+            _ => 2_000_000,
+        };
     }
 
     fn let_space_run_out(&mut self, dice: &mut Dice) {

@@ -8,7 +8,7 @@ use mainstay_tests::history::{Call, Candidate, HeldCall, HeldReply, Led, Outcome
 
 use super::Worker;
 use super::server_locks::patience;
-use crate::perform::key_value;
+use mainstay_tests::transactions::key_value;
 
 const ELECTIONS: u32 = 2;
 /// Seconds that a lease lives; nobody renews it.

@@ -14,8 +14,8 @@ use mainstay_proto::mvccpb::{Event, event::EventType};
 use mainstay_tests::history::{Change, Received, Said, Watch};
 
 use super::watching::{Changes, Observed};
-use crate::perform::{key_range, key_value};
 use crate::recorder::Recorder;
+use mainstay_tests::transactions::{key_range, key_value};
 
 /// After this silence a watcher asks for a notice of progress.
 const SILENCE: Duration = Duration::from_secs(2);

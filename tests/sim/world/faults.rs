@@ -98,13 +98,14 @@ impl World {
                 lasts().await;
                 self.state().links.restore(place);
             }
-            FaultKind::FlakyNetwork { resets_per_mille, duplicates_per_mille, loss_per_mille } => {
+            FaultKind::FlakyNetwork { resets_per_mille, duplicates_per_mille, loss_per_mille, flips_per_mille } => {
                 let share = |per_mille: &u32| f64::from(*per_mille) / 1000.0;
                 let conditions = LinkConditions {
                     reset: share(resets_per_mille),
                     duplicate: share(duplicates_per_mille),
                     refuse: share(resets_per_mille),
                     ignore: share(resets_per_mille) / 2.0,
+                    flip: share(flips_per_mille),
                     ..LinkConditions::default()
                 };
                 let (members, _) = self.sides(&(0..self.nodes.len()).collect::<Vec<_>>());

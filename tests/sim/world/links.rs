@@ -64,6 +64,7 @@ impl Links {
                     duplicate: so_far.duplicate.max(conditions.duplicate),
                     refuse: so_far.refuse.max(conditions.refuse),
                     ignore: so_far.ignore.max(conditions.ignore),
+                    flip: so_far.flip.max(conditions.flip),
                 };
             }
         }

@@ -10,7 +10,7 @@ use mainstay_proto::mainstay::StateDigest;
 use mainstay_raft_log::disk::sim::{SimLatency, SimMedium};
 use mainstay_server::apply::AlarmView;
 use mainstay_server::config::{Config, Given, Invocation};
-use mainstay_server::engine::layout::meta;
+use mainstay_server::engine::layout::{self, meta};
 use mainstay_server::engine::mem::MemHome;
 use mainstay_server::engine::{Batch, EngineError, EngineHome, Family, mem};
 use mainstay_server::env::transport;
@@ -181,6 +181,7 @@ impl Member {
             format!("--election-timeout={}", self.plan.heartbeat.as_millis() * 10),
             format!("--snapshot-count={}", self.plan.snapshot_count),
             format!("--experimental-snapshot-catchup-entries={}", self.plan.catchup_entries),
+            format!("--snapshot-send-rate={}", self.plan.snapshot_send_rate),
             // A request fits into a record of a log with segments so small.
             format!("--max-request-bytes={}", self.plan.segment_bytes / 2),
             "--watch-progress-notify-interval=3s".to_owned(),
@@ -215,10 +216,12 @@ impl Member {
             log_observer: None,
             metrics: Metrics::new(),
             rpc_observer: Arc::new(()),
+            tracer: None,
             applied_observer: Some(view.clone()),
             read_key: Box::new(|_| Err(std::io::ErrorKind::NotFound.into())),
             watch_bounds: if self.plan.small_watches { Bounds::SMALL } else { Bounds::STANDARD },
             resident: None,
+            newest_format: layout::FORMAT,
         };
         let mut node = match Node::open(&config, storage, surroundings).await {
             Ok(node) => node,

@@ -43,6 +43,8 @@ pub(crate) use member::{Life, Member, SimConnector};
 
 /// Within this time a process is gone with all its parts.
 const MOMENT: Duration = Duration::from_millis(1);
+/// How probably a file that waits for the rest of a snapshot rots when its member's process ends.
+const STAGED_ROTS: f64 = 0.5;
 
 /// The world of one run. Clones are the same world.
 #[derive(Clone)]
@@ -288,6 +290,11 @@ impl World {
                 disks.log.crash();
                 disks.store.crash();
             }
+        }
+        // What waits there for the rest of a snapshot may rot: it has to be found, and costs nothing but time.
+        if !disks.store.staged().is_empty() && thread_rng().gen_bool(STAGED_ROTS) {
+            disks.store.rot_staged(thread_rng().gen_range(0..u64::MAX));
+            trace::note(format_args!("a file rots that {} has of a snapshot", self.members[index].name()));
         }
     }
 

@@ -29,9 +29,11 @@ impl Condition {
         Self { held_down: 1, rests: true, standing: Standing::Outside, ..Self::default() }
     }
 
-    /// Whether a process ends as who was removed has to.
+    /// Whether a process ends as who was removed has to. One that had written nothing yet may hear of its past from
+    /// a member that lags, which does not know that it was removed.
     pub(super) fn may_end_as_removed(&self, reason: &str) -> bool {
-        reason.contains(REMOVED) && matches!(self.standing, Standing::Leaving | Standing::Removed)
+        let is_told = reason.contains(REMOVED) || reason.contains("has already been bootstrapped");
+        is_told && matches!(self.standing, Standing::Leaving | Standing::Removed)
     }
 }
 

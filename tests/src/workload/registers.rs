@@ -5,15 +5,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Result;
-use mainstay_client::proto::etcdserverpb::RangeResponse;
-use mainstay_client::proto::etcdserverpb::response_op::Response;
-use mainstay_client::{Client, Compare, Error, Put, Range, Txn, revision};
+use mainstay_client::{Client, Error, revision};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 use crate::checker::history::linearizable::PREFIX;
 use crate::dice::Dice;
-use crate::history::{self, Call, Comparison, History, KeyValue, Operation, Outcome, Reply, Span, Step, StepReply};
+use crate::history::{Call, Compare, Comparison, History, Operation, Outcome, Reply, Span, Step, StepReply, Txn};
+use crate::transactions;
 
 /// Few enough that clients meet.
 const KEYS: usize = 3;
@@ -81,55 +80,27 @@ impl Worker {
 
     async fn put(&mut self, key: String) {
         let value = self.fresh();
-        let txn = history::Txn::of(Step::put(key.clone(), value.clone()));
-        let began = self.start.elapsed();
-        let answer = self.client.put(key, value).await;
-        let steps = vec![StepReply::Put { prev: None }];
-        let reply = answer.map(|answer| Reply::Txn { revision: revision(&answer.header), succeeded: true, steps });
-        self.ended(began, txn, reply);
+        self.ask(Txn::of(Step::put(key, value))).await;
     }
 
     /// The value, where there is one and it is told.
     async fn get(&mut self, key: String) -> Option<String> {
-        let txn = history::Txn::of(Step::range(Span::key(key.clone())));
-        let began = self.start.elapsed();
-        let answer = self.client.range(Range::key(key)).await;
-        let found = answer.as_ref().ok().and_then(|answer| answer.kvs.first()).map(|kv| text(&kv.value));
-        let reply = answer.map(|answer| Reply::Txn {
-            revision: revision(&answer.header),
-            succeeded: true,
-            steps: vec![range_reply(answer)],
-        });
-        self.ended(began, txn, reply);
-        found
+        let steps = self.ask(Txn::of(Step::range(Span::key(key)))).await?;
+        let StepReply::Range { keys, .. } = steps.into_iter().next()? else { return None };
+        keys.into_iter().next().map(|kv| kv.value)
     }
 
     /// Replaces what it read, if that is still there.
     async fn swap(&mut self, key: String) {
         let Some(seen) = self.get(key.clone()).await else { return };
         let value = self.fresh();
-        let txn = history::Txn {
-            compares: vec![history::Compare::equal(key.clone(), Comparison::Value(seen.clone()))],
-            then: vec![Step::put(key.clone(), value.clone())],
-            otherwise: vec![Step::range(Span::key(key.clone()))],
+        self.ask(Txn {
+            compares: vec![Compare::equal(key.clone(), Comparison::Value(seen))],
+            then: vec![Step::put(key.clone(), value)],
+            otherwise: vec![Step::range(Span::key(key))],
             serializable: false,
-        };
-        let began = self.start.elapsed();
-        let request = Txn::new()
-            .when(Compare::value(key.clone()).equals(seen))
-            .then(Put::new(key.clone(), value))
-            .otherwise(Range::key(key));
-        let answer = self.client.txn(request).await;
-        let reply = answer.map(|answer| {
-            let (revision, succeeded) = (revision(&answer.header), answer.succeeded);
-            let steps = answer.responses.into_iter().filter_map(|step| match step.response? {
-                Response::ResponsePut(_) => Some(StepReply::Put { prev: None }),
-                Response::ResponseRange(answer) => Some(range_reply(answer)),
-                Response::ResponseDeleteRange(_) | Response::ResponseTxn(_) => None,
-            });
-            Reply::Txn { revision, succeeded, steps: steps.collect() }
-        });
-        self.ended(began, txn, reply);
+        })
+        .await;
     }
 
     fn fresh(&mut self) -> String {
@@ -137,34 +108,24 @@ impl Worker {
         format!("{}.{}", self.id, self.written)
     }
 
-    /// Writes a call down that has ended just now.
-    fn ended(&mut self, began: Duration, txn: history::Txn, reply: Result<Reply, Error>) {
+    /// Makes a call and writes it down; what its steps answered, where they did.
+    async fn ask(&mut self, txn: Txn) -> Option<Vec<StepReply>> {
+        let began = self.start.elapsed();
+        let answer = transactions::perform(&self.client, &txn, || false).await;
         let ended = self.start.elapsed();
-        let outcome = match reply {
-            Ok(reply) => Outcome::Done(reply),
+        let (outcome, told) = match answer {
+            Ok((header, succeeded, steps)) => {
+                let reply = Reply::Txn { revision: revision(&header), succeeded, steps: steps.clone() };
+                (Outcome::Done(reply), Some(steps))
+            }
             Err(error) => {
-                let told = error.to_string();
+                let why = error.to_string();
                 let is_open = error.may_have_taken_effect();
                 self.errors.push(error);
-                if is_open { Outcome::Unknown(told) } else { Outcome::Refused(told) }
+                (if is_open { Outcome::Unknown(why) } else { Outcome::Refused(why) }, None)
             }
         };
         self.operations.push(Operation { client: self.id, member: None, call: Call::Txn(txn), began, ended, outcome });
+        told
     }
-}
-
-fn range_reply(answer: RangeResponse) -> StepReply {
-    let keys = answer.kvs.iter().map(|kv| KeyValue {
-        key: text(&kv.key),
-        value: text(&kv.value),
-        created: kv.create_revision,
-        modified: kv.mod_revision,
-        version: kv.version,
-        lease: kv.lease,
-    });
-    StepReply::Range { keys: keys.collect(), count: answer.count, more: answer.more }
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
 }

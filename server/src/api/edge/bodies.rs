@@ -12,7 +12,7 @@ use tonic::body::Body;
 use tonic::codegen::{Bytes, StdError};
 use tonic::{Code, Status};
 
-use super::{Call, Ending, GRPC_STATUS};
+use super::{Call, Ending, GRPC_STATUS, message_in};
 use crate::admission::{Entering, Hold};
 use crate::api::frames::FrameScanner;
 use crate::api::rpc::{Rpc, RpcObserver};
@@ -185,7 +185,7 @@ impl http_body::Body for StreamBody {
         if let Some(ending) = &mut this.ending
             && let Poll::Ready(error) = ending.as_mut().poll(context)
         {
-            this.end(error.code());
+            this.end(error.code(), || error.message().to_owned());
             return Poll::Ready(Some(trailers(&error.into()).map(Frame::trailers)));
         }
         let frame = ready!(Pin::new(&mut this.body).poll_frame(context));
@@ -195,11 +195,11 @@ impl http_body::Body for StreamBody {
                     count_sent(&mut this.scanner, data, call.rpc, &*call.observer);
                 } else if let Some(trailers) = frame.trailers_ref() {
                     let code = trailers.get(GRPC_STATUS).map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes()));
-                    this.end(code);
+                    this.end(code, || message_in(trailers));
                 }
             }
-            Some(Err(status)) => this.end(status.code()),
-            None => this.end(Code::Ok),
+            Some(Err(status)) => this.end(status.code(), || status.message().to_owned()),
+            None => this.end(Code::Ok, String::new),
         }
         Poll::Ready(frame.map(|frame| frame.map(|frame| carried(frame, &this.hold))))
     }
@@ -208,9 +208,9 @@ impl http_body::Body for StreamBody {
 impl StreamBody {
     /// Ends the count and lets go of the stream behind the body. What it holds it holds until it is dropped, since what
     /// was made last may still have to leave.
-    fn end(&mut self, code: Code) {
+    fn end(&mut self, code: Code, message: impl FnOnce() -> String) {
         if let Some(call) = self.call.take() {
-            call.end(code);
+            call.end(code, message);
         }
         self.ending = None;
         self.body = Body::empty();

@@ -9,6 +9,7 @@ use super::bodies::trailers;
 use super::*;
 use crate::admission::{Gate, GateOptions, Origin, Traffic};
 use crate::api::rpc::{RPCS, RpcKind};
+use crate::api::spans::recorded::{Recorder as Spans, sampled};
 use crate::limits;
 use crate::metrics::Metrics;
 use http_body::Frame;
@@ -102,6 +103,17 @@ fn a_member_whose_data_is_in_doubt_serves_none() {
 }
 
 #[test]
+fn who_joins_and_knows_no_members_yet_serves_nobody() {
+    for leader in [None, Some(1)] {
+        let status = raft::Status { leader, is_outside: true, ..raft::Status::default() };
+        for rpc in &RPCS {
+            let expected = if rpc.method == "Status" { Ok(false) } else { Err(ApiError::NoLeader) };
+            assert_eq!(admit(rpc, &HeaderMap::new(), &status, false, &Recorder::default()), expected, "{}", rpc.method);
+        }
+    }
+}
+
+#[test]
 fn a_learner_serves_little() {
     for rpc in &RPCS {
         let served = ["Range", "Status", "Snapshot"].contains(&rpc.method);
@@ -174,7 +186,8 @@ fn response(messages: &[usize], end: Option<Status>, stays_open: bool) -> Respon
 async fn a_stream_is_counted_until_its_end() {
     let (notes, observer) = recorder();
     let response = response(&[1, 2, 3], Some(ApiError::Compacted.into()), false);
-    let body = finish(response, Call::begin(&observer, rpc("Watch")), None, Hold::default()).into_body();
+    let call = Call::begin(&observer, rpc("Watch"), CallSpan::default());
+    let body = finish(response, call, None, Hold::default()).into_body();
     let collected = body.collect().await.unwrap();
     assert_eq!(collected.trailers().unwrap()[GRPC_STATUS], "11");
     let expected = ["started Watch", "sent Watch 1", "sent Watch 2", "sent Watch 3", "handled Watch OutOfRange"];
@@ -184,7 +197,7 @@ async fn a_stream_is_counted_until_its_end() {
 #[tokio::test]
 async fn a_stream_that_is_dropped_was_cancelled() {
     let (notes, observer) = recorder();
-    let call = Call::begin(&observer, rpc("Watch"));
+    let call = Call::begin(&observer, rpc("Watch"), CallSpan::default());
     let mut body = finish(response(&[1], None, true), call, None, Hold::default()).into_body();
     assert!(body.frame().await.unwrap().unwrap().is_data());
     drop(body);
@@ -199,7 +212,7 @@ async fn a_stream_ends_when_its_leader_is_lost() {
         drop(lost.await);
         ApiError::NoLeader
     });
-    let call = Call::begin(&observer, rpc("Watch"));
+    let call = Call::begin(&observer, rpc("Watch"), CallSpan::default());
     let mut body = finish(response(&[1], None, true), call, Some(lost), Hold::default()).into_body();
     assert!(body.frame().await.unwrap().unwrap().is_data());
     lose.send(()).unwrap();
@@ -216,7 +229,7 @@ async fn a_stream_ends_when_its_leader_is_lost() {
 #[tokio::test]
 async fn unary_requests_are_counted_by_their_answers() {
     let (notes, observer) = recorder();
-    let put = || Call::begin(&observer, rpc("Put"));
+    let put = || Call::begin(&observer, rpc("Put"), CallSpan::default());
     let message = Body::new(http_body_util::Full::new(framed(&[7])).map_err(|never| match never {}));
     finish(Response::new(message), put(), None, Hold::default()).into_body().collect().await.unwrap();
     finish(Status::from(ApiError::EmptyKey).into_http(), put(), None, Hold::default());
@@ -236,9 +249,43 @@ async fn unary_requests_are_counted_by_their_answers() {
 #[test]
 fn a_refused_stream_is_counted_at_once() {
     let (notes, observer) = recorder();
-    let call = Call::begin(&observer, rpc("Watch"));
+    let call = Call::begin(&observer, rpc("Watch"), CallSpan::default());
     finish(Status::from(ApiError::NoLeader).into_http(), call, None, Hold::default());
     assert_eq!(notes.notes(), ["started Watch", "handled Watch Unavailable"]);
+}
+
+#[tokio::test]
+async fn a_span_ends_as_its_request_does() {
+    let (_, observer) = recorder();
+    let spans = Spans::default();
+    let call = |method: &str| {
+        let span = CallSpan::begin(Some(&spans), rpc(method), &sampled());
+        Call::begin(&observer, rpc(method), span)
+    };
+    finish(Status::from(ApiError::NoLeader).into_http(), call("Put"), None, Hold::default());
+    finish(Status::from(ApiError::EmptyKey).into_http(), call("Put"), None, Hold::default());
+    drop(call("Put"));
+    let body =
+        finish(response(&[1], Some(ApiError::Timeout.into()), false), call("Watch"), None, Hold::default()).into_body();
+    body.collect().await.unwrap();
+    drop(finish(response(&[1], None, true), call("Watch"), None, Hold::default()));
+    let is_of_the_end = |line: &String| ["fails", "status_code", " ends"].iter().any(|part| line.contains(part));
+    let ends: Vec<String> = spans.lines().into_iter().filter(is_of_the_end).collect();
+    let expected = [
+        "Put fails: etcdserver: no leader",
+        "Put rpc.grpc.status_code=14",
+        "Put ends",
+        "Put rpc.grpc.status_code=3",
+        "Put ends",
+        "Put rpc.grpc.status_code=1",
+        "Put ends",
+        "Watch fails: etcdserver: request timed out",
+        "Watch rpc.grpc.status_code=14",
+        "Watch ends",
+        "Watch rpc.grpc.status_code=1",
+        "Watch ends",
+    ];
+    assert_eq!(ends, expected);
 }
 
 const POOL: u64 = 1 << 20;
@@ -269,7 +316,7 @@ async fn a_request_holds_what_it_takes_until_its_answer_has_left() {
 
     assert!(hold.reads(20_000));
     let message = Body::new(http_body_util::Full::new(framed(&[20_000])).map_err(|never| match never {}));
-    let call = Call::begin(&observer, rpc("Put"));
+    let call = Call::begin(&observer, rpc("Put"), CallSpan::default());
     let mut body = finish(Response::new(message), call, None, hold).into_body();
     assert_eq!(gate.numbers().held, limits::UNARY_BYTES + 40_000 + 40_000);
     let piece = body.frame().await.unwrap().unwrap().into_data().unwrap();

@@ -7,6 +7,7 @@ use super::*;
 use crate::apply::{Origin, State, StateOptions, apply};
 use crate::command::command::Kind;
 use crate::engine::EngineHome;
+use crate::engine::layout::FORMAT;
 use crate::engine::mem::MemHome;
 
 /// Keys `k0000`, `k0001`, … at one revision, answering as the store does.
@@ -206,7 +207,7 @@ fn a_chunk_for_which_there_is_no_room_is_made_smaller() {
 #[test]
 fn the_chunks_of_a_store_add_up_to_the_range() {
     let engine = MemHome::new().open().unwrap();
-    let mut state = State::open(engine, StateOptions { cache_bytes: 1 << 20 }).unwrap();
+    let mut state = State::open(engine, StateOptions { cache_bytes: 1 << 20, newest_format: FORMAT }).unwrap();
     let mut put = |key: String, value: &str| {
         let request = PutRequest { key: key.into(), value: value.to_owned().into(), ..PutRequest::default() };
         apply(&mut state, &Origin::default(), &Kind::Put(request)).unwrap();
@@ -236,7 +237,7 @@ fn the_chunks_of_a_store_add_up_to_the_range() {
 #[test]
 fn a_compaction_between_two_chunks_refuses_the_second() {
     let engine = MemHome::new().open().unwrap();
-    let mut state = State::open(engine, StateOptions { cache_bytes: 1 << 20 }).unwrap();
+    let mut state = State::open(engine, StateOptions { cache_bytes: 1 << 20, newest_format: FORMAT }).unwrap();
     let mut run = |kind: Kind| {
         apply(&mut state, &Origin::default(), &kind).unwrap();
         state.commit(Bytes::new()).unwrap();

@@ -9,6 +9,7 @@ mod properties;
 mod ranges;
 mod reads;
 mod scripts;
+mod written;
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -16,9 +17,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use mainstay_proto::etcdserverpb::{RangeResponse, ResponseHeader, ResponseOp, TxnResponse, response_op};
 
-use super::{Origin, State, StateOptions, apply};
+use super::{OpenError, Origin, State, StateOptions, apply};
 use crate::command::{Outcome, command, outcome};
 use crate::engine::EngineHome;
+use crate::engine::layout;
 use crate::engine::mem::MemHome;
 use crate::mvcc::KeyValue;
 
@@ -52,7 +54,12 @@ impl Fixture {
 }
 
 fn open(home: &MemHome) -> State {
-    State::open(home.open().unwrap(), StateOptions { cache_bytes: 1 << 20 }).unwrap()
+    open_knowing(home, layout::FORMAT).unwrap()
+}
+
+/// As a release that knows this format at most.
+fn open_knowing(home: &MemHome, newest_format: u32) -> Result<State, OpenError> {
+    State::open(home.open().unwrap(), StateOptions { cache_bytes: 1 << 20, newest_format })
 }
 
 /// Shows an outcome on one line, or several where a transaction has operations.

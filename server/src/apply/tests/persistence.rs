@@ -2,13 +2,13 @@
 
 use mainstay_proto::etcdserverpb::alarm_request::AlarmAction;
 use mainstay_proto::etcdserverpb::{AlarmType, AuthRoleAddRequest, DowngradeInfo};
-use mainstay_proto::mainstay::MemberAttributes;
+use mainstay_proto::mainstay::{MemberAttributes, RaiseFormat};
 
 use super::commands::*;
 use super::*;
-use crate::apply::OpenError;
 use crate::command::command::Kind;
-use crate::engine::{Batch, Engine, Family};
+use crate::engine::layout::NewerFormat;
+use crate::engine::{Batch, Checksum, Engine, Family};
 use crate::lease::LeaseTerm;
 use crate::mvcc::RangeOptions;
 
@@ -119,7 +119,9 @@ fn a_received_snapshot_is_seen_by_views_that_were_there_before() {
     let auth = receiver.state.auth();
     let mut staging = receiver.home.stage().unwrap();
     for (file, size) in checkpoint.files() {
-        staging.write(&file, 0, &checkpoint.read(&file, 0, size as usize).unwrap()).unwrap();
+        let content = checkpoint.read(&file, 0, size as usize).unwrap();
+        staging.write(&file, 0, &content).unwrap();
+        staging.finish(&file, Checksum::of(&content)).unwrap();
     }
     receiver.state.release();
     let engine = staging.commit(Batch::default()).unwrap();
@@ -144,7 +146,7 @@ fn damage_is_refused() {
         batch.put(family, key, value);
         engine.write(batch).unwrap();
         drop(fixture.state);
-        State::open(engine, StateOptions { cache_bytes: 0 }).err().unwrap()
+        State::open(engine, StateOptions { cache_bytes: 0, newest_format: layout::FORMAT }).err().unwrap()
     }
     assert!(matches!(opened_with(Family::Leases, b"short", &[0; 16]), OpenError::Lease(_)));
     assert!(matches!(opened_with(Family::Leases, &[0; 8], &[0; 15]), OpenError::Lease(_)));
@@ -152,4 +154,54 @@ fn damage_is_refused() {
     assert!(matches!(opened_with(Family::Members, &[0; 8], b"\xff"), OpenError::Member(_)));
     assert!(matches!(opened_with(Family::Meta, b"alarms", b"\xff"), OpenError::Alarms(_)));
     assert!(matches!(opened_with(Family::Meta, b"downgrade", b"\xff"), OpenError::Downgrade(_)));
+    assert!(matches!(opened_with(Family::Meta, b"format", b"\x01"), OpenError::Format(_)));
+}
+
+fn raise(format: u32) -> Kind {
+    Kind::RaiseFormat(RaiseFormat { format })
+}
+
+#[test]
+fn the_format_is_raised_and_stays_so() {
+    let home = MemHome::new();
+    let mut state = open_knowing(&home, 3).unwrap();
+    let format = state.format();
+    assert_eq!(format.now(), layout::FIRST_FORMAT, "whatever its release knows");
+    for (to, now) in [(2, 2), (1, 2), (2, 2), (3, 3)] {
+        assert_eq!(state.check_known(&raise(to)), Ok(()));
+        assert_eq!(apply(&mut state, &Origin::default(), &raise(to)).unwrap().refusal, 0);
+        assert_eq!(format.now(), now);
+    }
+    let unknown = NewerFormat { found: 4, newest: 3 };
+    assert_eq!((state.check_known(&raise(4)), state.check_known(&put("a", ""))), (Err(unknown), Ok(())));
+    state.commit(Bytes::from_static(b"at 4")).unwrap();
+    drop(state);
+    assert_eq!(open_knowing(&home, 3).unwrap().format().now(), 3);
+    let refused = open_knowing(&home, 2).err().unwrap();
+    assert!(matches!(refused, OpenError::NewerFormat(NewerFormat { found: 3, newest: 2 })), "{refused}");
+    assert_eq!(open_knowing(&home, 4).unwrap().format().now(), 3, "a newer release takes it as it is");
+}
+
+#[test]
+fn a_received_state_brings_its_format_along() {
+    let sender = MemHome::new();
+    let mut state = open_knowing(&sender, 2).unwrap();
+    apply(&mut state, &Origin::default(), &raise(2)).unwrap();
+    state.commit(Bytes::from_static(b"at 1")).unwrap();
+    let checkpoint = sender.open().unwrap().checkpoint().unwrap();
+    let received = |newest_format| {
+        let home = MemHome::new();
+        let mut state = open_knowing(&home, newest_format).unwrap();
+        let mut staging = home.stage().unwrap();
+        for (file, size) in checkpoint.files() {
+            let content = checkpoint.read(&file, 0, size as usize).unwrap();
+            staging.write(&file, 0, &content).unwrap();
+            staging.finish(&file, Checksum::of(&content)).unwrap();
+        }
+        state.release();
+        let reopened = state.reopen(staging.commit(Batch::default()).unwrap());
+        reopened.map(|()| state.format().now())
+    };
+    assert_eq!(received(2).unwrap(), 2);
+    assert!(matches!(received(1), Err(OpenError::NewerFormat(NewerFormat { found: 2, newest: 1 }))));
 }

@@ -43,6 +43,9 @@ const DUPLICATE_DELAY: Duration = Duration::from_secs(1);
 const REPEATABLE: [&str; 4] =
     ["/mainstay.Peer/Append", "/mainstay.Peer/Vote", "/mainstay.Peer/PreVote", "/mainstay.Peer/ReadIndex"];
 
+/// The requests that may be damaged, and their answers: those that have checksums.
+const CHECKED: [&str; 3] = ["/mainstay.Peer/Append", "/mainstay.Peer/SnapshotKept", "/mainstay.Peer/InstallSnapshot"];
+
 /// A connection to a member of the simulated network, used by one node.
 #[derive(Clone)]
 pub struct PeerChannel {
@@ -112,6 +115,9 @@ async fn answer(
         return Ok(());
     };
     line.leads_to(caller);
+    if CHECKED.contains(&head.uri.path()) {
+        line.has_checksums();
+    }
     let mut request = http::Request::from_parts(head, Body::new(Incoming::new(message, reader, None)));
     request.extensions_mut().insert(Origin::of(Some(from.ip()), None));
     let response = {
@@ -207,6 +213,9 @@ async fn exchange(channel: PeerChannel, request: http::Request<Body>) -> Result<
     let (line, mut reader) = channel.open().await.map_err(not_connected)?;
     let (head, mut body) = request.into_parts();
     let repeatable = REPEATABLE.contains(&head.uri.path());
+    if CHECKED.contains(&head.uri.path()) {
+        line.has_checksums();
+    }
     let message = begin(Head::Request(madsim::plugin::node(), head), &mut body);
     if repeatable && line.duplicates() {
         drop(tokio::task::spawn(duplicate(channel, message.clone())));

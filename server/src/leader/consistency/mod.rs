@@ -6,7 +6,8 @@
 //!
 //! Who differs from a majority is named in the alarm CORRUPT, and does not serve from then on (`api`); where there
 //! is no majority, all who differ are. The others go on. (etcd stops the whole cluster.) As long as somebody who may
-//! decide it is not heard, that is waited for, but not for ever.
+//! decide it is not heard, that is waited for, but not for ever. Releases that make one of the two in different ways say
+//! so, and are not compared in it.
 
 mod judge;
 
@@ -85,15 +86,23 @@ impl Comparison {
             async move { (id, gateway.digests_of(id, indexes).await) }
         };
         let answers = join_all(members.iter().filter(|id| **id != own).map(|id| ask(*id))).await;
+        let ways = |it: &DigestsResponse| (it.digest_version, it.hash_version);
+        let our_ways = ways(&ours);
         let mut told: BTreeMap<u64, DigestsResponse> = BTreeMap::from([(own, ours)]);
         for (id, answer) in answers {
             match answer {
-                Ok(answer) => drop(told.insert(id, answer)),
+                Ok(answer) => {
+                    if ways(&answer) != our_ways {
+                        let (member, theirs) = (format!("{id:x}"), ways(&answer));
+                        debug!(member, ?theirs, ours = ?our_ways, "a member of another release is not compared in all");
+                    }
+                    told.insert(id, answer);
+                }
                 Err(error) => debug!(member = format!("{id:x}"), %error, "a member does not say what it has"),
             }
         }
         let counted = if self.open < PATIENCE { members.len() } else { told.len() };
-        let verdict = judge(counted, &told);
+        let verdict = judge(own, counted, &told);
         self.metrics.server.consistency_checks.inc();
         // Who was heard and does not know a place any more decides at the next one.
         let waits = verdict.is_open && told.len() < members.len();

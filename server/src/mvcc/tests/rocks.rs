@@ -6,7 +6,7 @@ use std::path::Path;
 use super::*;
 use crate::engine::layout::meta;
 use crate::engine::rocks::RocksHome;
-use crate::engine::{Batch, Family, Staging};
+use crate::engine::{Batch, Checksum, Family, Staging};
 
 fn open_at(root: &Path) -> Writer {
     Writer::open(RocksHome::new(root).open().unwrap(), CACHE).unwrap()
@@ -75,7 +75,9 @@ fn a_checkpoint_carries_the_store_to_another_member() {
     let checkpoint = writer.engine().checkpoint().unwrap();
     let mut staging: Box<dyn Staging> = home.stage().unwrap();
     for (file, size) in checkpoint.files() {
-        staging.write(&file, 0, &checkpoint.read(&file, 0, size as usize).unwrap()).unwrap();
+        let content = checkpoint.read(&file, 0, size as usize).unwrap();
+        staging.write(&file, 0, &content).unwrap();
+        staging.finish(&file, Checksum::of(&content)).unwrap();
     }
     assert_eq!(show(&reader.range(&KeyRange::all(), &at(0)).unwrap()), ["old=state@2"]);
     other.release();

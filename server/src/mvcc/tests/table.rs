@@ -1,8 +1,8 @@
 //! The rules of etcd, one by one.
 
 use super::*;
+use crate::engine::Family;
 use crate::engine::layout::meta;
-use crate::engine::{Batch, Family};
 use crate::limits;
 
 /// Runs a history on a store that has checkpointed key `k`, and crashes after each of its batches.
@@ -294,17 +294,6 @@ fn a_read_ends_where_there_is_no_room() {
             store.range_within(&KeyRange::all(), &RangeOptions { count_only: true, ..at(0) }, &|bytes| bytes == 0);
         assert_eq!(counted.unwrap().count, 100, "who counts takes nothing");
     }
-}
-
-#[test]
-fn a_newer_format_is_refused() {
-    let engine = MemHome::new().open().unwrap();
-    let mut batch = Batch::default();
-    batch.put(Family::Meta, meta::FORMAT, 2u32.to_be_bytes().to_vec());
-    engine.write(batch).unwrap();
-    let error = Writer::open(engine, 0).err().unwrap();
-    assert!(matches!(error, OpenError::NewerFormat { found: 2 }));
-    assert!(error.to_string().contains("format 2"), "{error}");
 }
 
 #[test]

@@ -13,8 +13,8 @@ use crate::command::{self, Caller, Command, Outcome, command as kind};
 use crate::env::{clock, probe};
 use crate::limits;
 use crate::metrics::Operation;
-use crate::raft::codec;
 use crate::raft::type_config::{EncodedCommand, TypeConfig};
+use crate::raft::{checksum, codec};
 
 impl Gateway {
     /// Replicates a command of a caller and returns its outcome, from any member.
@@ -113,7 +113,9 @@ impl Gateway {
     }
 
     async fn forward(&self, leader: u64, command: Bytes) -> Result<Outcome, Unavailable> {
-        let request = wire::ForwardRequest { cluster_id: self.inner.options.cluster_id, command };
+        let (cluster_id, member_id) = (self.inner.options.cluster_id, self.inner.options.member_id);
+        let crc32 = Some(checksum::of_command(&command));
+        let request = wire::ForwardRequest { cluster_id, command, crc32, member_id };
         let client = self.client(leader)?;
         self.inner.metrics.network.peer(leader).sent_bytes.inc_by(request.command.len() as u64);
         probe::reached("proposal-forwarded");

@@ -64,6 +64,8 @@ pub(super) struct Line {
     /// Who is called knows it from the first message on.
     to: OnceLock<NodeId>,
     broken: AtomicBool,
+    /// Whether it replicates entries, of which a bit may turn over.
+    may_be_damaged: AtomicBool,
     /// Who reads the other half.
     reader: AtomicWaker,
     window: Arc<Semaphore>,
@@ -76,6 +78,7 @@ impl Line {
             from,
             to: OnceLock::new(),
             broken: AtomicBool::new(false),
+            may_be_damaged: AtomicBool::new(false),
             reader: AtomicWaker::new(),
             window: Arc::new(Semaphore::new(link::window())),
         })
@@ -85,6 +88,11 @@ impl Line {
     pub(super) fn leads_to(&self, node: NodeId) {
         // It never changes.
         self.to.set(node).ok();
+    }
+
+    /// Notes that what travels has checksums.
+    pub(super) fn has_checksums(&self) {
+        self.may_be_damaged.store(true, Ordering::Relaxed);
     }
 
     fn conditions<T>(&self, look: impl FnOnce(&link::LinkConditions) -> T) -> Option<T> {
@@ -100,11 +108,16 @@ impl Line {
         if message.place.is_none() {
             message.place = self.place().await;
         }
-        let reset = self.conditions(|conditions| {
+        let may_be_damaged = self.may_be_damaged.load(Ordering::Relaxed);
+        let fate = self.conditions(|conditions| {
             message.due = conditions.delay.as_ref().map(|delay| Instant::now() + link::draw(delay));
-            link::happens(conditions.reset)
+            (link::happens(conditions.reset), may_be_damaged && link::happens(conditions.flip))
         });
-        if reset == Some(true) {
+        let (reset, flip) = fate.unwrap_or_default();
+        if flip {
+            turn_a_bit(&mut message.pieces);
+        }
+        if reset {
             // Whoever is at the other end learns of it when the message would have arrived.
             self.sender.send(Box::new(Wire::Reset)).await.ok();
             self.break_off();
@@ -223,6 +236,21 @@ where
             }
             // An error is found again by who copies the rest.
             Some(Some(Err(_))) | None => return,
+        }
+    }
+}
+
+/// Turns over one bit of the data.
+fn turn_a_bit(pieces: &mut VecDeque<Piece>) {
+    for piece in pieces {
+        if let Piece::Data(data) = piece
+            && !data.is_empty()
+        {
+            let mut bytes = data.to_vec();
+            let bit = link::one_of(bytes.len() * 8);
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            *data = bytes.into();
+            return;
         }
     }
 }

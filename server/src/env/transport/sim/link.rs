@@ -22,6 +22,8 @@ pub struct LinkConditions {
     pub refuse: f64,
     /// How probably an attempt to connect gets no answer until its timeout.
     pub ignore: f64,
+    /// How probably a bit of a message turns over that replicates entries, or answers to that.
+    pub flip: f64,
 }
 
 /// Messages on their way, or waiting for their reader, before the sender waits, too, where nothing else is
@@ -70,6 +72,11 @@ pub(super) fn on_link<T>(from: NodeId, to: NodeId, look: impl FnOnce(&LinkCondit
 /// Whether something happens that has this probability.
 pub(super) fn happens(probability: f64) -> bool {
     probability > 0.0 && thread_rng().gen_bool(probability.min(1.0))
+}
+
+/// One of so many, of which there are some.
+pub(super) fn one_of(count: usize) -> usize {
+    thread_rng().gen_range(0..count)
 }
 
 /// A duration out of a range.

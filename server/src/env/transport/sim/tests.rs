@@ -128,6 +128,23 @@ fn what_may_be_repeated_arrives_twice_and_commands_do_not() {
 }
 
 #[test]
+fn a_bit_turns_over_where_there_are_checksums_and_nowhere_else() {
+    simulate(|server, client, log| async move {
+        let damages = || LinkConditions { flip: 1.0, ..LinkConditions::default() };
+        set_link(client.id(), server.id(), damages());
+        assert_ne!(call(&client, "Append", "hello").await.0.unwrap(), "hello");
+        assert_eq!(call(&client, "Vote", "hello").await.0.unwrap(), "hello");
+        clear_links();
+        set_link(server.id(), client.id(), damages());
+        assert_ne!(call(&client, "Append", "again").await.0.unwrap(), "again");
+        assert_eq!(call(&client, "Vote", "again").await.0.unwrap(), "again");
+        let log = log.lock().unwrap().clone();
+        assert!(log[0].starts_with("/mainstay.Peer/Append ") && log[0] != "/mainstay.Peer/Append hello", "{log:?}");
+        assert_eq!(log[2], "/mainstay.Peer/Append again", "the answer is damaged, and not the request");
+    });
+}
+
+#[test]
 fn connecting_fails_in_the_ways_of_tcp() {
     simulate(|server, client, log| async move {
         let conditions = |refuse, ignore| LinkConditions { refuse, ignore, ..LinkConditions::default() };

@@ -1,0 +1,10 @@
+# What stands in deploy/ is started as it stands there; see deploy/process_test.go. It needs no control plane but its own.
+
+"$here/../../scripts/setup.sh" go
+(cd "$here/deploy" && go vet ./... && go test -c -o "$run/deploy.test" .)
+took "program built"
+
+# TEST names one.
+(cd "$here/deploy" && MAINSTAY_BIN="$binary" KUBERNETES_BIN="$bin" "$run/deploy.test" -test.v -test.timeout=10m ${TEST:+-test.run="$TEST"}) |
+  { grep -v '^=== ' || true; }
+took "deploy/kubeadm, deploy/systemd, deploy/helm"

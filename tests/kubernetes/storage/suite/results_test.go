@@ -1,0 +1,82 @@
+package main
+
+import (
+	"strings"
+	"testing"
+)
+
+const pack = "./pkg/storage/etcd3"
+
+func event(action, name string) string {
+	return `{"Action":"` + action + `","Package":"k8s.io/apiserver/pkg/storage/etcd3","Test":"` + name + `","Output":"said\n"}` + "\n"
+}
+
+func parsed(t *testing.T, events ...string) results {
+	t.Helper()
+	found, err := parse(strings.NewReader(strings.Join(events, "")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+func TestATestThatPassesOnEtcdOnlyFailsTheStage(t *testing.T) {
+	etcd := parsed(t, event("run", "TestA"), event("pass", "TestA"), event("pass", "TestB/x"), event("pass", "TestB"))
+	withServer := map[test]bool{{pack, "TestB"}: true}
+	for what, mainstay := range map[string]results{
+		"failed":  parsed(t, event("pass", "TestA"), event("output", "TestB/x"), event("fail", "TestB/x"), event("fail", "TestB")),
+		"missing": parsed(t, event("pass", "TestA")),
+		"cut off": parsed(t, event("pass", "TestA"), event("run", "TestB"), event("pass", "TestB/x")),
+		"skipped": parsed(t, event("pass", "TestA"), event("skip", "TestB/x"), event("pass", "TestB")),
+	} {
+		err := compare(etcd, mainstay, withServer).verdict([]string{pack})
+		if err == nil || !strings.Contains(err.Error(), "TestB") || strings.Contains(err.Error(), "TestA") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
+func TestTheTableCountsWhatRan(t *testing.T) {
+	etcd := parsed(t, event("pass", "TestA"), event("fail", "TestB"), event("skip", "TestC"))
+	mainstay := parsed(t, event("pass", "TestA"), event("fail", "TestB"), event("skip", "TestC"))
+	report := compare(etcd, mainstay, map[test]bool{{pack, "TestA"}: true})
+	if err := report.verdict([]string{pack}); err != nil {
+		t.Error("what fails on both fails nothing:", err)
+	}
+	table := report.table("etcd 3.6")
+	for _, wanted := range []string{"| pkg/storage/etcd3 | 2 | 1 | 1 | 1 |", "| all | 2 | 1 | 1 | 1 |", "did not pass on etcd:\n  ./pkg/storage/etcd3 TestB"} {
+		if !strings.Contains(table, wanted) {
+			t.Errorf("no %q in\n%s", wanted, table)
+		}
+	}
+}
+
+func TestNothingProvesNothing(t *testing.T) {
+	all := parsed(t, event("pass", "TestA"))
+	if err := compare(all, all, nil).verdict(nil); err == nil {
+		t.Error("no test had a server")
+	}
+	withServer := map[test]bool{{pack, "TestA"}: true}
+	if err := compare(all, all, withServer).verdict([]string{pack, "./pkg/other"}); err == nil {
+		t.Error("a package has no test")
+	}
+	if _, err := parse(strings.NewReader(`{"Action":"build-fail","Output":"undefined: x\n"}`)); err == nil || !strings.Contains(err.Error(), "undefined: x") {
+		t.Error("what does not compile is no success:", err)
+	}
+}
+
+func TestASecondTryIsTold(t *testing.T) {
+	first := parsed(t, event("pass", "TestA"), event("fail", "TestB/x"), event("pass", "TestB/y"), event("fail", "TestB"))
+	if failed := first.failedIn(pack); len(failed) != 1 || failed[0] != "TestB" {
+		t.Fatal(failed)
+	}
+	first.takeSecondTry(parsed(t, event("pass", "TestB/x"), event("pass", "TestB/y"), event("pass", "TestB")))
+	all := parsed(t, event("pass", "TestA"), event("pass", "TestB/x"), event("pass", "TestB/y"), event("pass", "TestB"))
+	report := compare(all, first, map[test]bool{{pack, "TestB"}: true})
+	if err := report.verdict([]string{pack}); err != nil {
+		t.Error(err)
+	}
+	if len(report.secondTry) != 2 || !strings.Contains(report.table("etcd"), "TestB/x on mainstay") {
+		t.Error(report.secondTry)
+	}
+}
