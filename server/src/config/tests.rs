@@ -595,6 +595,7 @@ fn every_flag_is_read_or_says_that_it_does_nothing() {
             (_, Kind::Bool) if flag.default == "true" => "false",
             (_, Kind::Bool) => "true",
             (_, Kind::Uint | Kind::Uint32 | Kind::Int) => "7",
+            (_, Kind::Size) => "1Gi",
             (_, Kind::Duration) => "7s",
             (_, Kind::Text | Kind::Texts | Kind::Ignored) => "x",
             (_, Kind::Urls | Kind::Origins) => "http://127.0.0.1:7",

@@ -1266,7 +1266,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let home = RocksHome::new(root.path()).with_memory(4 << 20, Some(1 << 20));
         let number = home.create().unwrap();
-        let engine = RocksEngine::open(home.generation(number), home.root.join("checkpoints"), home.memory).unwrap();
+        let engine = RocksEngine::open(home.clone(), number).unwrap();
         for i in 0..256u32 {
             let mut batch = Batch::default();
             batch.put(Family::Revisions, i.to_be_bytes().to_vec(), vec![7; 64 << 10]);
