@@ -30,6 +30,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .btree_map(".mainstay")
         // Generated constructors would dial by themselves; the client crate owns connections.
         .build_transport(false)
+        .codec_path("crate::ExactCodec")
         .compile_fds(descriptors)?;
     Ok(())
 }

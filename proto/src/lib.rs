@@ -1,10 +1,12 @@
 //! etcd's v3 API, mainstay's peer protocol and its replicated formats, as generated types.
 //!
 //! No behaviour lives here but [`KeyRange`], the one idea that server and client both need
-//! to get right.
+//! to get right, and how messages are encoded.
 
+mod codec;
 mod key_range;
 
+pub use codec::{ExactCodec, ExactEncoder};
 pub use key_range::KeyRange;
 
 /// All of it as a `FileDescriptorSet`, for who treats messages by their fields' names.

@@ -1,9 +1,10 @@
 //! The mainstay server: an etcd-v3-compatible key-value store, replicated with Raft.
 //!
 //! Rooms import in one direction:
-//! `api, http, leader, discovery → space → raft, backup → watch, apply → lease, auth, mvcc → engine`.
+//! `api, http, leader, discovery → space → raft, backup → watch, apply → lease, auth, mvcc → engine, admission`.
 //! `command`, `limits`, `env` and `metrics` are open to all.
 
+pub mod admission;
 pub mod api;
 pub mod apply;
 pub mod auth;

@@ -13,8 +13,55 @@ pub const LOG_RECORD_OVERHEAD_BYTES: u64 = 1_024;
 /// "too many requests"; as in etcd.
 pub const COMMIT_APPLY_GAP_MAX: u64 = 5_000;
 
+/// Bytes that ordinary requests of clients may take together, where `--memory-limit` says nothing: enough for the
+/// largest list that a client of etcd's takes, while others are asked for beside it.
+pub const ADMISSION_POOL_BYTES: u64 = 4 * 1024 * 1024 * 1024;
+
+/// Bytes that are kept for what must go on when ordinary requests have taken all of theirs.
+pub const ADMISSION_RESERVE_BYTES: u64 = 256 * 1024 * 1024;
+
+/// How long a request waits for room before it is refused with "too many requests".
+pub const ADMISSION_WAIT: Duration = Duration::from_secs(1);
+
+/// What a request is reckoned to take besides its bytes and its answer's.
+pub const UNARY_BYTES: u64 = 8 * 1024;
+
+/// What an open stream is reckoned to take besides its messages, with what waits for its client to read.
+pub const STREAM_BYTES: u64 = 32 * 1024;
+
+/// Messages that stay below it are in what is reckoned for their request or stream.
+pub const MESSAGE_FREE_BYTES: u64 = 4 * 1024;
+
+/// What a connection is reckoned to take besides its requests and what waits to be read of them.
+pub const CONNECTION_BYTES: u64 = 64 * 1024;
+
+/// What a watcher is reckoned to take besides its keys.
+pub const WATCHER_BYTES: u64 = 1024;
+
+/// How often a command is in memory while it is replicated and applied: as it came, encoded, on its way to the log and
+/// to the others, and in the store's memory.
+pub const WRITE_COPIES: u64 = 4;
+
+/// How often what is read is in memory until it has left: as records, and encoded.
+pub const READ_COPIES: u64 = 2;
+
+/// The same where it leaves as JSON: as records, encoded twice, taken apart, and as text.
+pub const JSON_COPIES: u64 = 8;
+
+/// What a record is reckoned to take besides its bytes while it is in an answer.
+pub const KEY_VALUE_BYTES: u64 = 128;
+
+/// What deleting a key takes until it is done: its record, its event, and its place in the batch.
+pub const DELETION_BYTES: u64 = 512;
+
+/// What a database file on its way to a client takes, with what was made ahead of it.
+pub const DATABASE_BYTES: u64 = 4 * 1024 * 1024;
+
 /// Entries that are applied with one write of the engine.
 pub const APPLY_RUN_ENTRIES: usize = 512;
+
+/// Bytes of entries after which a run ends, however few they are: what it writes is in memory until it is written.
+pub const APPLY_RUN_BYTES: usize = 8 * 1024 * 1024;
 
 /// Most bytes of one chunk of a snapshot on its way to a peer.
 pub const SNAPSHOT_CHUNK_BYTES: usize = 1024 * 1024;
@@ -67,6 +114,13 @@ pub const WATCH_MAILBOX: usize = 128;
 
 /// Bytes of events that wait for one slow watch stream before its watchers are marked as lagging.
 pub const WATCH_MAILBOX_BYTES: usize = 4 * 1024 * 1024;
+
+/// Bytes of events that wait for all watch streams together: each client may have an equal part of it, and each of its
+/// streams an equal part of that, up to [`WATCH_MAILBOX_BYTES`].
+pub const WATCH_WAITING_BYTES: usize = 2 * 1024 * 1024 * 1024;
+
+/// What every stream may have of it, however many there are.
+pub const WATCH_MAILBOX_BYTES_MIN: usize = 16 * 1024;
 
 /// Answers that wait for a watch stream before it stops to read requests.
 pub const WATCH_ANSWERS: usize = 64;
@@ -151,6 +205,9 @@ pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 pub const HTTP2_STREAM_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
 /// See [`HTTP2_STREAM_WINDOW_BYTES`].
 pub const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
+
+/// Bytes of a response that wait in a connection before the next ones are made; what HTTP/2 brings by default.
+pub const HTTP2_SEND_BYTES: usize = 400 * 1024;
 
 /// Bytes of headers that a request may have.
 pub const HTTP2_HEADER_BYTES: u32 = 64 * 1024;

@@ -10,7 +10,7 @@ use mainstay_server::config::{
 use mainstay_server::env::system::ServiceState;
 use mainstay_server::logging;
 
-use process::{Process, discovery, tcp_proxy};
+use process::{Process, allocators, discovery, tcp_proxy};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -24,7 +24,12 @@ fn main() -> ExitCode {
         read_file: &|path| std::fs::read_to_string(path),
     };
     match given.understand() {
-        Ok(Invocation::Serve(config, notices)) => with_log(&config, &notices, run(&config)),
+        Ok(Invocation::Serve(config, notices)) => {
+            if config.memory_limit.is_some() {
+                allocators::tell();
+            }
+            with_log(&config, &notices, run(&config))
+        }
         Ok(Invocation::DumpRequests(data_dir)) => match process::dump_requests(&data_dir, &mut std::io::stdout()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {

@@ -19,6 +19,8 @@ use mainstay_raft_log::{Disk, LogTask, Observer, Options as LogOptions, RaftLog}
 use prost::Message;
 use tokio::task::JoinHandle;
 
+use crate::admission::memory::{self, Resident};
+use crate::admission::{Budget, Gate, GateOptions, overload};
 use crate::api::{
     self, Access, ApiLimits, LeaderLoss, OutOfService, RpcObserver, Services, Stopping, Tracer, Withdrawals,
 };
@@ -95,8 +97,10 @@ pub struct Surroundings {
     pub applied_observer: Option<Arc<dyn AppliedObserver>>,
     /// Reads a file of a key that the configuration names.
     pub read_key: ReadKey,
-    /// How much may wait for watchers; [`Bounds::STANDARD`] but in a simulation.
+    /// How much may wait for watchers; [`Bounds::STANDARD`] but where the memory is limited, and in a simulation.
     pub watch_bounds: Bounds,
+    /// Says how much memory the process takes; `None` where nobody can.
+    pub resident: Option<Resident>,
     /// The newest format that is known; [`layout::FORMAT`] but in a simulation of several releases.
     pub newest_format: u32,
 }
@@ -116,6 +120,10 @@ pub struct Occupancy {
     pub pending_messages: u64,
     /// Entries that are kept in the log.
     pub log_entries: u64,
+    /// Bytes that requests hold.
+    pub admitted_bytes: u64,
+    /// Requests that wait for room.
+    pub waiting_requests: u64,
 }
 
 /// Why a member did not start.
@@ -231,10 +239,13 @@ impl Node {
                 }
             }
         };
+        let budget = Budget::of(config.memory_limit, config.max_request_bytes);
         let options = LogOptions {
             identity: log_identity(&founded),
             observer: surroundings.log_observer,
             segment_bytes: log_segment_bytes,
+            cache_bytes: budget.log_cache,
+            inbox_bytes: budget.log_inbox,
             ..LogOptions::default()
         };
         let (log, task) = RaftLog::open(disk, options)?;
@@ -273,6 +284,9 @@ impl Node {
         let options = StateOptions { cache_bytes: config.value_cache_bytes, newest_format };
         let mut state = State::open(engine.clone(), options).map_err(|error| StartError::Store(error.to_string()))?;
         state.store.set_flush_bytes(store_flush_bytes);
+        if let Some(records) = budget.fetched {
+            state.store.set_fetched_at_once(records);
+        }
         let (store, leases, alarms, downgrade) = (state.store(), state.leases(), state.alarms(), state.downgrade());
         let auth = state.auth();
         let hub_options = HubOptions {
@@ -282,6 +296,7 @@ impl Node {
         let (hub, hub_task) = Hub::spawn(store.clone(), hub_options, surroundings.watch_bounds);
         let (lessor, lessor_inbox) = Lessor::channel();
         let metrics = surroundings.metrics;
+        let admission = gate(config, &budget, &metrics);
         let listeners = Listeners {
             hub: hub.clone(),
             lessor: lessor.clone(),
@@ -289,7 +304,7 @@ impl Node {
             metrics: metrics.clone(),
             observer: surroundings.applied_observer,
         };
-        let mut options = consensus_options(config, &founded, surroundings.dialer, newest_format);
+        let mut options = consensus_options(config, &founded, surroundings.dialer, admission.clone(), newest_format);
         let forces = config.force_new_cluster && may_be_forced(&founded, is_first_start);
         options.alone = forces.then(|| peer_node(&config.name, &config.initial_advertise_peer_urls));
         let consensus = Consensus::open(options, log.clone(), state, home, listeners).await?;
@@ -314,6 +329,7 @@ impl Node {
         tasks.push(leader_loss_task);
         let (withdrawals, withdrawals_task) = Withdrawals::spawn(gateway.clone());
         tasks.push(withdrawals_task);
+        tasks.extend(spawn_guards(config, &budget, &admission, &gateway, surroundings.resident, &metrics));
         let services = Services {
             leader_loss,
             out_of_service,
@@ -334,6 +350,7 @@ impl Node {
                 max_request_bytes: config.max_request_bytes,
                 lease_ttl_min_seconds: ApiLimits::lease_ttl_min_seconds(config.election_timeout),
             },
+            admission,
             quota,
             observer: surroundings.rpc_observer,
             tracer: surroundings.tracer,
@@ -374,6 +391,7 @@ impl Node {
         let (services, log) = (self.services.clone(), self.log.clone());
         move || {
             let watches = services.hub.stats();
+            let admission = services.admission.numbers();
             let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
             let log_entries = match (log.first_index(), log.last()) {
                 (Some(first), Some((last, _))) => (last + 1).saturating_sub(first),
@@ -386,6 +404,8 @@ impl Node {
                 pending_events: read(&watches.pending_events),
                 pending_messages: read(&watches.pending_messages),
                 log_entries,
+                admitted_bytes: admission.held + admission.reserve_held,
+                waiting_requests: admission.waiting,
             }
         }
     }
@@ -525,7 +545,13 @@ fn peer_node(name: &str, urls: &[Url]) -> PeerNode {
     PeerNode { name: name.to_owned(), peer_urls, learner: false }
 }
 
-fn consensus_options(config: &Config, identity: &Identity, dialer: Dialer, newest_format: u32) -> ConsensusOptions {
+fn consensus_options(
+    config: &Config,
+    identity: &Identity,
+    dialer: Dialer,
+    admission: Gate,
+    newest_format: u32,
+) -> ConsensusOptions {
     let ids = member_ids(config);
     // Whoever has an id that the cluster gave it joins, whatever its flags say.
     let joins = config.initial_cluster_state == ClusterState::Existing
@@ -560,7 +586,38 @@ fn consensus_options(config: &Config, identity: &Identity, dialer: Dialer, newes
         newest_format,
         slow_apply: config.warning_apply_duration,
         dialer,
+        admission,
     }
+}
+
+/// The way in for requests.
+fn gate(config: &Config, budget: &Budget, metrics: &Metrics) -> Gate {
+    if !config.admission {
+        return Gate::open();
+    }
+    let is_strict = config.memory_limit.is_some();
+    Gate::new(GateOptions { pool: budget.pool, reserve: budget.reserve, is_strict }, metrics)
+}
+
+/// Starts what looks after the way in: whether this member is late, and how much memory it takes.
+fn spawn_guards(
+    config: &Config,
+    budget: &Budget,
+    admission: &Gate,
+    gateway: &Gateway,
+    resident: Option<Resident>,
+    metrics: &Arc<Metrics>,
+) -> Vec<JoinHandle<()>> {
+    if !config.admission {
+        return Vec::new();
+    }
+    let beats = gateway.clone();
+    let late = move || beats.heartbeats_late();
+    let mut guards = vec![overload::spawn(admission.clone(), config.heartbeat_interval, late, metrics.clone())];
+    if let (Some(limit), Some(resident)) = (config.memory_limit, resident) {
+        guards.push(memory::spawn(admission.clone(), limit, budget.pool, resident, metrics.clone()));
+    }
+    guards
 }
 
 fn spawn_expirer(

@@ -1,9 +1,9 @@
-//! Real processes: one member's basics, kills, cuts, lost quorum, a full store, damage, restarts, catching up, discovery,
-//! refused starts, repair, upgrades, traces, and what a service manager is told.
+//! Real processes: one member's basics, kills, cuts, lost quorum, a full store, little memory, damage, restarts, catching
+//! up, discovery, refused starts, repair, upgrades, traces, and what a service manager is told.
 //!
 //! `MAINSTAY_BIN` names the binary under test; etcd's own binary must pass, too, but for
-//! `catch_up`, `certificates`, `life`, `logins`, `repair`, `rot`, `service`, `space`, `traces` and `upgrade`, which say
-//! why.
+//! `catch_up`, `certificates`, `life`, `logins`, `memory`, `repair`, `rot`, `service`, `space`, `traces` and `upgrade`,
+//! which say why.
 
 #![cfg(not(madsim))] // processes are not simulated
 #![allow(clippy::unwrap_used)] // a test fails by panicking
@@ -15,6 +15,7 @@ mod faults;
 mod life;
 mod log_files;
 mod logins;
+mod memory;
 mod repair;
 mod restart;
 mod rot;

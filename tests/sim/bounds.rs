@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use mainstay_server::limits;
 use mainstay_server::watch::Bounds;
 
 use crate::world::World;
@@ -12,6 +13,10 @@ const INTERVAL: Duration = Duration::from_millis(100);
 const ENDING: u64 = 2;
 /// Watches of waiters for locks and elections, which are not in the history.
 const WAITERS_MAX: u64 = 20;
+/// More calls than are under way at a quiet member besides watches: of locks, of elections, to keep leases alive.
+const CALLS_MAX: u64 = 20;
+/// More than a watcher of these workloads takes, with its keys.
+const WATCHER_BYTES_MAX: u64 = 2 * limits::WATCHER_BYTES;
 
 /// Looks at all members for as long as it runs, and says where more waits for watchers than there is room for.
 pub(crate) async fn look_on(world: World) {
@@ -38,6 +43,23 @@ pub(crate) fn watches(world: &World) -> Result<(), String> {
     let found: u64 = open.iter().map(|occupancy| occupancy.watchers).sum();
     if found > wanted + WAITERS_MAX {
         return Err(format!("{wanted} watches were asked for, and there are {found}: {open:?}"));
+    }
+    Ok(())
+}
+
+/// Whether requests hold no more of the memory of any member, when all is quiet, than those may that still go on.
+pub(crate) fn requests(world: &World) -> Result<(), String> {
+    for index in world.survivors() {
+        let Some(life) = world.members[index].life() else { continue };
+        let occupancy = (life.occupancy)();
+        let streams = (occupancy.watch_streams + CALLS_MAX) * limits::STREAM_BYTES;
+        let allowed = streams + occupancy.watchers * WATCHER_BYTES_MAX;
+        if occupancy.admitted_bytes > allowed || occupancy.waiting_requests > 0 {
+            let name = world.members[index].name();
+            return Err(format!(
+                "requests of a quiet {name} may hold {allowed} bytes, and wait for none: {occupancy:?}"
+            ));
+        }
     }
     Ok(())
 }

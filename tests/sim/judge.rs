@@ -61,7 +61,8 @@ pub(crate) async fn judge(id: usize, world: World) -> Result<(), Violation> {
         return Err(violation("state_machine_safety", contradiction));
     }
     world.logs_match().map_err(|reason| violation("log_matching", reason))?;
-    bounded(&world).and_then(|()| bounds::watches(&world)).map_err(|reason| violation("bounded", reason))?;
+    let kept = bounded(&world).and_then(|()| bounds::watches(&world)).and_then(|()| bounds::requests(&world));
+    kept.map_err(|reason| violation("bounded", reason))?;
     let complaints = trace::errors();
     let is_due = |complaint: &&trace::Complaint| !is_harmless(&complaint.text) && !world.accounts_for(complaint);
     if let Some(complaint) = complaints.iter().find(is_due) {

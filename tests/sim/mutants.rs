@@ -114,6 +114,9 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant("durable-ahead-of-flush", "What was written but not flushed counts as durable, so the log is purged too far."),
     mutant("flush-covers-what-came-during-it", "What was written while a flush went on counts as durable, so the log is purged too far."),
     mutant("index-misses-tombstone", "A restart forgets deletes that are newer than the stored index."),
+    // admission
+    mutant("admission-never-released", "What a request holds of the server's memory is never given back."),
+    mutant("overload-never-ends", "A member that was late once refuses ordinary requests for ever."),
     // auth
     mutant("permission-checked-before-apply-only", "Who asked before users or roles changed is not judged by what they are now."),
     mutant("revoked-role-keeps-permission", "Who has a role keeps what was taken from it."),

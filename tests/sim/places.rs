@@ -103,6 +103,9 @@ pub(crate) const RARE: &[&str] = &[
 #[allow(dead_code)] // read by the rules of the tree
 pub(crate) const BEYOND: &[&str] = &[
     "log-inbox-full",
+    "request-refused-for-room",
+    "request-waited-for-room",
+    "overloaded",
     "proposal-refused-for-load",
     "proposal-refused-for-number",
     "lease-renewal-clears-checkpoint",

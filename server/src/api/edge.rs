@@ -1,5 +1,6 @@
 //! What every request passes on its way to its service, whichever transport brought it: the
-//! rules that hold for all methods (metadata, learners and those that join, message sizes), counting and tracing.
+//! rules that hold for all methods (metadata, learners and those that join, message sizes), what it takes of the memory,
+//! counting and tracing.
 //!
 //! It stands directly around the generated services and adds neither a task nor a boxed body to
 //! a unary request.
@@ -27,7 +28,8 @@ use super::metadata::Metadata;
 use super::rpc::{self, Rpc, RpcObserver};
 use super::spans::CallSpan;
 use super::status::{self, ApiError};
-use super::{Access, RpcAccess, Services, stopping};
+use super::{Access, RpcAccess, Services, admission, stopping};
+use crate::admission::{Entering, Hold};
 use crate::raft;
 
 pub(super) use self::bodies::RequestBody;
@@ -78,8 +80,13 @@ where
         let is_out_of_service = services.out_of_service.refuses(rpc);
         let status = services.gateway.status();
         let admitted = admit(rpc, request.headers(), &status, is_out_of_service, &*services.observer);
-        let requires_leader = match admitted {
-            Ok(requires_leader) => requires_leader,
+        let entered = admitted.and_then(|requires_leader| {
+            let origin = admission::origin(&services.access, request.headers(), request.extensions());
+            let (hold, entering) = admission::enter(&services.admission, rpc, &origin)?;
+            Ok((requires_leader, hold, entering))
+        });
+        let (requires_leader, hold, entering) = match entered {
+            Ok(entered) => entered,
             Err(error) => {
                 call.end(error.code(), || error.message().to_owned());
                 return EdgeFuture::refused(error.into());
@@ -87,15 +94,20 @@ where
         };
         let limit = self.services.limits.max_message_bytes();
         let observer = Arc::clone(&self.services.observer);
-        let mut request = request.map(|body| RequestBody::new(body, limit, rpc, observer));
+        let mut request = request.map(|body| RequestBody::new(body, limit, rpc, observer, hold.clone()));
         call.span.accompany(&mut request);
+        if hold.counts() {
+            request.extensions_mut().insert(hold.clone());
+        }
         let ending = ending(&self.services, rpc, requires_leader);
-        let response = if rpc.access == RpcAccess::ByRequest || !self.services.access.is_enabled() {
+        let is_open = rpc.access == RpcAccess::ByRequest || !self.services.access.is_enabled();
+        let response = if is_open && entering.is_none() {
             self.service.call(request)
         } else {
-            Box::pin(admitted_by(self.services.access.clone(), rpc.access, self.service.clone(), request))
+            let access = self.services.access.clone();
+            Box::pin(once_admitted(entering, access, rpc.access, self.service.clone(), request))
         };
-        EdgeFuture(Progress::Serving { response, call: Some(call), ending })
+        EdgeFuture(Progress::Serving { response, call: Some(call), ending, hold })
     }
 }
 
@@ -125,8 +137,9 @@ fn admit(
     Ok(metadata.requires_leader)
 }
 
-/// Serves a request if who sends it is allowed to call the method.
-async fn admitted_by<S>(
+/// Serves a request once there is room for it, if who sends it is allowed to call the method.
+async fn once_admitted<S>(
+    entering: Option<Entering>,
     access: Access,
     rule: RpcAccess,
     mut service: S,
@@ -135,6 +148,11 @@ async fn admitted_by<S>(
 where
     S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible>,
 {
+    if let Some(entering) = entering
+        && let Err(refused) = entering.await
+    {
+        return Ok(Status::from(ApiError::from(refused)).into_http());
+    }
     let credentials = Credentials::read(request.headers(), request.extensions());
     match access.admit(rule, &credentials).await {
         Ok(()) => service.call(request).await,
@@ -190,7 +208,13 @@ pub(super) struct EdgeFuture(Progress);
 
 enum Progress {
     Refused(Option<Box<Status>>),
-    Serving { response: BoxFuture<Response<Body>, Infallible>, call: Option<Call>, ending: Option<Ending> },
+    Serving {
+        response: BoxFuture<Response<Body>, Infallible>,
+        call: Option<Call>,
+        ending: Option<Ending>,
+        /// What the request holds until its answer has left.
+        hold: Hold,
+    },
 }
 
 impl EdgeFuture {
@@ -208,7 +232,7 @@ impl Future for EdgeFuture {
                 let status = status.take().expect("a future is not polled after it is ready");
                 Poll::Ready(Ok(status.into_http()))
             }
-            Progress::Serving { response, call, ending } => {
+            Progress::Serving { response, call, ending, hold } => {
                 let Poll::Ready(Ok(response)) = response.as_mut().poll(context) else {
                     // What waits in a queue has not begun to answer when it is to end.
                     let Some(ending) = ending else { return Poll::Pending };
@@ -219,24 +243,24 @@ impl Future for EdgeFuture {
                     return Poll::Ready(Ok(Status::from(error).into_http()));
                 };
                 let Some(call) = call.take() else { return Poll::Ready(Ok(response.map(ResponseBody::Uncounted))) };
-                Poll::Ready(Ok(finish(response, call, ending.take())))
+                Poll::Ready(Ok(finish(response, call, ending.take(), std::mem::take(hold))))
             }
         }
     }
 }
 
 /// Ends the count of a unary request; that of a stream ends with its body.
-fn finish(response: Response<Body>, call: Call, ending: Option<Ending>) -> Response<ResponseBody> {
+fn finish(response: Response<Body>, call: Call, ending: Option<Ending>, hold: Hold) -> Response<ResponseBody> {
     if let Some(code) = response.headers().get(GRPC_STATUS) {
         call.end(Code::from_bytes(code.as_bytes()), || message_in(response.headers()));
         return response.map(ResponseBody::Uncounted);
     }
     if call.rpc.kind.is_stream() {
-        return response.map(|body| ResponseBody::stream(body, call, ending));
+        return response.map(|body| ResponseBody::stream(body, call, ending, hold));
     }
     let (observer, rpc) = (Arc::clone(&call.observer), call.rpc);
     call.end(Code::Ok, String::new);
-    response.map(|body| ResponseBody::unary(body, rpc, observer))
+    response.map(|body| ResponseBody::unary(body, rpc, observer, hold))
 }
 
 /// What headers or trailers say besides the code.

@@ -1,6 +1,6 @@
 //! Keys and values.
 
-use std::iter;
+use std::cell::Cell;
 
 use futures_util::stream;
 use mainstay_proto::etcdserverpb::kv_server::Kv;
@@ -11,14 +11,16 @@ use mainstay_proto::etcdserverpb::{
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status};
 
-use super::Services;
 use super::access::{Credentials, Permit};
+use super::admission::{room_for_deletion, room_for_txn, within_room};
 use super::header::{header, revision_of};
 use super::propose::Applied;
 use super::range_chunks::RangeChunks;
 use super::spans::Stage;
 use super::status::{self, ApiError};
 use super::validate;
+use super::{Access, Services};
+use crate::admission::{Hold, Refused};
 use crate::apply::{self, ReadTxnError, range_response};
 use crate::auth::{Auth, Right};
 use crate::command::Caller;
@@ -26,25 +28,29 @@ use crate::command::command::Kind;
 use crate::command::outcome::Reply;
 use crate::env::clock;
 use crate::metrics::Operation;
+use crate::mvcc::{ReadError, Store};
+use crate::raft::Gateway;
 use crate::space;
 
 #[tonic::async_trait]
 impl Kv for Services {
     async fn range(&self, request: Request<RangeRequest>) -> Result<Response<RangeResponse>, Status> {
         let (credentials, call) = (Credentials::of(&request), self.call_span(&request));
+        let hold = Hold::of(request.extensions());
         let request = request.into_inner();
         if !request.serializable && self.gateway.status().is_learner {
             return Err(ApiError::NotSupportedForLearner.into());
         }
         validate::range(&request)?;
         let stage = call.stage(&request);
-        self.measured(Operation::RANGE, self.read_range(&credentials, &request, &stage)).await.map(Response::new)
+        let read = self.read_range(&credentials, &hold, &request, &stage);
+        self.measured(Operation::RANGE, read).await.map(Response::new)
     }
 
     type RangeStreamStream = BoxStream<RangeStreamResponse>;
 
     async fn range_stream(&self, request: Request<RangeRequest>) -> Result<Response<Self::RangeStreamStream>, Status> {
-        let credentials = Credentials::of(&request);
+        let (credentials, hold) = (Credentials::of(&request), Hold::of(request.extensions()));
         let request = request.into_inner();
         validate::range_stream(&request)?;
         if !request.serializable {
@@ -52,36 +58,28 @@ impl Kv for Services {
         }
         let permit = self.permit_range(&credentials, &request).await?;
         self.metrics.mvcc.range_total.inc();
-        let mut chunks = RangeChunks::new(request, self.limits.max_request_bytes);
-        let (store, gateway, access) = (self.store.clone(), self.gateway.clone(), self.access.clone());
-        let mut ended = false;
+        let chunked = Chunked {
+            chunks: RangeChunks::new(request, self.limits.max_request_bytes),
+            store: self.store.clone(),
+            gateway: self.gateway.clone(),
+            access: self.access.clone(),
+            permit,
+            hold,
+            has_ended: false,
+        };
         // A chunk is read when the transport has room for it, so a slow client holds one at most. It holds no
         // revision either: a compaction in between refuses the next chunk, as in etcd.
-        let responses = iter::from_fn(move || {
-            if ended {
-                return None;
-            }
-            let chunk = chunks.next(|range, options| store.range(range, options));
-            // Asked for each chunk, so that no more is sent once users or roles have changed; etcd asks at the end.
-            if let Err(error) = access.confirm(&permit) {
-                ended = true;
-                return Some(Err(error.into()));
-            }
-            let chunk = chunk.transpose()?;
-            Some(chunk.map_err(Status::from).map(|mut response| {
-                if response.header.is_some() {
-                    response.header = Some(header(&gateway, revision_of(response.header)));
-                }
-                RangeStreamResponse { range_response: Some(response) }
-            }))
+        let responses = stream::unfold(chunked, |mut chunked| async move {
+            let response = chunked.next().await?;
+            Some((response, chunked))
         });
-        Ok(Response::new(Box::pin(stream::iter(responses))))
+        Ok(Response::new(Box::pin(responses)))
     }
 
     async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
         let (credentials, call) = (Credentials::of(&request), self.call_span(&request));
         let request = request.into_inner();
-        self.check_quota(space::put_cost(&request), |value_len| apply::put_grows(&request, value_len)).await?;
+        self.check_space(space::put_cost(&request), |value_len| apply::put_grows(&request, value_len)).await?;
         validate::put(&request)?;
         let stage = call.stage(&request);
         let Applied { revision, reply: Some(Reply::Put(mut response)) } =
@@ -98,8 +96,10 @@ impl Kv for Services {
         request: Request<DeleteRangeRequest>,
     ) -> Result<Response<DeleteRangeResponse>, Status> {
         let (credentials, call) = (Credentials::of(&request), self.call_span(&request));
+        let hold = Hold::of(request.extensions());
         let request = request.into_inner();
         validate::delete_range(&request)?;
+        room_for_deletion(&self.store, &hold, &request).await?;
         let stage = call.stage(&request);
         let Applied { revision, reply: Some(Reply::DeleteRange(mut response)) } =
             stage.proposal(self.propose(&credentials, Kind::DeleteRange(request))).await?
@@ -112,13 +112,16 @@ impl Kv for Services {
 
     async fn txn(&self, request: Request<TxnRequest>) -> Result<Response<TxnResponse>, Status> {
         let (credentials, call) = (Credentials::of(&request), self.call_span(&request));
+        let hold = Hold::of(request.extensions());
         let request = request.into_inner();
-        self.check_quota(space::txn_cost(&request), |value_len| apply::txn_grows(&request, value_len)).await?;
+        self.check_space(space::txn_cost(&request), |value_len| apply::txn_grows(&request, value_len)).await?;
         validate::txn(&request, self.limits.max_txn_ops)?;
         let stage = call.stage(&request);
         let (mut response, revision) = if apply::is_read_only(&request) {
-            self.measured(Operation::READ_ONLY_TXN, self.read_txn(&credentials, &request, &stage)).await?
+            let read = self.read_txn(&credentials, &hold, &request, &stage);
+            self.measured(Operation::READ_ONLY_TXN, read).await?
         } else {
+            room_for_txn(&self.store, &hold, &request).await?;
             let Applied { revision, reply: Some(Reply::Txn(response)) } =
                 stage.proposal(self.propose(&credentials, Kind::Txn(request))).await?
             else {
@@ -145,10 +148,69 @@ impl Kv for Services {
     }
 }
 
+/// A streamed range that is under way.
+struct Chunked {
+    chunks: RangeChunks,
+    store: Store,
+    gateway: Gateway,
+    access: Access,
+    permit: Permit,
+    hold: Hold,
+    has_ended: bool,
+}
+
+impl Chunked {
+    async fn next(&mut self) -> Option<Result<RangeStreamResponse, Status>> {
+        if self.has_ended {
+            return None;
+        }
+        let chunk = self.read().await;
+        // Asked for each chunk, so that no more is sent once users or roles have changed; etcd asks at the end.
+        if let Err(error) = self.access.confirm(&self.permit) {
+            self.has_ended = true;
+            return Some(Err(error.into()));
+        }
+        let chunk = chunk.transpose()?;
+        Some(chunk.map_err(Status::from).map(|mut response| {
+            if response.header.is_some() {
+                response.header = Some(header(&self.gateway, revision_of(response.header)));
+            }
+            RangeStreamResponse { range_response: Some(response) }
+        }))
+    }
+
+    /// Reads the next chunk: a smaller one where there is no room for it, and a single key when there is room again.
+    async fn read(&mut self) -> Result<Option<RangeResponse>, ReadError> {
+        // The chunk before is encoded, and holds what it takes itself.
+        self.hold.forget_answer();
+        loop {
+            let wanted = Cell::new(0);
+            let read = {
+                let room = |bytes: u64| {
+                    wanted.set(bytes);
+                    self.hold.reads(bytes)
+                };
+                self.chunks.next(|range, options| self.store.range_within(range, options, &room))
+            };
+            if !matches!(read, Err(ReadError::NoRoom)) {
+                return read;
+            }
+            self.hold.forget_answer();
+            if !self.chunks.halve()
+                && let Err(Refused) = self.hold.make_room(2 * wanted.get()).await
+            {
+                self.has_ended = true;
+                return Err(ReadError::NoRoom);
+            }
+        }
+    }
+}
+
 impl Services {
     async fn read_range(
         &self,
         credentials: &Credentials,
+        hold: &Hold,
         request: &RangeRequest,
         stage: &Stage,
     ) -> Result<RangeResponse, Status> {
@@ -158,7 +220,10 @@ impl Services {
         }
         let permit = self.permit_range(credentials, request).await?;
         let began = clock::now();
-        let response = range_response(request, |range, options| self.store.range(range, options));
+        let response = within_room(hold, |room| {
+            range_response(request, |range, options| self.store.range_within(range, options, room))
+        })
+        .await;
         self.metrics.mvcc.range_total.inc();
         self.metrics.server.range_duration_seconds.observe(response.is_ok(), clock::elapsed(began));
         self.access.confirm(&permit)?;
@@ -170,6 +235,7 @@ impl Services {
     async fn read_txn(
         &self,
         credentials: &Credentials,
+        hold: &Hold,
         request: &TxnRequest,
         stage: &Stage,
     ) -> Result<(TxnResponse, i64), Status> {
@@ -179,9 +245,13 @@ impl Services {
         }
         let judge = |auth: &Auth, caller: &Caller| apply::check_read_txn(auth, caller, request);
         let permit = self.access.permit(credentials, judge).await?;
-        let read = apply::read_txn(&self.store, request);
+        let read = within_room(hold, |room| match apply::read_txn(&self.store, request, room) {
+            Err(ReadTxnError::NoRoom) => Err(ReadError::NoRoom),
+            read => Ok(read),
+        })
+        .await;
         self.access.confirm(&permit)?;
-        let read = read.map_err(read_txn_status)?;
+        let read = read?.map_err(read_txn_status)?;
         apply::count_txn(&self.metrics, &read.0);
         Ok(read)
     }
@@ -209,6 +279,7 @@ impl Services {
 fn read_txn_status(error: ReadTxnError) -> Status {
     match error {
         ReadTxnError::Refused(refusal) => status::refused(refusal).map_or_else(status::foreign_outcome, Status::from),
+        ReadTxnError::NoRoom => ApiError::TooManyRequests.into(),
         ReadTxnError::Engine(error) => status::engine(&error),
     }
 }

@@ -18,19 +18,27 @@ use super::propose::Applied;
 use super::spans::{CallSpan, Renewal};
 use super::status::{self, ApiError};
 use super::{Access, Services};
+use crate::admission::Hold;
 use crate::auth::Right;
 use crate::command::command::Kind;
 use crate::command::outcome::Reply;
 use crate::env::probe;
 use crate::lease::LeaseView;
+use crate::limits;
 use crate::mvcc::Store;
 use crate::raft::{Gateway, Unavailable};
 use crate::space;
+
+/// What a lease takes in a list of them.
+const LISTED_BYTES: u64 = 64;
+/// What a key takes in a list of a lease's keys besides its bytes.
+const KEY_BYTES: u64 = 32;
 
 #[tonic::async_trait]
 impl Lease for Services {
     async fn lease_grant(&self, request: Request<LeaseGrantRequest>) -> Result<Response<LeaseGrantResponse>, Status> {
         let (credentials, call) = (Credentials::of(&request), self.call_span(&request));
+        self.admission.lets_grant().map_err(ApiError::from)?;
         self.check_quota(space::LEASE_COST, |_| Ok(true)).await?;
         let request = decided(request.into_inner(), self.limits.lease_ttl_min_seconds, rand::random);
         let stage = call.stage(&request);
@@ -81,7 +89,7 @@ impl Lease for Services {
         &self,
         request: Request<LeaseTimeToLiveRequest>,
     ) -> Result<Response<LeaseTimeToLiveResponse>, Status> {
-        let credentials = Credentials::of(&request);
+        let (credentials, hold) = (Credentials::of(&request), Hold::of(request.extensions()));
         let request = request.into_inner();
         let id = request.id;
         if request.keys {
@@ -110,6 +118,10 @@ impl Lease for Services {
             keys = self.leases.keys(id);
             let permit = self.access.permit_keys(&credentials, Right::Read, || keys.clone()).await?;
             self.access.confirm(&permit)?;
+            let bytes: u64 = keys.iter().map(|key| KEY_BYTES + key.len() as u64).sum();
+            if bytes > limits::MESSAGE_FREE_BYTES && !hold.reads(bytes) {
+                return Err(ApiError::TooManyRequests.into());
+            }
         }
         let header = Some(self.header_now());
         let (ttl, granted_ttl) = (remaining.ttl, remaining.granted_ttl);
@@ -120,11 +132,16 @@ impl Lease for Services {
         &self,
         request: Request<LeaseLeasesRequest>,
     ) -> Result<Response<LeaseLeasesResponse>, Status> {
+        let hold = Hold::of(request.extensions());
         let all_keys = || self.leases.all().into_iter().flat_map(|id| self.leases.keys(id)).collect();
         let permit = self.access.permit_keys(&Credentials::of(&request), Right::Read, all_keys).await?;
         // Only the leader knows which lease ends next; elsewhere the order means nothing, as in etcd.
         let by_deadline = self.lessor.order().await.unwrap_or_default();
-        let leases = ordered(by_deadline, self.leases.all()).into_iter().map(|id| LeaseStatus { id }).collect();
+        let existing = self.leases.all();
+        if !hold.reads(LISTED_BYTES * existing.len() as u64) {
+            return Err(ApiError::TooManyRequests.into());
+        }
+        let leases = ordered(by_deadline, existing).into_iter().map(|id| LeaseStatus { id }).collect();
         self.access.confirm(&permit)?;
         Ok(Response::new(LeaseLeasesResponse { header: Some(self.header_now()), leases }))
     }

@@ -14,9 +14,11 @@ use super::access::Credentials;
 use super::propose::Applied;
 use super::status::{self, ApiError};
 use super::{RpcAccess, Services, snapshot, validate};
+use crate::admission::Hold;
 use crate::command::command::Kind;
 use crate::command::outcome::Reply;
 use crate::env::{self, clock, probe};
+use crate::limits;
 use crate::mvcc::Size;
 use crate::raft::{self, TransferError};
 
@@ -93,8 +95,9 @@ impl Maintenance for Services {
 
     type SnapshotStream = BoxStream<SnapshotResponse>;
 
-    async fn snapshot(&self, _: Request<SnapshotRequest>) -> Result<Response<Self::SnapshotStream>, Status> {
-        Ok(Response::new(snapshot::responses(self.store.clone(), self.metrics.clone())))
+    async fn snapshot(&self, request: Request<SnapshotRequest>) -> Result<Response<Self::SnapshotStream>, Status> {
+        let room = Hold::of(request.extensions()).part(limits::DATABASE_BYTES).ok_or(ApiError::TooManyRequests)?;
+        Ok(Response::new(snapshot::responses(self.store.clone(), self.metrics.clone(), room)))
     }
 
     async fn move_leader(&self, request: Request<MoveLeaderRequest>) -> Result<Response<MoveLeaderResponse>, Status> {

@@ -22,9 +22,13 @@
 //! - **Invariant:** the methods that are counted are those that are served
 //!   (`rpc::tests::the_table_is_what_the_protos_declare`).
 //!
+//! What a request takes of the memory is held against what there is before it is worked on ([`admission`] here, and the
+//! [room](crate::admission) that keeps the books); what a method is to the server stands in [`RPCS`], too.
+//!
 //! Absent by design: rules of the data model (they are `apply`'s), timeouts of requests (the gateway's).
 
 mod access;
+mod admission;
 mod auth;
 mod cluster;
 mod concurrency;

@@ -45,21 +45,25 @@ impl Services {
         }
     }
 
-    /// Refuses a write that the quota has no room for, and raises the alarm that stops all such writes.
-    /// `grows` says whether it makes the store larger, as far as this member knows; that is judged again when it
-    /// is applied.
+    /// Refuses a write that the memory or the quota has no room for. `grows` says whether it makes the store larger, as
+    /// far as this member knows.
+    pub(super) async fn check_space(
+        &self,
+        cost: u64,
+        grows: impl Fn(ValueLen<'_, ReadError>) -> Result<bool, ReadError>,
+    ) -> Result<(), ApiError> {
+        self.admission.lets_grow(|| cost > 0 && self.grows(&grows))?;
+        self.check_quota(cost, grows).await
+    }
+
+    /// Refuses a write that the quota has no room for, and raises the alarm that stops all such writes. Whether it
+    /// makes the store larger is judged again when it is applied.
     pub(super) async fn check_quota(
         &self,
         cost: u64,
-        grows: impl FnOnce(ValueLen<'_, ReadError>) -> Result<bool, ReadError>,
+        grows: impl Fn(ValueLen<'_, ReadError>) -> Result<bool, ReadError>,
     ) -> Result<(), ApiError> {
-        if self.quota.fits(cost, self.store.retained_bytes()) {
-            return Ok(());
-        }
-        let revision = self.store.revision();
-        let mut value_len = |key: &Bytes| Ok(self.store.get_at(key, revision)?.map(|kv| kv.value.len()));
-        // Where that cannot be read it counts as growing.
-        if !grows(&mut value_len).unwrap_or(true) {
+        if self.quota.fits(cost, self.store.retained_bytes()) || !self.grows(&grows) {
             return Ok(());
         }
         probe::reached("quota-used-up");
@@ -73,5 +77,12 @@ impl Services {
             tracing::warn!(%status, "failed to raise the alarm for the quota");
         }
         Err(ApiError::NoSpace)
+    }
+
+    fn grows(&self, grows: &impl Fn(ValueLen<'_, ReadError>) -> Result<bool, ReadError>) -> bool {
+        let revision = self.store.revision();
+        let mut value_len = |key: &Bytes| Ok(self.store.get_at(key, revision)?.map(|kv| kv.value.len()));
+        // Where that cannot be read it counts as growing.
+        grows(&mut value_len).unwrap_or(true)
     }
 }

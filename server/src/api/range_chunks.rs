@@ -48,9 +48,10 @@ impl RangeChunks {
         if self.done {
             return Ok(None);
         }
-        // An error ends the stream as well.
-        self.done = true;
-        let chunk = range_response(&self.request, read)?;
+        let chunk = range_response(&self.request, read);
+        // An error ends the stream as well, but for one: there may be room for a smaller chunk.
+        self.done = !matches!(chunk, Err(ReadError::NoRoom));
+        let chunk = chunk?;
         let revision = *self.revision.get_or_insert_with(|| {
             let revision = chunk.header.as_ref().map_or(0, |header| header.revision);
             // Wrong where it is broken: each chunk is of the revision that is current when it is read.
@@ -74,6 +75,15 @@ impl RangeChunks {
         }
         let header = ResponseHeader { revision, ..ResponseHeader::default() };
         Ok(Some(RangeResponse { header: Some(header), count: self.sent + chunk.count, ..chunk }))
+    }
+
+    /// Makes the next chunk half as large; `false` where it has one key, or is all there is.
+    pub(super) fn halve(&mut self) -> bool {
+        let is_divisible = self.request.limit > 1;
+        if is_divisible {
+            self.request.limit /= 2;
+        }
+        is_divisible
     }
 
     fn next_limit(&self, chunk_bytes: usize) -> i64 {

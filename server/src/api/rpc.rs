@@ -5,6 +5,7 @@ use std::time::Duration;
 use tonic::Code;
 
 use super::access::RpcAccess;
+use crate::admission::Traffic;
 
 /// How many messages a method takes and gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +49,8 @@ pub struct Rpc {
     pub on_learner: bool,
     /// Who may call it, where that does not depend on the request.
     pub access: RpcAccess,
+    /// What it is to the server, which cannot always serve all.
+    pub traffic: Traffic,
 }
 
 impl Rpc {
@@ -97,55 +100,55 @@ pub static RPCS: [Rpc; 52] = numbered([
     on_learner(unary(KV, "Range")),
     stream(KV, "RangeStream", RpcKind::ServerStream),
     unary(KV, "Put"),
-    unary(KV, "DeleteRange"),
+    relief(unary(KV, "DeleteRange")),
     unary(KV, "Txn"),
-    root(unary(KV, "Compact")),
+    control(root(unary(KV, "Compact"))),
     stream(WATCH, "Watch", RpcKind::BidiStream),
-    user(unary(LEASE, "LeaseGrant")),
-    user(unary(LEASE, "LeaseRevoke")),
-    stream(LEASE, "LeaseKeepAlive", RpcKind::BidiStream),
-    user(unary(LEASE, "LeaseTimeToLive")),
+    control(user(unary(LEASE, "LeaseGrant"))),
+    control(user(unary(LEASE, "LeaseRevoke"))),
+    control(stream(LEASE, "LeaseKeepAlive", RpcKind::BidiStream)),
+    control(user(unary(LEASE, "LeaseTimeToLive"))),
     unary(LEASE, "LeaseLeases"),
-    unary(CLUSTER, "MemberAdd"),
-    root(unary(CLUSTER, "MemberRemove")),
-    root(unary(CLUSTER, "MemberUpdate")),
-    user(unary(CLUSTER, "MemberList")),
-    root(unary(CLUSTER, "MemberPromote")),
-    unary(MAINTENANCE, "Alarm"),
-    user(on_learner(unary(MAINTENANCE, "Status"))),
-    root(unary(MAINTENANCE, "Defragment")),
+    control(unary(CLUSTER, "MemberAdd")),
+    control(root(unary(CLUSTER, "MemberRemove"))),
+    control(root(unary(CLUSTER, "MemberUpdate"))),
+    control(user(unary(CLUSTER, "MemberList"))),
+    control(root(unary(CLUSTER, "MemberPromote"))),
+    control(unary(MAINTENANCE, "Alarm")),
+    control(user(on_learner(unary(MAINTENANCE, "Status")))),
+    control(root(unary(MAINTENANCE, "Defragment"))),
     root(unary(MAINTENANCE, "Hash")),
     root(unary(MAINTENANCE, "HashKV")),
     root(on_learner(stream(MAINTENANCE, "Snapshot", RpcKind::ServerStream))),
-    root(unary(MAINTENANCE, "MoveLeader")),
-    root(unary(MAINTENANCE, "Downgrade")),
-    unary(AUTH, "AuthEnable"),
-    unary(AUTH, "AuthDisable"),
-    unary(AUTH, "AuthStatus"),
-    unary(AUTH, "Authenticate"),
-    unary(AUTH, "UserAdd"),
-    unary(AUTH, "UserGet"),
-    unary(AUTH, "UserList"),
-    unary(AUTH, "UserDelete"),
-    unary(AUTH, "UserChangePassword"),
-    unary(AUTH, "UserGrantRole"),
-    unary(AUTH, "UserRevokeRole"),
-    unary(AUTH, "RoleAdd"),
-    unary(AUTH, "RoleGet"),
-    unary(AUTH, "RoleList"),
-    unary(AUTH, "RoleDelete"),
-    unary(AUTH, "RoleGrantPermission"),
-    unary(AUTH, "RoleRevokePermission"),
+    control(root(unary(MAINTENANCE, "MoveLeader"))),
+    control(root(unary(MAINTENANCE, "Downgrade"))),
+    control(unary(AUTH, "AuthEnable")),
+    control(unary(AUTH, "AuthDisable")),
+    control(unary(AUTH, "AuthStatus")),
+    control(unary(AUTH, "Authenticate")),
+    control(unary(AUTH, "UserAdd")),
+    control(unary(AUTH, "UserGet")),
+    control(unary(AUTH, "UserList")),
+    control(unary(AUTH, "UserDelete")),
+    control(unary(AUTH, "UserChangePassword")),
+    control(unary(AUTH, "UserGrantRole")),
+    control(unary(AUTH, "UserRevokeRole")),
+    control(unary(AUTH, "RoleAdd")),
+    control(unary(AUTH, "RoleGet")),
+    control(unary(AUTH, "RoleList")),
+    control(unary(AUTH, "RoleDelete")),
+    control(unary(AUTH, "RoleGrantPermission")),
+    control(unary(AUTH, "RoleRevokePermission")),
     unary(LOCK, "Lock"),
-    unary(LOCK, "Unlock"),
+    control(unary(LOCK, "Unlock")),
     unary(ELECTION, "Campaign"),
     unary(ELECTION, "Proclaim"),
     unary(ELECTION, "Leader"),
     stream(ELECTION, "Observe", RpcKind::ServerStream),
-    unary(ELECTION, "Resign"),
-    unary(HEALTH, "Check"),
-    unary(HEALTH, "List"),
-    stream(HEALTH, "Watch", RpcKind::ServerStream),
+    control(unary(ELECTION, "Resign")),
+    control(unary(HEALTH, "Check")),
+    control(unary(HEALTH, "List")),
+    control(stream(HEALTH, "Watch", RpcKind::ServerStream)),
 ]);
 
 /// The methods of a service; none where it is not served.
@@ -167,7 +170,8 @@ const fn unary(service: &'static str, method: &'static str) -> Rpc {
 }
 
 const fn stream(service: &'static str, method: &'static str, kind: RpcKind) -> Rpc {
-    Rpc { index: 0, service, method, kind, on_learner: false, access: RpcAccess::ByRequest }
+    let (access, traffic) = (RpcAccess::ByRequest, Traffic::Ordinary);
+    Rpc { index: 0, service, method, kind, on_learner: false, access, traffic }
 }
 
 const fn on_learner(rpc: Rpc) -> Rpc {
@@ -180,6 +184,14 @@ const fn user(rpc: Rpc) -> Rpc {
 
 const fn root(rpc: Rpc) -> Rpc {
     Rpc { access: RpcAccess::Root, ..rpc }
+}
+
+const fn relief(rpc: Rpc) -> Rpc {
+    Rpc { traffic: Traffic::Relief, ..rpc }
+}
+
+const fn control(rpc: Rpc) -> Rpc {
+    Rpc { traffic: Traffic::Control, ..rpc }
 }
 
 const fn numbered<const N: usize>(mut rpcs: [Rpc; N]) -> [Rpc; N] {
@@ -273,6 +285,37 @@ mod tests {
         let services: std::collections::BTreeSet<&str> = others.map(|rpc| rpc.service).collect();
         // Locks and elections ask the services for keys and leases, in their caller's name.
         assert_eq!(services.into_iter().collect::<Vec<_>>(), [AUTH, WATCH, HEALTH, ELECTION, LOCK]);
+    }
+
+    /// A method that is new must be put into one of these lists.
+    #[test]
+    fn work_is_told_from_what_must_go_on() {
+        let named = |traffic: Traffic| -> Vec<&str> {
+            RPCS.iter().filter(|rpc| rpc.traffic == traffic).map(|rpc| rpc.method).collect()
+        };
+        let ordinary = [
+            "Range",
+            "RangeStream",
+            "Put",
+            "Txn",
+            "Watch",
+            "LeaseLeases",
+            "Hash",
+            "HashKV",
+            "Snapshot",
+            "Lock",
+            "Campaign",
+            "Proclaim",
+            "Leader",
+            "Observe",
+        ];
+        assert_eq!(named(Traffic::Ordinary), ordinary);
+        assert_eq!(named(Traffic::Relief), ["DeleteRange"]);
+        let control = RPCS.iter().filter(|rpc| rpc.traffic == Traffic::Control);
+        let of_keys = ["Compact", "LeaseGrant", "LeaseRevoke", "LeaseKeepAlive", "LeaseTimeToLive", "Unlock", "Resign"];
+        let others = control.filter(|rpc| !of_keys.contains(&rpc.method));
+        let services: std::collections::BTreeSet<&str> = others.map(|rpc| rpc.service).collect();
+        assert_eq!(services.into_iter().collect::<Vec<_>>(), [AUTH, CLUSTER, MAINTENANCE, HEALTH]);
     }
 
     #[test]

@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Access, ApiLimits, LeaderLoss, OutOfService, RpcObserver, Stopping, Tracer, Withdrawals};
+use crate::admission::Gate;
 use crate::apply::{AlarmView, DowngradeView};
 use crate::auth::Passwords;
 use crate::lease::{LeaseView, Lessor};
@@ -35,6 +36,8 @@ pub struct Services {
     pub hub: Hub,
     /// What requests are allowed.
     pub limits: ApiLimits,
+    /// What they take of the memory.
+    pub admission: Gate,
     /// `--quota-backend-bytes`.
     pub quota: Quota,
     /// Ends streams that require a leader when there is none.

@@ -7,6 +7,7 @@ use mainstay_proto::etcdserverpb::SnapshotResponse;
 use tonic::Status;
 use tonic::codegen::BoxStream;
 
+use crate::admission::Part;
 use crate::backup::{self, Blob, Receiver, SnapshotError};
 use crate::config::version::{CLUSTER_VERSION, STORAGE_VERSION};
 use crate::env::{self, Production, clock};
@@ -14,8 +15,9 @@ use crate::limits;
 use crate::metrics::Metrics;
 use crate::mvcc::Store;
 
-/// Sends a database file of what the store holds now. Who takes no more messages ends it.
-pub(super) fn responses(store: Store, metrics: Arc<Metrics>) -> BoxStream<SnapshotResponse> {
+/// Sends a database file of what the store holds now, which takes some room until its end. Who takes no more messages
+/// ends it.
+pub(super) fn responses(store: Store, metrics: Arc<Metrics>, room: Part) -> BoxStream<SnapshotResponse> {
     let began = clock::now();
     let production = env::produce(limits::DATABASE_BLOBS_AHEAD, move |outlet| {
         let receiver = Receiver { send: &|blob| outlet.put(Ok(blob)), is_waiting: &|| outlet.is_wanted() };
@@ -24,7 +26,11 @@ pub(super) fn responses(store: Store, metrics: Arc<Metrics>) -> BoxStream<Snapsh
         }
         metrics.disk.backend_snapshot_duration_seconds.observe(clock::elapsed(began).as_secs_f64());
     });
-    Box::pin(stream::unfold(Some(production), |production| async { next(production?).await }))
+    Box::pin(stream::unfold(Some((production, room)), |state| async {
+        let (production, room) = state?;
+        let (item, rest) = next(production).await?;
+        Some((item, rest.map(|production| (production, room))))
+    }))
 }
 
 type Item = Result<SnapshotResponse, Status>;

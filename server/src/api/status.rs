@@ -7,6 +7,7 @@
 use mainstay_proto::etcdserverpb::{AlarmMember, AlarmType};
 use tonic::{Code, Status};
 
+use crate::admission::Refused;
 use crate::auth::PasswordError;
 use crate::command::Refusal;
 use crate::engine::EngineError;
@@ -314,6 +315,18 @@ impl From<Unavailable> for ApiError {
     }
 }
 
+impl From<Refused> for ApiError {
+    fn from(Refused: Refused) -> Self {
+        Self::TooManyRequests
+    }
+}
+
+impl From<Refused> for Status {
+    fn from(refused: Refused) -> Self {
+        ApiError::from(refused).into()
+    }
+}
+
 /// Where nothing is refused this says the safe thing.
 impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
@@ -341,6 +354,7 @@ impl From<ReadError> for Status {
         match error {
             ReadError::Compacted => ApiError::Compacted.into(),
             ReadError::FutureRevision => ApiError::FutureRevision.into(),
+            ReadError::NoRoom => ApiError::TooManyRequests.into(),
             ReadError::Engine(error) => engine(&error),
         }
     }

@@ -1,11 +1,13 @@
 //! Watches: any number of them over one stream.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::future;
 
 use futures_util::{Stream, StreamExt, stream};
 use mainstay_proto::etcdserverpb::watch_request::RequestUnion;
 use mainstay_proto::etcdserverpb::watch_server::Watch;
 use mainstay_proto::etcdserverpb::{ResponseHeader, WatchCreateRequest, WatchRequest, WatchResponse};
+use prost::Message;
 use tonic::codegen::{BoxFuture, BoxStream};
 use tonic::{Code, Request, Response, Status, Streaming};
 
@@ -13,8 +15,10 @@ use super::access::Credentials;
 use super::header::{header, revision_of};
 use super::status::{self, ApiError};
 use super::{Access, Services};
+use crate::admission::{Hold, Part};
 use crate::auth::{Auth, Right};
 use crate::command::Caller;
+use crate::limits;
 use crate::watch::{WatchStream, WatchStreamEnd};
 
 #[tonic::async_trait]
@@ -24,11 +28,13 @@ impl Watch for Services {
     async fn watch(&self, request: Request<Streaming<WatchRequest>>) -> Result<Response<Self::WatchStream>, Status> {
         let gateway = self.gateway.clone();
         let (access, credentials) = (self.access.clone(), Credentials::of(&request));
+        let hold = Hold::of(request.extensions());
         let session = Session {
             judge: move |request: WatchCreateRequest| judged(access.clone(), credentials.clone(), request),
-            watches: self.hub.open_stream().await,
+            watches: self.hub.open_stream_of(hold.identity()).await,
             requests: Some(request.into_inner()),
             header: move |revision| header(&gateway, revision),
+            room: WatcherRoom::new(hold),
         };
         Ok(Response::new(Box::pin(session.responses())))
     }
@@ -45,6 +51,7 @@ struct Session<R, H, J> {
     requests: Option<R>,
     /// Makes the header that tells a revision.
     header: H,
+    room: WatcherRoom,
 }
 
 impl<R, H, J> Session<R, H, J>
@@ -64,6 +71,8 @@ where
         loop {
             if let Some(mut response) = self.watches.take().await.map_err(ended)? {
                 response.header = Some((self.header)(revision_of(response.header)));
+                // While its client does not read, no more is encoded for it than there is room for.
+                self.room.told(&response).await;
                 return Ok(response);
             }
             let requests = self.requests.as_mut().filter(|_| self.watches.takes_requests());
@@ -83,16 +92,64 @@ where
 
 impl<R, H, J: Fn(WatchCreateRequest) -> Judged> Session<R, H, J> {
     /// Hands a request on, or answers one that must not be.
-    async fn request(&self, request: WatchRequest) {
+    async fn request(&mut self, request: WatchRequest) {
         let Some(RequestUnion::CreateRequest(create)) = request.request_union else {
             return self.watches.request(request).await;
         };
+        let has_room = self.room.asked(&create);
         match (self.judge)(create).await {
-            Ok(create) => self.watches.create(create).await,
+            Ok(create) if has_room => self.watches.create(create).await,
+            Ok(_) => self.watches.refuse(ApiError::TooManyRequests.message().to_owned()).await,
             Err(reason) => self.watches.refuse(reason).await,
         }
     }
 }
+
+/// What the watchers of one stream take, and their responses on their way.
+struct WatcherRoom {
+    hold: Hold,
+    /// For watchers that were asked for and not answered yet, in order.
+    asked: VecDeque<Option<Part>>,
+    /// For those that there are, by their ids.
+    watchers: BTreeMap<i64, Part>,
+}
+
+impl WatcherRoom {
+    fn new(hold: Hold) -> Self {
+        Self { hold, asked: VecDeque::new(), watchers: BTreeMap::new() }
+    }
+
+    /// Takes note of a request for a watcher; whether there is room for it.
+    fn asked(&mut self, request: &WatchCreateRequest) -> bool {
+        let part = self.hold.part(limits::WATCHER_BYTES + (request.key.len() + request.range_end.len()) as u64);
+        let has_room = part.is_some();
+        self.asked.push_back(part);
+        has_room
+    }
+
+    /// Takes note of a response, and waits for room to encode it.
+    async fn told(&mut self, response: &WatchResponse) {
+        if response.created
+            && let Some(Some(part)) = self.asked.pop_front()
+            && !response.canceled
+        {
+            self.watchers.insert(response.watch_id, part);
+        } else if response.canceled {
+            self.watchers.remove(&response.watch_id);
+        }
+        if self.hold.counts() && !response.events.is_empty() {
+            let bytes = response.encoded_len() as u64;
+            // Smaller ones are in what every stream takes.
+            if bytes > FREE_RESPONSE_BYTES {
+                self.hold.wait_for(bytes).await;
+            }
+        }
+    }
+}
+
+/// Responses that stay below this size are in what every stream takes, so that who reads is told of small changes
+/// whatever others of the same client leave unread.
+const FREE_RESPONSE_BYTES: u64 = limits::STREAM_BYTES / 4;
 
 /// The request if it may be carried out; otherwise what its client is told.
 type Judged = BoxFuture<WatchCreateRequest, String>;
@@ -139,9 +196,10 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
+    use crate::admission::{Gate, GateOptions, Origin, Traffic};
     use crate::engine::EngineHome;
     use crate::engine::mem::MemHome;
-    use crate::limits;
+    use crate::metrics::Metrics;
     use crate::mvcc::Writer;
     use crate::watch::{Bounds, Hub, HubOptions};
 
@@ -150,6 +208,8 @@ mod tests {
     struct Server {
         writer: Writer,
         hub: Hub,
+        /// What its streams hold.
+        hold: Hold,
     }
 
     impl Server {
@@ -157,7 +217,14 @@ mod tests {
             let writer = Writer::open(MemHome::new().open().unwrap(), 1 << 20).unwrap();
             let options = HubOptions { progress_interval: Duration::from_secs(600), max_response_bytes: 1 << 21 };
             let (hub, _) = Hub::spawn(writer.store(), options, Bounds::STANDARD);
-            Self { writer, hub }
+            Self { writer, hub, hold: Hold::default() }
+        }
+
+        /// With a gate whose pool has so many bytes.
+        fn start_within(pool: u64) -> (Self, Gate) {
+            let gate = Gate::new(GateOptions { pool, reserve: 0, is_strict: true }, &Metrics::new());
+            let hold = gate.enter_now(Traffic::Ordinary, &Origin::default(), 0).unwrap();
+            (Self { hold, ..Self::start() }, gate)
         }
 
         async fn open(&self) -> (Requests, impl Stream<Item = Result<WatchResponse, Status>> + use<>) {
@@ -168,13 +235,23 @@ mod tests {
                 let denied = request.key == "denied";
                 Box::pin(future::ready(if denied { Err("no".to_owned()) } else { Ok(request) }))
             };
-            let session = Session { judge, watches: self.hub.open_stream().await, requests: Some(requests), header };
+            let session = Session {
+                judge,
+                watches: self.hub.open_stream().await,
+                requests: Some(requests),
+                header,
+                room: WatcherRoom::new(self.hold.clone()),
+            };
             (sender, session.responses())
         }
 
         async fn put(&mut self, key: &'static str) {
+            self.put_value(key, Bytes::new()).await;
+        }
+
+        async fn put_value(&mut self, key: &'static str, value: Bytes) {
             let mut txn = self.writer.begin();
-            txn.put(key.into(), Bytes::new(), 0).unwrap();
+            txn.put(key.into(), value, 0).unwrap();
             txn.end();
             let events = self.writer.commit().unwrap();
             self.hub.publish(events).await;
@@ -242,6 +319,53 @@ mod tests {
         server.hub.stop().await;
         let status = responses.next().await.unwrap().unwrap_err();
         assert_eq!((status.code(), status.message()), (Code::Unavailable, "etcdserver: server stopped"));
+    }
+
+    #[tokio::test]
+    async fn watchers_take_room_until_they_end() {
+        let (server, gate) = Server::start_within(20_000);
+        let (requests, responses) = server.open().await;
+        let mut responses = pin!(responses);
+        for key in ["a", "denied", "b"] {
+            send(&requests, create(key));
+            responses.next().await.unwrap().unwrap();
+        }
+        assert_eq!(gate.numbers().held, 2 * (limits::WATCHER_BYTES + 1));
+        send(&requests, RequestUnion::CancelRequest(WatchCancelRequest { watch_id: 0 }));
+        assert!(responses.next().await.unwrap().unwrap().canceled);
+        assert_eq!(gate.numbers().held, limits::WATCHER_BYTES + 1);
+        let key = Bytes::from(vec![b'k'; 20_000]);
+        let large = WatchCreateRequest { key, ..WatchCreateRequest::default() };
+        send(&requests, RequestUnion::CreateRequest(large));
+        let refused = responses.next().await.unwrap().unwrap();
+        assert!(refused.created && refused.canceled);
+        assert_eq!(refused.cancel_reason, "etcdserver: too many requests");
+        assert_eq!(gate.numbers().held, limits::WATCHER_BYTES + 1);
+    }
+
+    #[tokio::test]
+    async fn a_large_response_waits_for_those_before_it_to_leave() {
+        let (mut server, gate) = Server::start_within(40_000);
+        let (requests, responses) = server.open().await;
+        let mut responses = pin!(responses);
+        send(&requests, create("a"));
+        responses.next().await.unwrap().unwrap();
+        let own = gate.numbers().held;
+        let value = Bytes::from(vec![b'v'; 12_000]);
+        for _ in 0..4 {
+            server.put_value("a", value.clone()).await;
+        }
+        let mut unread = Vec::new();
+        for _ in 0..2 {
+            let response = responses.next().await.unwrap().unwrap();
+            // What the transport would do with it.
+            unread.push(server.hold.carry(response.encode_to_vec().into()));
+        }
+        assert!(gate.numbers().held > own + 24_000, "{:?}", gate.numbers());
+        let waits = Duration::from_millis(50);
+        assert!(tokio::time::timeout(waits, responses.next()).await.is_err(), "there is no room for a third");
+        unread.remove(0);
+        assert_eq!(responses.next().await.unwrap().unwrap().events.len(), 1);
     }
 
     #[tokio::test]

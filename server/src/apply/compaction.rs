@@ -14,5 +14,6 @@ pub(super) fn apply(state: &mut State, request: &CompactionRequest) -> Result<Ou
         Err(ReadError::Compacted) => Ok(refused(state, Refusal::Compacted)),
         Err(ReadError::FutureRevision) => Ok(refused(state, Refusal::FutureRevision)),
         Err(ReadError::Engine(error)) => Err(error),
+        Err(error @ ReadError::NoRoom) => Err(EngineError(format!("a compaction reads nothing: {error}"))),
     }
 }

@@ -7,7 +7,7 @@ use super::txn::range_refusal;
 use super::view::{Pinned, View};
 use crate::command::Refusal;
 use crate::engine::EngineError;
-use crate::mvcc::{ReadError, Store};
+use crate::mvcc::{ReadError, Room, Store};
 
 /// Why a transaction that only reads was not answered.
 #[derive(Debug, thiserror::Error)]
@@ -15,6 +15,9 @@ pub enum ReadTxnError {
     /// It asks for a revision that is not there.
     #[error("refused: {0:?}")]
     Refused(Refusal),
+    /// There is no room for what it reads.
+    #[error("there is no room for what is read")]
+    NoRoom,
     /// The engine failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -26,11 +29,11 @@ pub fn is_read_only(request: &TxnRequest) -> bool {
 }
 
 /// Executes a transaction that only reads, at one published revision, and returns that revision.
-/// What is not a range in it is answered by nothing: see [`is_read_only`].
-pub fn read_txn(store: &Store, request: &TxnRequest) -> Result<(TxnResponse, i64), ReadTxnError> {
+/// What is not a range in it is answered by nothing: see [`is_read_only`]. It reads no further than there is room.
+pub fn read_txn(store: &Store, request: &TxnRequest, room: Room<'_>) -> Result<(TxnResponse, i64), ReadTxnError> {
     loop {
         let revision = store.revision();
-        match answer(&mut Pinned { store, revision }, request) {
+        match answer(&mut Pinned::new(store, revision, room), request) {
             Ok(response) => return Ok((response, revision)),
             // The store moved on and was compacted beyond this revision, so there is a newer one to read.
             Err(Failure::Read(ReadError::Compacted)) if store.compact_revision() > revision => {}
@@ -38,6 +41,7 @@ pub fn read_txn(store: &Store, request: &TxnRequest) -> Result<(TxnResponse, i64
             Err(Failure::Read(ReadError::FutureRevision)) => {
                 return Err(ReadTxnError::Refused(Refusal::FutureRevision));
             }
+            Err(Failure::Read(ReadError::NoRoom)) => return Err(ReadTxnError::NoRoom),
             Err(Failure::Read(ReadError::Engine(error))) => return Err(ReadTxnError::Engine(error)),
             Err(Failure::Refused(refusal)) => return Err(ReadTxnError::Refused(refusal)),
         }
@@ -52,7 +56,7 @@ enum Failure {
 fn answer(view: &mut Pinned<'_>, request: &TxnRequest) -> Result<TxnResponse, Failure> {
     let succeeded = all_hold(view, &request.compare).map_err(Failure::Read)?;
     let branch = if succeeded { &request.success } else { &request.failure };
-    let compact_revision = view.store.compact_revision();
+    let compact_revision = view.compact_revision();
     for range in branch.iter().filter_map(as_range) {
         if let Some(refusal) = range_refusal(range, view.revision, compact_revision) {
             return Err(Failure::Refused(refusal));

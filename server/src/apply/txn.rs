@@ -24,7 +24,8 @@ pub(super) fn apply(state: &mut State, request: &TxnRequest) -> Result<Outcome, 
     if probe::broken("txn-compares-published-state") {
         // Wrong: the compares do not see what the commands before it in the same run wrote.
         let store = state.store();
-        let mut published = Pinned { store: &store, revision: store.revision() };
+        let room = |_: u64| true;
+        let mut published = Pinned::new(&store, store.revision(), &room);
         plan = Some(Plan::new(&mut published, request).map_err(engine_error)?);
     }
     let mut txn = state.store.begin();

@@ -1,7 +1,9 @@
+use std::cell::Cell;
+
 use mainstay_proto::KeyRange;
 
 use crate::engine::EngineError;
-use crate::mvcc::{KeyValue, RangeOptions, RangeResult, ReadError, Store, WriteTxn};
+use crate::mvcc::{KeyValue, RangeOptions, RangeResult, ReadError, Room, Store, WriteTxn};
 
 /// A read at one revision, for what transactions do alike whether they write or not.
 pub(super) trait View {
@@ -26,8 +28,21 @@ impl View for WriteTxn<'_> {
 
 /// A published revision, while later ones are published.
 pub(super) struct Pinned<'a> {
-    pub(super) store: &'a Store,
+    store: &'a Store,
     pub(super) revision: i64,
+    /// Is told how much was read by all reads together.
+    room: Room<'a>,
+    read: u64,
+}
+
+impl<'a> Pinned<'a> {
+    pub(super) fn new(store: &'a Store, revision: i64, room: Room<'a>) -> Self {
+        Self { store, revision, room, read: 0 }
+    }
+
+    pub(super) fn compact_revision(&self) -> i64 {
+        self.store.compact_revision()
+    }
 }
 
 impl View for Pinned<'_> {
@@ -37,7 +52,13 @@ impl View for Pinned<'_> {
 
     fn range(&mut self, range: &KeyRange, options: &RangeOptions) -> Result<RangeResult, ReadError> {
         let revision = if options.revision > 0 { options.revision } else { self.revision };
-        let result = self.store.range(range, &RangeOptions { revision, ..*options })?;
+        let (before, now) = (self.read, Cell::new(0));
+        let room = |bytes: u64| {
+            now.set(bytes);
+            (self.room)(before + bytes)
+        };
+        let result = self.store.range_within(range, &RangeOptions { revision, ..*options }, &room)?;
+        self.read += now.get();
         Ok(RangeResult { revision: self.revision, ..result })
     }
 }
@@ -46,7 +67,7 @@ impl View for Pinned<'_> {
 pub(super) fn engine_error(error: ReadError) -> EngineError {
     match error {
         ReadError::Engine(error) => error,
-        ReadError::Compacted | ReadError::FutureRevision => {
+        ReadError::Compacted | ReadError::FutureRevision | ReadError::NoRoom => {
             EngineError(format!("a revision that was found to be readable is not: {error:?}"))
         }
     }

@@ -74,6 +74,12 @@ impl SimpleTokens {
         Some(found.user.clone())
     }
 
+    /// Whose token this is, without putting its end off.
+    pub fn owner(&self, token: &str) -> Option<String> {
+        let tokens = self.tokens.lock();
+        tokens.by_token.get(token).filter(|token| token.ends > clock::now()).map(|token| token.user.clone())
+    }
+
     /// Does what commands did, in their order.
     pub fn change(&self, changes: Vec<TokenChange>) {
         if changes.is_empty() {
@@ -140,9 +146,10 @@ mod tests {
         tokens.change(vec![assigned("a.1", "alice"), assigned("b.2", "bob")]);
         tokio::time::sleep(Duration::from_secs(9)).await;
         assert_eq!(tokens.user("a.1").as_deref(), Some("alice"));
+        assert_eq!(tokens.owner("b.2").as_deref(), Some("bob"), "whoever looks at it does not use it");
         tokio::time::sleep(Duration::from_secs(9)).await;
         assert_eq!(tokens.user("a.1").as_deref(), Some("alice"), "use put it off");
-        assert_eq!(tokens.user("b.2"), None);
+        assert_eq!((tokens.user("b.2"), tokens.owner("b.2")), (None, None));
         assert_eq!(tokens.user("c.3"), None);
         tokens.change(vec![assigned("d.4", "dora")]);
         assert_eq!(tokens.count(), 2, "what ended is thrown away");

@@ -20,6 +20,7 @@ use super::security;
 use super::settings::Settings;
 use super::table::Effect;
 use super::url::{self, Scheme, Url};
+use crate::admission::Budget;
 use crate::auth::TokenOptions;
 
 const DEFAULT_NAME: &str = "default";
@@ -56,6 +57,7 @@ pub(super) fn build(mut settings: Settings, source: Source, notices: &mut Vec<No
     refuse_unavailable(s)?;
     security::check_peer_certificate(s)?;
     security::check_certificate(s)?;
+    let (memory_limit, value_cache_bytes) = memory(s)?;
 
     let name = s.text("name").to_owned();
     let initial_advertise_peer_urls = s.urls("initial-advertise-peer-urls");
@@ -145,7 +147,9 @@ pub(super) fn build(mut settings: Settings, source: Source, notices: &mut Vec<No
         watch_progress_notify_interval: progress_notify_interval(s, notices),
         downgrade_check_time: duration(s, "downgrade-check-time"),
         unsafe_no_fsync: s.bool("unsafe-no-fsync"),
-        value_cache_bytes: s.uint("value-cache-bytes"),
+        memory_limit,
+        admission: s.bool("admission"),
+        value_cache_bytes,
         snapshot_send_rate: s.uint("snapshot-send-rate"),
         promote_learners: s.bool("promote-learners"),
         keep_raft_log: s.bool("keep-raft-log"),
@@ -224,6 +228,38 @@ fn max_request_bytes(s: &Settings, notices: &mut Vec<Notice>) -> usize {
         notices.push(Notice::LargeRequests(bytes));
     }
     size(s, "max-request-bytes")
+}
+
+/// How much memory there is, and how much of it is for values. What could not be kept is refused.
+fn memory(s: &Settings) -> Result<(Option<u64>, u64), Refusal> {
+    let values = s.uint("value-cache-bytes");
+    let limit = s.bytes("memory-limit");
+    if limit == 0 {
+        return Ok((None, values));
+    }
+    if limit < Budget::LEAST {
+        let least = Budget::LEAST;
+        return Err(Refusal::Invalid(format!("--memory-limit={limit} is too little; the least is {least} (128Mi)")));
+    }
+    if !s.bool("admission") {
+        return Err(Refusal::Invalid("--memory-limit cannot be kept with --admission=false".to_owned()));
+    }
+    let request = s.uint("max-request-bytes");
+    let budget = Budget::of(Some(limit), size(s, "max-request-bytes"));
+    let most = budget.request_bytes_max();
+    if request > most {
+        return Err(Refusal::Invalid(format!(
+            "--max-request-bytes={request}: requests of more than {most} bytes find no room under --memory-limit={limit}"
+        )));
+    }
+    let most = budget.values_max;
+    match s.is_set("value-cache-bytes") {
+        true if values > most => Err(Refusal::Invalid(format!(
+            "--value-cache-bytes={values}: at most {most} find room under --memory-limit={limit}"
+        ))),
+        true => Ok((Some(limit), values)),
+        false => Ok((Some(limit), budget.values)),
+    }
 }
 
 fn raft_timeout(s: &Settings, name: &'static str, notices: &mut Vec<Notice>) -> Duration {

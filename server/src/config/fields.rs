@@ -154,6 +154,10 @@ pub struct Config {
     pub unsafe_no_fsync: bool,
 
     // mainstay's own
+    /// Bytes of memory below which the process stays.
+    pub memory_limit: Option<u64>,
+    /// Whether requests are refused for which there is no room or no time.
+    pub admission: bool,
     /// Bytes of memory for values that are kept ready to be read.
     pub value_cache_bytes: u64,
     /// Bytes a second that are sent of snapshots, to all members together; 0 for no limit.

@@ -58,6 +58,7 @@ fn as_text(kind: Kind, value: &Value) -> Result<String, &'static str> {
         Kind::Bool => "true or false",
         Kind::Uint | Kind::Uint32 => "an unsigned integer",
         Kind::Int => "an integer",
+        Kind::Size => "a number of bytes, or a text such as 4Gi",
         Kind::Duration => "an integer of nanoseconds",
         Kind::Text | Kind::Urls | Kind::Origins | Kind::OneOf(_) | Kind::SomeOf(_) | Kind::Gates | Kind::Ignored => {
             "a text"

@@ -25,6 +25,7 @@ mod notice;
 mod refusal;
 mod security;
 mod settings;
+mod size;
 mod table;
 mod url;
 mod usage;

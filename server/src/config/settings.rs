@@ -6,6 +6,7 @@ use super::feature_gates::FeatureGates;
 use super::go::{self, Token, ValueError};
 use super::notice::Notice;
 use super::refusal::Refusal;
+use super::size;
 use super::table::{self, Flag, Kind};
 use super::url::Url;
 
@@ -165,6 +166,11 @@ impl Settings {
         go::parse_int(self.text(name)).expect("checked when it was set")
     }
 
+    /// A flag of [`Kind::Size`].
+    pub(super) fn bytes(&self, name: &str) -> u64 {
+        size::parse(self.text(name)).expect("checked when it was set")
+    }
+
     /// A flag of [`Kind::Duration`], in nanoseconds; Go's durations may be negative.
     pub(super) fn nanoseconds(&self, name: &str) -> i64 {
         go::parse_duration(self.text(name)).expect("checked when it was set")
@@ -271,6 +277,7 @@ fn canonical(kind: Kind, text: &str) -> Result<String, String> {
         Kind::Uint => go::parse_uint(text, 64).map(|value| value.to_string()).map_err(|e| e.to_string())?,
         Kind::Uint32 => go::parse_uint(text, 32).map(|value| value.to_string()).map_err(|e| strconv(text, e))?,
         Kind::Int => go::parse_int(text).map(|value| value.to_string()).map_err(|e| e.to_string())?,
+        Kind::Size => size::parse(text).map(|value| value.to_string()).map_err(|e| e.to_string())?,
         Kind::Duration => go::parse_duration(text).map(go::format_duration).map_err(|e| e.to_string())?,
         Kind::Urls if text.is_empty() => String::new(),
         Kind::Urls => super::url::join(&Url::parse_list(text).map_err(|e| e.to_string())?),

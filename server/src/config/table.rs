@@ -2,7 +2,7 @@
 
 use Effect::{Nothing, Used};
 use InFile::{Absent, At, SameName};
-use Kind::{Bool, Duration, Gates, Ignored, Int, OneOf, Origins, SomeOf, Text, Texts, Uint, Uint32, Urls};
+use Kind::{Bool, Duration, Gates, Ignored, Int, OneOf, Origins, Size, SomeOf, Text, Texts, Uint, Uint32, Urls};
 
 /// What a flag takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub(crate) enum Kind {
     Uint32,
     /// A signed integer of 64 bits.
     Int,
+    /// A number of bytes, which may end in Ki, Mi or Gi.
+    Size,
     /// Go's durations; integer nanoseconds in the file.
     Duration,
     /// Any text.
@@ -442,8 +444,28 @@ const BEHAVIOUR: &[Flag] = &[
 ];
 
 const OWN: &[Flag] = &[
+    flag(
+        "memory-limit",
+        Size,
+        "0",
+        Used,
+        "Bytes of memory below which the process stays, such as 4Gi; 0 for none, the least is 128Mi.",
+    ),
+    flag(
+        "admission",
+        Bool,
+        "true",
+        Used,
+        "Whether requests are refused that find no room beside those of other clients, or while the member is overloaded.",
+    ),
     flag("promote-learners", Bool, "false", Used, "Whether the leader promotes learners that have caught up."),
-    flag("value-cache-bytes", Uint, "536870912", Used, "Bytes of memory for values that are kept ready to be read."),
+    flag(
+        "value-cache-bytes",
+        Uint,
+        "536870912",
+        Used,
+        "Bytes of memory for values that are kept ready to be read; a 16th of --memory-limit where that is less.",
+    ),
     flag(
         "snapshot-send-rate",
         Uint,

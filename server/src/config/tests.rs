@@ -595,6 +595,7 @@ fn every_flag_is_read_or_says_that_it_does_nothing() {
             (_, Kind::Bool) if flag.default == "true" => "false",
             (_, Kind::Bool) => "true",
             (_, Kind::Uint | Kind::Uint32 | Kind::Int) => "7",
+            (_, Kind::Size) => "1Gi",
             (_, Kind::Duration) => "7s",
             (_, Kind::Text | Kind::Texts | Kind::Ignored) => "x",
             (_, Kind::Urls | Kind::Origins) => "http://127.0.0.1:7",
@@ -766,6 +767,7 @@ fn values_find_their_fields() {
         "--host-whitelist=b,a,a",
         "--auto-compaction-retention=10m",
         "--value-cache-bytes=1024",
+        "--memory-limit=2Gi",
         "--snapshot-send-rate=0",
         "--promote-learners",
         "--keep-raft-log",
@@ -786,9 +788,42 @@ fn values_find_their_fields() {
     assert_eq!(config.metrics, MetricsDetail::Extensive);
     assert_eq!(config.host_whitelist, ["a", "b"]);
     assert_eq!(config.auto_compaction, Some(AutoCompaction::Periodic(Duration::from_secs(600))));
-    assert_eq!((config.value_cache_bytes, config.snapshot_send_rate), (1_024, 0));
+    assert_eq!((config.value_cache_bytes, config.memory_limit), (1_024, Some(2 << 30)));
+    assert_eq!(config.snapshot_send_rate, 0);
     assert!(config.promote_learners);
     assert!(config.keep_raft_log);
+    assert!(config.admission && !flags(&["--admission=false"]).admission);
+}
+
+#[test]
+fn the_memory_limit_leaves_room_for_everything() {
+    let limit = |argument: &str| flags(&[argument]).memory_limit;
+    assert_eq!(limit("--memory-limit=0"), None);
+    assert_eq!(limit("--memory-limit=134217728"), Some(128 << 20));
+    assert_eq!(limit("--memory-limit=256MiB"), Some(256 << 20));
+    assert_eq!(flags(&["--memory-limit=256Mi"]).value_cache_bytes, (256 - 48) << 16, "a 16th of what is left");
+    assert_eq!(serve(&[], &[("ETCD_MEMORY_LIMIT", "1Gi")], "").0.memory_limit, Some(1 << 30));
+    assert_eq!(file("memory-limit: 1Gi").memory_limit, Some(1 << 30));
+    assert_eq!(file("memory-limit: 1073741824").memory_limit, Some(1 << 30));
+    refuse_file(
+        "memory-limit: [1]",
+        "cannot read the configuration file etcd.yml: memory-limit: expected a number of bytes, or a text such as 4Gi",
+    );
+    refuse(&["--memory-limit=1G"], 2, r#"invalid value "1G" for flag -memory-limit: parse error"#);
+    for (arguments, message) in [
+        (&["--memory-limit=127Mi"][..], "--memory-limit=133169152 is too little; the least is 134217728 (128Mi)"),
+        (&["--memory-limit=1Gi", "--admission=false"], "--memory-limit cannot be kept with --admission=false"),
+        (
+            &["--memory-limit=128Mi", "--max-request-bytes=2621441"],
+            "--max-request-bytes=2621441: requests of more than 2621440 bytes find no room under --memory-limit=134217728",
+        ),
+        (
+            &["--memory-limit=128Mi", "--value-cache-bytes=20971521"],
+            "--value-cache-bytes=20971521: at most 20971520 find room under --memory-limit=134217728",
+        ),
+    ] {
+        refuse(arguments, 1, message);
+    }
 }
 
 #[test]

@@ -26,7 +26,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, CompactOptions, DB, DBCompressionType, ErrorKind,
-    FlushOptions, LogLevel, Options, ReadOptions, WaitForCompactOptions, WriteBatch, WriteOptions, properties,
+    FlushOptions, LogLevel, Options, ReadOptions, WaitForCompactOptions, WriteBatch, WriteBufferManager, WriteOptions,
+    properties,
 };
 
 use super::{
@@ -39,6 +40,15 @@ const WRITE_BUFFER_BYTES: usize = 256 * 1024 * 1024;
 
 /// Memory for blocks that were read; live records are kept above the engine.
 const BLOCK_CACHE_BYTES: usize = 64 * 1024 * 1024;
+
+/// Files that are kept open.
+const OPEN_FILES: i32 = 1024;
+
+/// The same where the memory is limited: what is known of an open file is in it.
+const OPEN_FILES_FEW: i32 = 128;
+
+/// Memtables of a family before who writes has to wait.
+const WRITE_BUFFERS: usize = 4;
 
 /// What background work may write a second: it must not take the disk from the raft log.
 const BACKGROUND_BYTES_PER_SECOND: i64 = 128 * 1024 * 1024;
@@ -112,12 +122,30 @@ fn family_name(family: Family) -> &'static str {
 #[derive(Clone, Debug)]
 pub struct RocksHome {
     root: PathBuf,
+    memory: Memory,
+}
+
+/// What the engine may take of the memory.
+#[derive(Clone, Copy, Debug)]
+struct Memory {
+    /// For blocks that were read.
+    blocks: usize,
+    /// For what was written and not flushed, which is a part of the former; `None` for whatever it takes.
+    unflushed: Option<usize>,
 }
 
 impl RocksHome {
     /// The engine of a data directory; see [`super::directory`]. Nothing is touched yet.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self { root: root.into(), memory: Memory { blocks: BLOCK_CACHE_BYTES, unflushed: None } }
+    }
+
+    /// Lets blocks that were read take so many bytes, and of those what was written and not flushed so many.
+    #[must_use]
+    pub fn with_memory(mut self, blocks: u64, unflushed: Option<u64>) -> Self {
+        let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+        self.memory = Memory { blocks: size(blocks), unflushed: unflushed.map(size) };
+        self
     }
 
     fn generation(&self, number: u64) -> PathBuf {
@@ -468,30 +496,41 @@ struct RocksEngine {
     size_of_files: Mutex<Option<(Instant, u64)>>,
 }
 
-fn database_options() -> Options {
+fn database_options(cache: &Cache, memory: Memory) -> Options {
     let mut options = Options::default();
     options.create_if_missing(true);
     options.create_missing_column_families(true);
     options.set_atomic_flush(true);
     options.set_max_background_jobs(2);
     options.set_ratelimiter(BACKGROUND_BYTES_PER_SECOND, 100_000, 10);
-    options.set_max_open_files(1024);
+    options.set_max_open_files(OPEN_FILES);
     options.set_skip_stats_update_on_db_open(true);
     options.set_keep_log_file_num(2);
     options.set_log_level(LogLevel::Warn);
+    if let Some(unflushed) = memory.unflushed {
+        options.set_max_open_files(OPEN_FILES_FEW);
+        // A flush takes all families along, whoever began it, so that it may begin at any time.
+        let manager = WriteBufferManager::new_write_buffer_manager_with_cache(unflushed, false, cache.clone());
+        options.set_write_buffer_manager(&manager);
+    }
     options
 }
 
-fn family_options(cache: &Cache) -> Options {
+fn family_options(cache: &Cache, memory: Memory) -> Options {
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(cache);
+    if memory.unflushed.is_some() {
+        // Otherwise they are beside the cache, and there are more of them the larger the store is.
+        table.set_cache_index_and_filter_blocks(true);
+        table.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    }
     table.set_block_size(4 * 1024);
     table.set_format_version(5);
     let mut options = Options::default();
     options.set_block_based_table_factory(&table);
     options.set_compression_type(DBCompressionType::Lz4);
-    options.set_write_buffer_size(WRITE_BUFFER_BYTES);
-    options.set_max_write_buffer_number(4);
+    options.set_write_buffer_size(memory.unflushed.map_or(WRITE_BUFFER_BYTES, |bytes| bytes / WRITE_BUFFERS));
+    options.set_max_write_buffer_number(WRITE_BUFFERS as i32);
     // Compacted history lies together: where half of a stretch was deleted, it is worth rewriting.
     options.add_compact_on_deletion_collector_factory(DELETION_WINDOW, DELETION_WINDOW / 2, 0.5);
     options.set_target_file_size_base(64 * 1024 * 1024);
@@ -502,9 +541,10 @@ fn family_options(cache: &Cache) -> Options {
 impl RocksEngine {
     fn open(home: RocksHome, number: u64) -> Result<Self, EngineError> {
         let (directory, checkpoints) = (home.generation(number), home.root.join("checkpoints"));
-        let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
-        let families = FAMILIES.map(|family| ColumnFamilyDescriptor::new(family_name(family), family_options(&cache)));
-        let db = DB::open_cf_descriptors(&database_options(), &directory, families)?;
+        let memory = home.memory;
+        let cache = Cache::new_lru_cache(memory.blocks);
+        let options = |family| ColumnFamilyDescriptor::new(family_name(family), family_options(&cache, memory));
+        let db = DB::open_cf_descriptors(&database_options(&cache, memory), &directory, FAMILIES.map(options))?;
         Ok(Self {
             db,
             home,
@@ -1218,6 +1258,26 @@ mod tests {
         while engine.is_flushing().unwrap() {
             assert!(Instant::now() < deadline, "the flush does not end");
             std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn what_is_written_keeps_to_the_memory_that_there_is() {
+        let root = tempfile::tempdir().unwrap();
+        let home = RocksHome::new(root.path()).with_memory(4 << 20, Some(1 << 20));
+        let number = home.create().unwrap();
+        let engine = RocksEngine::open(home.clone(), number).unwrap();
+        for i in 0..256u32 {
+            let mut batch = Batch::default();
+            batch.put(Family::Revisions, i.to_be_bytes().to_vec(), vec![7; 64 << 10]);
+            batch.put(Family::Meta, "newest", i.to_be_bytes().to_vec());
+            engine.write(batch).unwrap();
+            let taken = engine.property(Family::Revisions, "rocksdb.cur-size-all-mem-tables").unwrap();
+            assert!(taken < 4 << 20, "{taken} bytes after {i} writes");
+        }
+        assert_eq!(engine.get(Family::Meta, b"newest").unwrap().unwrap(), 255u32.to_be_bytes()[..]);
+        for i in 0..256u32 {
+            assert_eq!(engine.get(Family::Revisions, &i.to_be_bytes()).unwrap().unwrap().len(), 64 << 10);
         }
     }
 

@@ -23,6 +23,7 @@ use tower::Service as _;
 
 use self::listen::Security;
 use self::stream::{Socket, Stream};
+use crate::admission::{Budget, Gate, Origin, Traffic};
 use crate::env::Secured;
 use crate::limits;
 
@@ -77,6 +78,7 @@ fn is_grpc<B>(request: &Request<B>) -> bool {
 struct Dispatch {
     content: Content,
     secured: Option<Secured>,
+    origin: Origin,
 }
 
 impl hyper::service::Service<Request<Incoming>> for Dispatch {
@@ -88,6 +90,7 @@ impl hyper::service::Service<Request<Incoming>> for Dispatch {
         if let Some(secured) = &self.secured {
             request.extensions_mut().insert(secured.clone());
         }
+        request.extensions_mut().insert(self.origin.clone());
         self.content.for_request(&request).clone().call(request)
     }
 }
@@ -118,6 +121,10 @@ pub struct ServeOptions {
     pub drain: Duration,
     /// Counts the connections.
     pub connections: ConnectionCount,
+    /// The way in for connections.
+    pub admission: Gate,
+    /// What each of them may take of the memory.
+    pub budget: Budget,
 }
 
 /// How many connections are open.
@@ -181,14 +188,24 @@ async fn accept_loop(listener: Listener, content: Content, mut stop: watch::Rece
             Some(ended) = connections.join_next() => report(ended),
             accepted = listener.accept() => match accepted {
                 Ok(socket) => {
+                    let origin = Origin::of(socket.remote_ip(), None);
+                    // Whoever is refused has too many of them, and tries again.
+                    let entered = options.admission.enter_now(Traffic::Control, &origin, options.budget.connection());
+                    let Ok(hold) = entered else {
+                        tracing::debug!("remote-addr" = socket.remote_address(), "no room for another connection");
+                        continue;
+                    };
                     let counted = options.connections.enter();
                     let (builder, content, stop) = (builder.clone(), content.clone(), stop.clone());
                     let security = listener.security().clone();
                     connections.spawn(async move {
+                        let address = socket.remote_ip();
                         if let Some((stream, secured)) = open(socket, &security, purpose, stop.clone()).await {
-                            connection(builder, stream, Dispatch { content, secured }, stop).await;
+                            let certificate = secured.as_ref().and_then(|secured| secured.certificate.as_ref());
+                            let origin = Origin::of(address, certificate.map(|shown| shown.common_name.as_str()));
+                            connection(builder, stream, Dispatch { content, secured, origin }, stop).await;
                         }
-                        drop(counted);
+                        drop((counted, hold));
                     });
                 }
                 // Out of file descriptors, or the client went before it was accepted: others may do better.
@@ -222,8 +239,9 @@ fn connection_builder(options: &ServeOptions) -> auto::Builder<TokioExecutor> {
         .max_concurrent_streams(options.max_concurrent_streams)
         .keep_alive_interval(options.keepalive_interval)
         .keep_alive_timeout(options.keepalive_timeout)
-        .initial_stream_window_size(limits::HTTP2_STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(limits::HTTP2_CONNECTION_WINDOW_BYTES)
+        .initial_stream_window_size(options.budget.stream_window)
+        .initial_connection_window_size(options.budget.connection_window)
+        .max_send_buf_size(options.budget.send_buffer)
         .max_header_list_size(limits::HTTP2_HEADER_BYTES)
         .max_pending_accept_reset_streams(limits::HTTP2_PENDING_RESETS);
     builder

@@ -28,22 +28,29 @@ pub fn process_numbers() -> Option<ProcessNumbers> {
     Some(numbers)
 }
 
+/// How much memory the process takes.
+pub fn resident_bytes() -> Option<u64> {
+    kilobytes(&fs::read_to_string("/proc/self/status").ok()?, "VmRSS:")
+}
+
+/// A line of `/proc/self/status` that tells a size.
+fn kilobytes(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    line.trim_end_matches("kB").trim().parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)
+}
+
 fn parse(stat: &str, boot: &str, status: &str, limits: &str, network: &str) -> Option<ProcessNumbers> {
     // The program's name is in parentheses and may hold anything; the state follows it.
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     let field = |index: usize| fields.get(index)?.parse::<f64>().ok();
     let boot_time = boot.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse::<f64>().ok()?;
-    let kilobytes = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-        line.trim_end_matches("kB").trim().parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)
-    };
     let limit = |name: &str| limits.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next();
     Some(ProcessNumbers {
         cpu_seconds: (field(11)? + field(12)?) / TICKS_PER_SECOND,
         threads: fields.get(17)?.parse().ok()?,
         start_time_seconds: boot_time + field(19)? / TICKS_PER_SECOND,
-        resident_bytes: kilobytes("VmRSS:").unwrap_or(0),
-        virtual_bytes: kilobytes("VmSize:").unwrap_or(0),
+        resident_bytes: kilobytes(status, "VmRSS:").unwrap_or(0),
+        virtual_bytes: kilobytes(status, "VmSize:").unwrap_or(0),
         virtual_max_bytes: limit("Max address space").and_then(|limit| limit.parse().ok()),
         max_fds: limit("Max open files").and_then(|limit| limit.parse().ok()).unwrap_or(0),
         network_received_bytes: octets(network, "InOctets").unwrap_or(0),

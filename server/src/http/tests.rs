@@ -8,6 +8,7 @@ use mainstay_proto::etcdserverpb::AlarmType;
 use tower::ServiceExt;
 
 use super::{Access, Check, JsonGateway, Probe, Site, client_router, metrics_router};
+use crate::admission::{Gate, GateOptions};
 use crate::metrics::Metrics;
 
 /// A node as the pages see it.
@@ -49,7 +50,7 @@ fn site(node: Node) -> Arc<Site> {
         metrics,
         before_scrape: Box::new(move || scraped.set_quota(7)),
         command_line: vec!["mainstay".to_owned(), "--name=m1".to_owned()],
-        gateway: Some(JsonGateway::new(Router::new(), 1 << 20)),
+        gateway: Some(JsonGateway::new(Router::new(), 1 << 20, Gate::open())),
     })
 }
 
@@ -256,6 +257,22 @@ async fn the_metrics_port_shows_less() {
         let answer = ask(metrics_router(site(HEALTHY)), Method::GET, path).await;
         assert_eq!(answer.status, status, "{path}");
         assert!(status == 200 || answer.body == "404 page not found\n", "{path}");
+    }
+}
+
+#[tokio::test]
+async fn json_values_take_room_while_they_are_read() {
+    let admission = Gate::new(GateOptions { pool: 256 << 10, reserve: 1 << 10, is_strict: false }, &Metrics::new());
+    let gateway = JsonGateway::new(Router::new(), 1 << 20, admission.clone());
+    // There is nobody behind it: whoever is let through is told so.
+    for (bytes, told) in [(1 << 10, "the method gave no message"), (100 << 10, "etcdserver: too many requests")] {
+        let value = format!(r#"{{"key":"YQ==","value":"{}"}}"#, "A".repeat(bytes));
+        let request = Request::builder().method(Method::POST).uri("/v3/kv/put").body(Body::from(value)).unwrap();
+        let response = gateway.clone().respond("kv/put", request).await;
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        let body = String::from_utf8(body.to_vec()).unwrap();
+        assert!(body.contains(told), "{bytes}: {body}");
+        assert_eq!(admission.numbers().held, 0, "{bytes}");
     }
 }
 

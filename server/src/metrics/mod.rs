@@ -44,7 +44,7 @@ pub use grpc::{Grpc, MethodMetrics};
 pub use peers::{PeerMetrics, SnapshotMetrics, Travel};
 pub use process::{ProcessNumbers, ProcessSource};
 pub use registry::{Metrics, Options};
-pub use update::{CallKind, RaftNumbers, StoreNumbers, WatchNumbers};
+pub use update::{AdmissionNumbers, CallKind, RaftNumbers, StoreNumbers, WatchNumbers};
 
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,9 @@ use tonic::Code;
 
 use super::grpc::{CODES, SERVICES};
 use super::table::{Buckets, Kind, METRICS};
-use super::{CallKind, Metrics, Operation, Options, ProcessNumbers, RaftNumbers, StoreNumbers, WatchNumbers};
+use super::{
+    AdmissionNumbers, CallKind, Metrics, Operation, Options, ProcessNumbers, RaftNumbers, StoreNumbers, WatchNumbers,
+};
 use crate::command::command::Kind as Command;
 use crate::config::MetricsDetail;
 
@@ -326,6 +328,20 @@ fn watches_and_quota_are_shown() {
     has_line(&metrics, "etcd_server_quota_backend_bytes 0");
     metrics.set_quota(2 << 30);
     has_line(&metrics, "etcd_server_quota_backend_bytes 2147483648");
+}
+
+#[test]
+fn what_requests_hold_is_shown() {
+    let metrics = Metrics::new();
+    has_line(&metrics, "mainstay_server_overloaded 0");
+    has_line(&metrics, "mainstay_server_memory_warning 0");
+    metrics.set_admission(&AdmissionNumbers { held: 1, pool: 2, reserve_held: 3, waiting: 4 });
+    has_line(&metrics, "mainstay_server_admission_bytes 1");
+    has_line(&metrics, "mainstay_server_admission_pool_bytes 2");
+    has_line(&metrics, "mainstay_server_admission_reserve_bytes 3");
+    has_line(&metrics, "mainstay_server_admission_waiting 4");
+    metrics.server.requests_refused.with_label_values(&["overload"]).inc();
+    has_line(&metrics, r#"mainstay_server_requests_refused_total{reason="overload"} 1"#);
 }
 
 #[test]

@@ -71,6 +71,19 @@ pub struct WatchNumbers {
     pub events_total: u64,
 }
 
+/// What requests hold of the server's memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AdmissionNumbers {
+    /// Bytes that ordinary requests hold.
+    pub held: u64,
+    /// Bytes that they may hold.
+    pub pool: u64,
+    /// Bytes that others hold of the reserve.
+    pub reserve_held: u64,
+    /// Requests that wait for room.
+    pub waiting: u64,
+}
+
 impl Metrics {
     /// Shows this member's part in consensus; tells changes of the leader by itself.
     pub fn set_raft(&self, numbers: &RaftNumbers) {
@@ -108,6 +121,15 @@ impl Metrics {
         set(&watch.slow_watcher_total, numbers.slow_watchers);
         set(&watch.pending_events_total, numbers.pending_events);
         watch.events_total.inc_by(numbers.events_total.saturating_sub(watch.events_total.get()));
+    }
+
+    /// Shows what requests hold.
+    pub fn set_admission(&self, numbers: &AdmissionNumbers) {
+        let server = &self.server;
+        set(&server.admission_bytes, numbers.held);
+        set(&server.admission_pool_bytes, numbers.pool);
+        set(&server.admission_reserve_bytes, numbers.reserve_held);
+        set(&server.admission_waiting, numbers.waiting);
     }
 
     /// Shows who this member is.

@@ -38,7 +38,7 @@ pub use hash::{HASH_VERSION, HashKv};
 pub use history::{EventSlice, RevisionEvents};
 pub use mainstay_proto::mvccpb::{Event, KeyValue};
 pub use open::OpenError;
-pub use read::{RangeOptions, RangeResult, ReadError};
+pub use read::{RangeOptions, RangeResult, ReadError, Room};
 pub use revision::Revision;
 pub use store::{Size, Store};
 pub use write::{DeletedKey, PutEffect, WriteTxn, Writer};

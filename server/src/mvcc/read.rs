@@ -54,10 +54,16 @@ pub enum ReadError {
     /// The revision does not exist yet.
     #[error("the revision is in the future")]
     FutureRevision,
+    /// Who reads has no room for what it has read so far.
+    #[error("there is no room for what is read")]
+    NoRoom,
     /// The engine failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
 }
+
+/// Is told how many bytes were read so far, and says whether there is room for them.
+pub type Room<'a> = &'a dyn Fn(u64) -> bool;
 
 /// How the writer reads: the state of its run, which is not published.
 pub(super) struct RunView<'a> {
@@ -84,15 +90,16 @@ impl RunView<'_> {
     }
 }
 
-/// Reads a range as readers see it, or as the writer's run does.
+/// Reads a range as readers see it, or as the writer's run does; no further than there is room.
 pub(super) fn range(
     shared: &Shared,
     range: &KeyRange,
     options: &RangeOptions,
     run: Option<&RunView<'_>>,
+    room: Option<Room<'_>>,
 ) -> Result<RangeResult, ReadError> {
     loop {
-        match attempt(shared, range, options, run) {
+        match attempt(shared, range, options, run, room) {
             Ok(result) => return Ok(result),
             Err(Interrupted::Failed(error)) => return Err(error),
             Err(Interrupted::Overtaken) => {}
@@ -146,6 +153,7 @@ fn attempt(
     range: &KeyRange,
     options: &RangeOptions,
     run: Option<&RunView<'_>>,
+    room: Option<Room<'_>>,
 ) -> Result<RangeResult, Interrupted> {
     let state = shared.state.read();
     if state.engine.is_none() {
@@ -167,7 +175,7 @@ fn attempt(
         probe::reached("read-of-the-compacted");
         return Err(Interrupted::Failed(ReadError::Compacted));
     }
-    let reading = Reading { shared, options, run, at };
+    let reading = Reading { shared, options, run, at, room };
     let (kvs, count) = if range.is_single() {
         reading.single(state, range.key())?
     } else {
@@ -184,6 +192,7 @@ struct Reading<'a> {
     run: Option<&'a RunView<'a>>,
     /// The revision that is read.
     at: i64,
+    room: Option<Room<'a>>,
 }
 
 type StateGuard<'a> = parking_lot::RwLockReadGuard<'a, State>;
@@ -200,7 +209,7 @@ impl<'a> Reading<'a> {
         let _pin = if engine.is_some() { self.pin()? } else { None };
         let mut kvs = Vec::new();
         let count = slice.count;
-        self.resolve(slice, engine, &mut kvs)?;
+        self.resolve(slice, engine, &mut kvs, &mut 0)?;
         Ok((kvs, count))
     }
 
@@ -210,6 +219,7 @@ impl<'a> Reading<'a> {
         let limit = usize::try_from(self.options.limit).ok().filter(|limit| *limit > 0).unwrap_or(usize::MAX);
         let mut pin = None;
         let mut kvs = Vec::new();
+        let mut read = 0;
         let mut walked = 0;
         let mut resumed_at: Option<Vec<u8>> = None;
         loop {
@@ -237,7 +247,7 @@ impl<'a> Reading<'a> {
                 pin = self.pin()?;
             }
             walked += slice.count;
-            self.resolve(slice, engine, &mut kvs)?;
+            self.resolve(slice, engine, &mut kvs, &mut read)?;
             if next.is_none() {
                 return Ok((kvs, counted.unwrap_or(walked)));
             }
@@ -320,19 +330,32 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// Turns what was found into records, fetching what is not in memory.
+    /// Turns what was found into records, fetching what is not in memory. `read` counts their bytes.
     fn resolve(
         &self,
         slice: Slice,
         engine: Option<Arc<dyn Engine>>,
         kvs: &mut Vec<KeyValue>,
-    ) -> Result<(), EngineError> {
+        read: &mut u64,
+    ) -> Result<(), Interrupted> {
         let mut fetched = Vec::new();
         if let Some(engine) = engine {
-            fetched = fetch(&*engine, &slice.cold)?;
+            for some in slice.cold.chunks(self.shared.fetched_at_once()) {
+                let records = fetch(&*engine, some)?;
+                *read += records.iter().map(taken).sum::<u64>();
+                fetched.extend(records);
+                self.has_room(*read)?;
+            }
             let is_small = kvs.len() + slice.found.len() <= SLICE_KEYS;
             warm(self.shared, &slice.cold, &fetched, is_small);
         }
+        let found = slice.found.iter().map(|found| match found {
+            Found::Record(record) => taken(record),
+            Found::Key(kv) => limits::KEY_VALUE_BYTES + kv.key.len() as u64,
+            Found::Cold => 0,
+        });
+        *read += found.sum::<u64>();
+        self.has_room(*read)?;
         let mut fetched = fetched.into_iter();
         kvs.reserve(slice.found.len());
         for found in slice.found {
@@ -354,6 +377,19 @@ impl<'a> Reading<'a> {
         }
         Ok(())
     }
+
+    /// Ends the read where there is no room for what was read.
+    fn has_room(&self, read: u64) -> Result<(), Interrupted> {
+        match self.room {
+            Some(room) if !room(read) => Err(Interrupted::Failed(ReadError::NoRoom)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What a record takes in an answer, about.
+fn taken(record: &Bytes) -> u64 {
+    limits::KEY_VALUE_BYTES + record.len() as u64
 }
 
 /// What one section under the lock found.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
 use mainstay_proto::KeyRange;
 use parking_lot::{Mutex, RwLock};
@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use super::hash::HashKv;
 use super::history::EventSlice;
 use super::index::{Cache, Changes, Tree};
-use super::read::{RangeOptions, RangeResult, ReadError};
+use super::read::{RangeOptions, RangeResult, ReadError, Room};
 use super::{KeyValue, hash, history, read};
 use crate::engine::{Engine, EngineError, View};
 use crate::limits;
@@ -35,6 +35,8 @@ pub(super) struct Shared {
     published: AtomicI64,
     /// Bytes of all that is stored of records; changed by the writer only.
     retained: AtomicU64,
+    /// Records that a reader fetches at once, before it is looked whether there is room for them.
+    fetched_at_once: AtomicUsize,
 }
 
 /// How large a store is.
@@ -86,7 +88,16 @@ impl Shared {
             hashes: Mutex::default(),
             finished: watch::Sender::new(-1),
             retained: AtomicU64::new(0),
+            fetched_at_once: AtomicUsize::new(usize::MAX),
         }
+    }
+
+    pub(super) fn fetched_at_once(&self) -> usize {
+        self.fetched_at_once.load(Ordering::Relaxed).max(1)
+    }
+
+    pub(super) fn set_fetched_at_once(&self, records: usize) {
+        self.fetched_at_once.store(records, Ordering::Relaxed);
     }
 
     pub(super) fn retained(&self) -> u64 {
@@ -198,7 +209,18 @@ impl Store {
 
     /// The records of a range at one revision.
     pub fn range(&self, range: &KeyRange, options: &RangeOptions) -> Result<RangeResult, ReadError> {
-        read::range(&self.shared, range, options, None)
+        read::range(&self.shared, range, options, None, None)
+    }
+
+    /// The same, no further than there is room: a long range is read piece by piece, and `room` is told each time how
+    /// much it is so far.
+    pub fn range_within(
+        &self,
+        range: &KeyRange,
+        options: &RangeOptions,
+        room: Room<'_>,
+    ) -> Result<RangeResult, ReadError> {
+        read::range(&self.shared, range, options, None, Some(room))
     }
 
     /// The record of a key as of a revision.

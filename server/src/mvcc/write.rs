@@ -104,6 +104,12 @@ impl Writer {
         self.run.revision
     }
 
+    /// Sets how many records readers fetch at once before they look whether there is room for them; at first all that
+    /// they need.
+    pub fn set_fetched_at_once(&self, records: usize) {
+        self.shared.set_fetched_at_once(records);
+    }
+
     /// The engine.
     ///
     /// # Panics
@@ -208,7 +214,7 @@ impl WriteTxn<'_> {
         match self.range(&key, &RangeOptions::default()) {
             Ok(found) => Ok(found.kvs.into_iter().next()),
             Err(ReadError::Engine(error)) => Err(error),
-            Err(error @ (ReadError::Compacted | ReadError::FutureRevision)) => {
+            Err(error @ (ReadError::Compacted | ReadError::FutureRevision | ReadError::NoRoom)) => {
                 unreachable!("the newest revision is readable: {error}")
             }
         }
@@ -217,7 +223,8 @@ impl WriteTxn<'_> {
     /// The records of a range.
     pub fn range(&mut self, range: &KeyRange, options: &RangeOptions) -> Result<RangeResult, ReadError> {
         let view = self.writer.view(self.revision());
-        read::range(&self.writer.shared, range, options, Some(&view))
+        // What commands do must not depend on the room that a member has.
+        read::range(&self.writer.shared, range, options, Some(&view), None)
     }
 
     /// Sets a key.
@@ -242,7 +249,7 @@ impl WriteTxn<'_> {
         let found = match self.range(range, &options) {
             Ok(found) => found.kvs,
             Err(ReadError::Engine(error)) => return Err(error),
-            Err(error @ (ReadError::Compacted | ReadError::FutureRevision)) => {
+            Err(error @ (ReadError::Compacted | ReadError::FutureRevision | ReadError::NoRoom)) => {
                 unreachable!("the newest revision is readable: {error}")
             }
         };

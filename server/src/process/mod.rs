@@ -1,5 +1,6 @@
 //! One member as a process: its files, its sockets, its signals.
 
+pub(crate) mod allocators;
 mod data_dir;
 pub(crate) mod discovery;
 mod observers;
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 use mainstay_proto::etcdserverpb::DowngradeInfo;
 use mainstay_raft_log::disk::real::RealDisk;
+use mainstay_server::admission::{Budget, Gate};
 use mainstay_server::api::{Services, Tracer};
 use mainstay_server::config::{Config, Url, version};
 use mainstay_server::engine::{self, layout, rocks::RocksHome};
@@ -27,7 +29,9 @@ use mainstay_server::env::tls::Tls;
 use mainstay_server::env::transport::Dialer;
 use mainstay_server::http::{Access, JsonGateway, Probe, ReadFailure, Site, client_router, metrics_router};
 use mainstay_server::limits;
-use mainstay_server::metrics::{Metrics, Options as MetricsOptions, RaftNumbers, StoreNumbers, WatchNumbers};
+use mainstay_server::metrics::{
+    AdmissionNumbers, Metrics, Options as MetricsOptions, RaftNumbers, StoreNumbers, WatchNumbers,
+};
 use mainstay_server::node::{LOG_SEGMENT_BYTES, Node, Storage, Surroundings};
 use mainstay_server::raft::{REMOVED, Status, probe_peers};
 use mainstay_server::watch::Bounds;
@@ -72,6 +76,9 @@ impl Process {
     pub(crate) async fn start(config: &Config) -> anyhow::Result<Self> {
         let mut signals = StopSignals::catch()?;
         log_start(config);
+        if config.memory_limit.is_some() && !allocators::are_told() {
+            tracing::warn!("the process could not begin anew: its allocators may keep memory that is free");
+        }
         data_dir::prepare(config)?;
         let peer_tls = security::with_peers(config)?;
         let sockets = bind(config, &peer_tls).await?;
@@ -82,7 +89,9 @@ impl Process {
         });
         let traces = Traces::begin(&config.tracing)?;
         let tracer = traces.as_ref().map(Traces::tracer);
-        let (storage, surroundings) = (storage(config)?, surroundings(config, peer_tls, &metrics, tracer));
+        let budget = Budget::of(config.memory_limit, config.max_request_bytes);
+        let storage = storage(config, &budget)?;
+        let surroundings = surroundings(config, &budget, peer_tls, &metrics, tracer);
         let discovers = surroundings.discover.is_some();
         // It may wait for members that are still to be found, and must be stoppable meanwhile.
         let opened = tokio::select! {
@@ -91,7 +100,7 @@ impl Process {
             signal = signals.next(), if discovers => anyhow::bail!("{signal} while waiting for the first members"),
         };
         let mut node = opened.inspect_err(|error| discovery::explain(config, error))?;
-        let (clients, peers) = serve_all(config, sockets, &node, &metrics);
+        let (clients, peers) = serve_all(config, budget, sockets, &node, &metrics);
         // It may wait for peers, and must be stoppable meanwhile.
         tokio::select! {
             biased;
@@ -210,19 +219,21 @@ async fn bind(config: &Config, peer_tls: &Tls) -> anyhow::Result<Sockets> {
     })
 }
 
-fn storage(config: &Config) -> anyhow::Result<Storage> {
+fn storage(config: &Config, budget: &Budget) -> anyhow::Result<Storage> {
     // The log's directory is locked while it is open; it goes first, so that a second process never reaches the store.
     let disk = RealDisk::open(&config.log_dir())?;
+    let home = RocksHome::new(engine::directory(&config.data_dir)).with_memory(budget.blocks, budget.unflushed);
     Ok(Storage {
-        home: Arc::new(RocksHome::new(engine::directory(&config.data_dir))),
+        home: Arc::new(home),
         disk: Arc::new(if config.unsafe_no_fsync { disk.without_sync() } else { disk }),
         log_segment_bytes: LOG_SEGMENT_BYTES,
-        store_flush_bytes: limits::FLUSH_BYTES,
+        store_flush_bytes: budget.flush,
     })
 }
 
 fn surroundings(
     config: &Config,
+    budget: &Budget,
     peer_tls: Tls,
     metrics: &Arc<Metrics>,
     tracer: Option<Arc<dyn Tracer>>,
@@ -238,7 +249,8 @@ fn surroundings(
         tracer,
         applied_observer: None,
         read_key: Box::new(|path| std::fs::read(path)),
-        watch_bounds: Bounds::STANDARD,
+        watch_bounds: Bounds::within(budget),
+        resident: Some(Box::new(system::resident_bytes)),
         newest_format: layout::FORMAT,
     }
 }
@@ -252,7 +264,13 @@ fn resolve(url: &Url) -> BTreeSet<String> {
 }
 
 /// Serves the sockets: those for clients and monitoring, and those for peers.
-fn serve_all(config: &Config, sockets: Sockets, node: &Node, metrics: &Arc<Metrics>) -> (Serving, Serving) {
+fn serve_all(
+    config: &Config,
+    budget: Budget,
+    sockets: Sockets,
+    node: &Node,
+    metrics: &Arc<Metrics>,
+) -> (Serving, Serving) {
     let grpc = node.client_routes().into_axum_router();
     let site = Arc::new(site(config, node, metrics, &grpc));
     let names_are_users = {
@@ -265,11 +283,12 @@ fn serve_all(config: &Config, sockets: Sockets, node: &Node, metrics: &Arc<Metri
     let peer = Content::Grpc(node.peer_routes().prepare().into_axum_router());
     let client =
         if sockets.pages.is_empty() { Content::GrpcAndHttp { grpc, http: pages.clone() } } else { Content::Grpc(grpc) };
-    let mut clients = Serving::new(config);
+    let mut clients = Serving::new(config, node.services().admission.clone(), budget);
     clients.add(sockets.clients, Purpose::Client, &client);
     clients.add(sockets.pages, Purpose::Client, &Content::Http(pages));
     clients.add(sockets.metrics, Purpose::Metrics, &Content::Http(metrics_router(site)));
-    let mut peers = Serving::new(config);
+    // There are few of them, and they must find one another.
+    let mut peers = Serving::new(config, Gate::open(), Budget::of(None, config.max_request_bytes));
     peers.add(sockets.peers, Purpose::Peer, &peer);
     (clients, peers)
 }
@@ -282,7 +301,7 @@ struct Serving {
 }
 
 impl Serving {
-    fn new(config: &Config) -> Self {
+    fn new(config: &Config, admission: Gate, budget: Budget) -> Self {
         let options = ServeOptions {
             purpose: Purpose::Client,
             max_concurrent_streams: config.max_concurrent_streams,
@@ -290,6 +309,8 @@ impl Serving {
             keepalive_timeout: config.grpc_keepalive_timeout,
             drain: DRAIN,
             connections: ConnectionCount::default(),
+            admission,
+            budget,
         };
         Self { stop: watch::Sender::new(false), options, servers: JoinSet::new() }
     }
@@ -335,7 +356,7 @@ fn site(config: &Config, node: &Node, metrics: &Arc<Metrics>, grpc: &axum::Route
         failure_text,
         move || told.cluster_version(&gateway.status(), &downgrade.info()),
     );
-    let measured = metrics.clone();
+    let (measured, admission) = (metrics.clone(), services.admission.clone());
     Site {
         probe,
         metrics: metrics.clone(),
@@ -346,7 +367,7 @@ fn site(config: &Config, node: &Node, metrics: &Arc<Metrics>, grpc: &axum::Route
             }
         }),
         command_line: std::env::args().collect(),
-        gateway: config.enable_grpc_gateway.then(|| JsonGateway::new(grpc.clone(), message_bytes_max)),
+        gateway: config.enable_grpc_gateway.then(|| JsonGateway::new(grpc.clone(), message_bytes_max, admission)),
     }
 }
 
@@ -395,6 +416,13 @@ fn measure(metrics: &Metrics, services: &Services) {
         slow_watchers: count(&watch.slow_watchers),
         pending_events: count(&watch.pending_events),
         events_total: count(&watch.events_total),
+    });
+    let admission = services.admission.numbers();
+    metrics.set_admission(&AdmissionNumbers {
+        held: admission.held,
+        pool: admission.pool,
+        reserve_held: admission.reserve_held,
+        waiting: admission.waiting,
     });
     let alarms = services.alarms.all();
     metrics.set_data_format(services.gateway.format());

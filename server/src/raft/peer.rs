@@ -1,5 +1,6 @@
 //! What this member answers its peers: the `Peer` service.
 
+use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 
@@ -23,7 +24,9 @@ use super::receiving::{self, Arrival, Receiving};
 use super::removal::REMOVED;
 use super::snapshot::{Snapshot, SnapshotData};
 use super::type_config::{Raft, TypeConfig, Vote};
-use crate::command;
+use crate::admission::{Gate, Hold, Identity, Origin, Refused, Traffic};
+use crate::apply::txn_grows;
+use crate::command::{self, command::Kind};
 use crate::engine::layout::{self, NewerFormat};
 use crate::env::probe;
 use crate::limits;
@@ -35,6 +38,9 @@ pub(crate) struct PeerService {
     gateway: Gateway,
     evidence: Evidence,
     receiving: Arc<Receiving>,
+    /// The way in for what members pass on.
+    admission: Gate,
+    passed_on: Origin,
     metrics: Arc<Metrics>,
     /// Bytes of commands that members pass on; counted to nobody, as earlier releases do not say who they are.
     forwarded_bytes: IntCounter,
@@ -47,12 +53,25 @@ impl PeerService {
         gateway: Gateway,
         evidence: Evidence,
         receiving: Arc<Receiving>,
+        admission: Gate,
         metrics: Arc<Metrics>,
     ) -> PeerServer<Self> {
         let forwarded_bytes = metrics.network.received_from_unknown();
-        PeerServer::new(Self { raft, gateway, evidence, receiving, metrics, forwarded_bytes })
+        let passed_on = Origin { caller: Arc::new(Identity::Peers), is_json: false };
+        PeerServer::new(Self { raft, gateway, evidence, receiving, admission, passed_on, metrics, forwarded_bytes })
             .max_decoding_message_size(limits::PEER_MESSAGE_BYTES)
             .max_encoding_message_size(limits::PEER_MESSAGE_BYTES)
+    }
+
+    /// Waits for room for what another member passes on. Small commands are in what every request takes.
+    async fn enter(&self, command: &Kind, len: usize) -> Result<Hold, Unavailable> {
+        let bytes = if len as u64 > limits::MESSAGE_FREE_BYTES { limits::WRITE_COPIES * len as u64 } else { 0 };
+        let entered = self.admission.enter(traffic(command), &self.passed_on, bytes);
+        let (hold, entering) = entered.map_err(|Refused| Unavailable::TooManyRequests)?;
+        if let Some(entering) = entering {
+            entering.await.map_err(|Refused| Unavailable::TooManyRequests)?;
+        }
+        Ok(hold)
     }
 
     /// Refuses members of another cluster: their log must never meet ours.
@@ -103,6 +122,20 @@ impl PeerService {
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// What a command is to the server that another member passes on: that one does not say of which method it is.
+fn traffic(command: &Kind) -> Traffic {
+    match command {
+        Kind::Put(_) => Traffic::Ordinary,
+        // Some ends a leadership, or gives a lock back.
+        Kind::Txn(request) => match txn_grows::<Infallible>(request, &mut |_| Ok(None)) {
+            Ok(true) => Traffic::Ordinary,
+            Ok(false) => Traffic::Control,
+        },
+        Kind::DeleteRange(_) => Traffic::Relief,
+        _ => Traffic::Control,
     }
 }
 
@@ -341,7 +374,10 @@ impl Peer for PeerService {
             return Err(Status::data_loss(error.to_string()));
         }
         // Decoded before it is replicated: a command that cannot be applied must never be committed.
-        command::decode(request.command.clone()).map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let decoded = command::decode(request.command.clone());
+        let (command, _) = decoded.map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let _hold = self.enter(&command, request.command.len()).await.map_err(unavailable_to_status)?;
+        drop(command);
         let (index, outcome) = self.gateway.propose_here(request.command, None).await.map_err(|error| {
             probe::reached("forward-refused");
             unavailable_to_status(error)

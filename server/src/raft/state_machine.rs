@@ -271,7 +271,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     {
         self.check_not_failed()?;
         let mut answers = Vec::new();
-        let mut run = 0;
+        let (mut run, mut bytes) = (0, 0);
         while let Some(item) = entries.next().await {
             let mut item = Some(item);
             while let Some(next) = item.take() {
@@ -285,15 +285,19 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                 };
                 self.state.seal(entry.log_id.index);
                 run += 1;
+                bytes += match &entry.payload {
+                    EntryPayload::Normal(EncodedCommand(command)) => command.len(),
+                    EntryPayload::Blank | EntryPayload::Membership(_) => 0,
+                };
                 if let Some(responder) = responder {
                     answers.push((responder, outcome));
                 }
-                if run < limits::APPLY_RUN_ENTRIES {
+                if run < limits::APPLY_RUN_ENTRIES && bytes < limits::APPLY_RUN_BYTES {
                     item = entries.next().now_or_never().flatten();
                 }
             }
             self.finish(&mut answers).await?;
-            run = 0;
+            (run, bytes) = (0, 0);
         }
         Ok(())
     }

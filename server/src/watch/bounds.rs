@@ -1,3 +1,4 @@
+use crate::admission::Budget;
 use crate::limits;
 
 /// How much waits where, and how much is done at once.
@@ -7,6 +8,10 @@ pub struct Bounds {
     pub(super) mailbox_messages: usize,
     /// See [`limits::WATCH_MAILBOX_BYTES`].
     pub(super) mailbox_bytes: usize,
+    /// See [`limits::WATCH_MAILBOX_BYTES_MIN`].
+    pub(super) mailbox_bytes_min: usize,
+    /// See [`limits::WATCH_WAITING_BYTES`].
+    pub(super) waiting_bytes: usize,
     /// See [`limits::WATCH_MESSAGE_BYTES`].
     pub(super) message_bytes: usize,
     /// Bytes from which a response is split for a watcher that wants fragments, where the configuration
@@ -33,6 +38,8 @@ impl Bounds {
     pub const STANDARD: Self = Self {
         mailbox_messages: limits::WATCH_MAILBOX,
         mailbox_bytes: limits::WATCH_MAILBOX_BYTES,
+        mailbox_bytes_min: limits::WATCH_MAILBOX_BYTES_MIN,
+        waiting_bytes: limits::WATCH_WAITING_BYTES,
         message_bytes: limits::WATCH_MESSAGE_BYTES,
         fragment_bytes: usize::MAX,
         recent_revisions: limits::HUB_RECENT_REVISIONS,
@@ -44,6 +51,18 @@ impl Bounds {
         step_hits: limits::CATCH_UP_STEP_HITS,
     };
 
+    /// What holds where the memory is limited.
+    pub fn within(budget: &Budget) -> Self {
+        Self {
+            mailbox_bytes: budget.mailbox,
+            waiting_bytes: budget.waiting,
+            recent_bytes: budget.recent,
+            catch_up_bytes: budget.catch_up,
+            slice_bytes_max: budget.slice_max,
+            ..Self::STANDARD
+        }
+    }
+
     /// How many messages with events wait for a stream at most.
     pub fn mailbox_messages(&self) -> usize {
         self.mailbox_messages
@@ -54,6 +73,8 @@ impl Bounds {
     pub const SMALL: Self = Self {
         mailbox_messages: 4,
         mailbox_bytes: 4_000,
+        mailbox_bytes_min: 500,
+        waiting_bytes: 64_000,
         message_bytes: 1_000,
         fragment_bytes: 300,
         recent_revisions: 10,

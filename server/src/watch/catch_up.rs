@@ -13,7 +13,7 @@ use mainstay_proto::KeyRange;
 
 use super::WatcherKey;
 use super::bounds::Bounds;
-use super::delivery::Recorded;
+use super::delivery::{Kept, Recorded};
 use super::group::Group;
 use super::matching::{self, Hit};
 use crate::mvcc::EventSlice;
@@ -138,13 +138,13 @@ impl CatchUp {
     }
 
     /// Takes what was read for the plan; `false` where it did not get anybody further.
-    pub(super) fn read(&mut self, plan: Plan, slice: Option<EventSlice>) -> bool {
+    pub(super) fn read(&mut self, plan: Plan, slice: Option<EventSlice>, kept: &Kept) -> bool {
         self.caravan.is_reading = false;
         if plan.epoch != self.epoch {
             return true;
         }
         let Some(slice) = slice.filter(|slice| slice.next > plan.from) else { return false };
-        let revisions = slice.revisions.into_iter().map(Recorded::new).collect();
+        let revisions = slice.revisions.into_iter().map(|events| Recorded::new(events, kept.clone())).collect();
         self.caravan.slice = Some(Slice { revisions, end: slice.next });
         true
     }

@@ -11,12 +11,14 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::StreamKey;
+use super::allowance::Allowances;
 use super::bounds::Bounds;
 use super::catch_up::Plan;
 use super::mailbox::{Mailbox, Signal, mailbox};
 use super::stats::WatchStats;
 use super::stream::WatchStream;
 use super::watchers::Watchers;
+use crate::admission::Identity;
 use crate::env::clock::Instant;
 use crate::env::{self, clock};
 use crate::limits;
@@ -31,6 +33,7 @@ pub struct Hub {
     store: Store,
     options: HubOptions,
     bounds: Bounds,
+    allowances: Arc<Allowances>,
     stats: Arc<WatchStats>,
 }
 
@@ -68,7 +71,8 @@ impl Hub {
         let stats = Arc::new(WatchStats::default());
         let watchers = Watchers::new(store.clone(), options.progress_interval, bounds, Arc::clone(&stats));
         let task = tokio::spawn(run(watchers, store.clone(), messages, signalled));
-        (Self { inbox, signals, next_stream: Arc::default(), store, options, bounds, stats }, task)
+        let allowances = Allowances::new(bounds.waiting_bytes);
+        (Self { inbox, signals, next_stream: Arc::default(), store, options, bounds, allowances, stats }, task)
     }
 
     /// Tells the events of the next revisions, in order, after they can be read. Waits while too much
@@ -84,10 +88,17 @@ impl Hub {
         self.send(HubMessage::Restored).await;
     }
 
-    /// Opens a stream. It ends when it is dropped.
+    /// Opens a stream of the server's own. It ends when it is dropped.
     pub async fn open_stream(&self) -> WatchStream {
+        self.open_stream_of(None).await
+    }
+
+    /// Opens a stream of a client, where it matters whose it is. It ends when it is dropped.
+    pub async fn open_stream_of(&self, who: Option<&Arc<Identity>>) -> WatchStream {
         let stream = StreamKey(self.next_stream.fetch_add(1, Ordering::Relaxed));
-        let (mailbox, reader) = mailbox(stream, self.signals.clone(), self.bounds, Arc::clone(&self.stats));
+        let allowance = who.map(|who| self.allowances.of(who));
+        let stats = Arc::clone(&self.stats);
+        let (mailbox, reader) = mailbox(stream, self.signals.clone(), self.bounds, allowance, stats);
         self.send(HubMessage::Open { stream, mailbox }).await;
         WatchStream::new(stream, self.clone(), reader)
     }
@@ -133,7 +144,7 @@ async fn run(
             reading = watchers.plan(clock::now()).map(|plan| read(store.clone(), plan));
         }
         let is_busy = watchers.is_busy();
-        let due = watchers.due();
+        let due = watchers.due(clock::now());
         tokio::select! {
             // Messages come last because there may always be another one; the others are few. History
             // has its turn after each of them.

@@ -7,6 +7,7 @@ use mainstay_proto::etcdserverpb::WatchResponse;
 use tokio::sync::mpsc;
 
 use super::StreamKey;
+use super::allowance::Allowance;
 use super::bounds::Bounds;
 use super::delivery::{Delivery, Events};
 use super::stats::{self, WatchStats};
@@ -28,6 +29,8 @@ pub(super) struct MailboxReader {
     level: Arc<Level>,
     stream: StreamKey,
     signals: mpsc::UnboundedSender<Signal>,
+    /// Bytes of the message that was taken last: it is in memory until the next one is asked for.
+    in_hand: usize,
 }
 
 /// What a stream tells the hub besides its requests. At most two of them are under way for each
@@ -40,13 +43,21 @@ pub(super) enum Signal {
     Closed(StreamKey),
 }
 
-/// There was no room; the stream will tell when there is.
-#[derive(Debug)]
-pub(super) struct Full;
+/// There was no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Full {
+    /// The stream will tell when there is.
+    Here,
+    /// Nothing waits here, but other streams of the client have taken all that it may have. Nobody tells when they
+    /// have read.
+    Elsewhere,
+}
 
 /// How full a mailbox is.
 struct Level {
     bounds: Bounds,
+    /// Where it matters whose stream it is.
+    allowance: Option<Allowance>,
     /// Messages with events.
     messages: AtomicUsize,
     bytes: AtomicUsize,
@@ -61,18 +72,20 @@ pub(super) fn mailbox(
     stream: StreamKey,
     signals: mpsc::UnboundedSender<Signal>,
     bounds: Bounds,
+    allowance: Option<Allowance>,
     stats: Arc<WatchStats>,
 ) -> (Mailbox, MailboxReader) {
     let (sender, receiver) = mpsc::unbounded_channel();
     let level = Arc::new(Level {
         bounds,
+        allowance,
         messages: AtomicUsize::new(0),
         bytes: AtomicUsize::new(0),
         notices: AtomicUsize::new(0),
         starved: AtomicBool::new(false),
         stats,
     });
-    (Mailbox { sender, level: Arc::clone(&level) }, MailboxReader { receiver, level, stream, signals })
+    (Mailbox { sender, level: Arc::clone(&level) }, MailboxReader { receiver, level, stream, signals, in_hand: 0 })
 }
 
 impl Mailbox {
@@ -82,17 +95,21 @@ impl Mailbox {
         self.send(Delivery::Notice(response));
     }
 
-    /// Adds events if there is room. Whatever their size they fit where no others wait.
+    /// Adds events if there is room. Whatever their size they fit where no others wait, and the client has anything left.
     pub(super) fn offer(&self, events: Events) -> Result<(), Full> {
         if !self.level.has_room(events.bytes) {
             self.level.starved.store(true, Ordering::SeqCst);
             // The stream may have taken the last message just before it could see the mark.
             if !self.level.has_room(events.bytes) {
-                return Err(Full);
+                let is_empty = self.level.messages.load(Ordering::SeqCst) == 0;
+                return Err(if is_empty { Full::Elsewhere } else { Full::Here });
             }
         }
         self.level.messages.fetch_add(1, Ordering::SeqCst);
         self.level.bytes.fetch_add(events.bytes, Ordering::SeqCst);
+        if let Some(allowance) = &self.level.allowance {
+            allowance.take(events.bytes);
+        }
         stats::add(&self.level.stats.pending_events, events.count);
         stats::add(&self.level.stats.pending_messages, 1);
         stats::add(&self.level.stats.events_total, events.count);
@@ -100,9 +117,15 @@ impl Mailbox {
         Ok(())
     }
 
-    /// Whether a message without bytes would fit.
-    pub(super) fn has_room(&self) -> bool {
-        self.level.has_room(0)
+    /// Whether a message of this size would fit.
+    pub(super) fn has_room(&self, bytes: usize) -> bool {
+        self.level.has_room(bytes)
+    }
+
+    /// The size for messages that are up to `limit` otherwise: smaller where not much may wait, so that they fit.
+    pub(super) fn message_bytes(&self, limit: usize) -> usize {
+        let bytes_max = self.level.bytes_max();
+        if bytes_max < self.level.bounds.mailbox_bytes { limit.min((bytes_max / 2).max(1)) } else { limit }
     }
 
     /// Whether the stream has ended.
@@ -123,14 +146,26 @@ impl Level {
         let messages = self.messages.load(Ordering::SeqCst);
         let waiting = self.bytes.load(Ordering::SeqCst);
         // Wrong where it is broken: whoever is slow is sent everything nevertheless.
-        messages == 0
+        (messages == 0 && self.is_allowed(bytes))
             || probe::broken("mailbox-without-bounds")
-            || (messages < self.bounds.mailbox_messages && waiting + bytes <= self.bounds.mailbox_bytes)
+            || (messages < self.bounds.mailbox_messages && waiting + bytes <= self.bytes_max())
+    }
+
+    /// Whether the client may have another message for a stream that has none.
+    fn is_allowed(&self, bytes: usize) -> bool {
+        bytes <= self.bounds.mailbox_bytes_min || self.allowance.as_ref().is_none_or(|allowance| allowance.left() > 0)
+    }
+
+    /// What may wait here, with other streams of the client in mind.
+    fn bytes_max(&self) -> usize {
+        let bounds = &self.bounds;
+        let part = self.allowance.as_ref().map_or(usize::MAX, Allowance::for_one_stream);
+        part.max(bounds.mailbox_bytes_min).min(bounds.mailbox_bytes)
     }
 
     fn is_half_empty(&self) -> bool {
         self.messages.load(Ordering::SeqCst) <= self.bounds.mailbox_messages / 2
-            && self.bytes.load(Ordering::SeqCst) <= self.bounds.mailbox_bytes / 2
+            && self.bytes.load(Ordering::SeqCst) <= self.bytes_max() / 2
     }
 
     fn taken(&self, delivery: &Delivery) {
@@ -139,6 +174,9 @@ impl Level {
                 self.notices.fetch_sub(1, Ordering::SeqCst);
             }
             Delivery::Events(events) => {
+                if let Some(allowance) = &self.allowance {
+                    allowance.give_back(events.bytes);
+                }
                 // The bytes go first: `messages == 0` then means that none are left.
                 self.bytes.fetch_sub(events.bytes, Ordering::SeqCst);
                 self.messages.fetch_sub(1, Ordering::SeqCst);
@@ -152,8 +190,10 @@ impl Level {
 impl MailboxReader {
     /// Takes the next message; `None` once the hub has ended. Loses nothing when dropped.
     pub(super) async fn recv(&mut self) -> Option<Delivery> {
+        self.put_down();
         let delivery = self.receiver.recv().await?;
         self.level.taken(&delivery);
+        self.pick_up(&delivery);
         if self.level.is_half_empty() && self.level.starved.swap(false, Ordering::SeqCst) {
             self.signal(Signal::Drained(self.stream));
         }
@@ -165,6 +205,20 @@ impl MailboxReader {
         self.level.notices.load(Ordering::SeqCst) < limits::WATCH_ANSWERS
     }
 
+    fn pick_up(&mut self, delivery: &Delivery) {
+        if let (Some(allowance), Delivery::Events(events)) = (&self.level.allowance, delivery) {
+            allowance.take(events.bytes);
+            self.in_hand = events.bytes;
+        }
+    }
+
+    fn put_down(&mut self) {
+        let bytes = std::mem::take(&mut self.in_hand);
+        if let Some(allowance) = &self.level.allowance {
+            allowance.give_back(bytes);
+        }
+    }
+
     fn signal(&self, signal: Signal) {
         if self.signals.send(signal).is_err() {
             tracing::debug!(stream = self.stream.0, "the watch hub has ended");
@@ -174,6 +228,7 @@ impl MailboxReader {
 
 impl Drop for MailboxReader {
     fn drop(&mut self) {
+        self.put_down();
         self.receiver.close();
         while let Ok(delivery) = self.receiver.try_recv() {
             self.level.taken(&delivery);

@@ -24,9 +24,12 @@
 //! - **Invariant:** no event of a watcher precedes the answer to its creation (same test).
 //! - **Invariant:** what waits for a stream is bounded in messages and bytes, whatever the stream
 //!   does (`tests::a_slow_stream_stalls_nobody`).
+//! - **Invariant:** what waits for all streams of a client is bounded too, and does not depend on how many they are;
+//!   other clients have as much (`tests::many_slow_streams_share_what_their_client_may_have`).
 //!
 //! Absent by design: permissions and the leader (they are `api`'s), the network, encoding.
 
+mod allowance;
 mod bounds;
 mod catch_up;
 mod delivery;

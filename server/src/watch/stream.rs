@@ -137,7 +137,6 @@ impl WatchStream {
 
     /// The record before an event; `None` where it is compacted.
     async fn previous(&self, recorded: &Arc<Recorded>, place: usize) -> Result<Option<KeyValue>, WatchStreamEnd> {
-        let previous = recorded.previous(place);
         let Some(kv) = &recorded.revision_events.events[place].kv else { return Ok(None) };
         // Wrong where it is broken: the record after the change passes for the one before it.
         let before = kv.mod_revision - i64::from(!probe::broken("prev-kv-from-wrong-revision"));
@@ -148,7 +147,7 @@ impl WatchStream {
                 probe::reached("prev-kv-compacted");
                 return Ok(None);
             }
-            if let Some(found) = previous.get() {
+            if let Some(found) = recorded.previous(place) {
                 return Ok(found.clone());
             }
             let found = match self.hub.store().get_at(&kv.key, before) {
@@ -162,7 +161,8 @@ impl WatchStream {
                     continue;
                 }
             };
-            return Ok(previous.get_or_init(|| found).clone());
+            recorded.keep_previous(place, &found);
+            return Ok(found);
         }
         Err(WatchStreamEnd::Unreadable)
     }

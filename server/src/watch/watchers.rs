@@ -10,7 +10,7 @@ use mainstay_proto::etcdserverpb::{WatchCreateRequest, WatchResponse};
 
 use super::bounds::Bounds;
 use super::catch_up::{CatchUp, Plan};
-use super::delivery::{Events, Recorded, header, revision_of};
+use super::delivery::{Events, Kept, Recorded, header, revision_of};
 use super::group::Group;
 use super::mailbox::{Full, Mailbox};
 use super::matching::{self, Filter, Gathered, Hit};
@@ -44,7 +44,13 @@ pub(super) struct Watchers {
     synced: Group,
     catch_up: CatchUp,
     recent: Recent,
+    /// For the records before events.
+    kept: Kept,
     lagging: usize,
+    /// Streams for which there was no room because of others of their clients, and how much was wanted.
+    short: BTreeMap<StreamKey, usize>,
+    /// When to look after them.
+    short_until: Option<Instant>,
     /// When watchers that want progress notices are due for one.
     notices: BTreeSet<(Instant, WatcherKey)>,
     /// When to read the store again after it failed.
@@ -108,7 +114,10 @@ impl Watchers {
             synced: Group::default(),
             catch_up: CatchUp::new(bounds),
             recent: Recent::new(bounds),
+            kept: Kept::new(bounds.recent_bytes),
             lagging: 0,
+            short: BTreeMap::new(),
+            short_until: None,
             notices: BTreeSet::new(),
             retry_at: None,
         }
@@ -134,12 +143,14 @@ impl Watchers {
             self.remove(watcher);
         }
         self.streams.remove(&key);
+        self.short.remove(&key);
         stats::subtract(&self.stats.streams, 1);
     }
 
     /// Lets those go on for which there was no room.
     pub(super) fn drained(&mut self, key: StreamKey) {
         let Some(stream) = self.streams.get_mut(&key) else { return };
+        self.short.remove(&key);
         for key in std::mem::take(&mut stream.parked) {
             self.wait(key);
         }
@@ -248,7 +259,7 @@ impl Watchers {
     pub(super) fn publish(&mut self, batch: Vec<Arc<RevisionEvents>>) {
         // Known already where the store was replaced, or was ahead, before they were published.
         let batch = batch.into_iter().filter(|events| events.revision > self.current);
-        let batch: Vec<Arc<Recorded>> = batch.map(Recorded::new).collect();
+        let batch: Vec<Arc<Recorded>> = batch.map(|events| Recorded::new(events, self.kept.clone())).collect();
         let (Some(first), Some(last)) = (batch.first(), batch.last()) else { return };
         if first.revision() != self.current + 1 {
             tracing::debug!(from = self.current, to = first.revision(), "revisions were not published");
@@ -265,7 +276,7 @@ impl Watchers {
         hits.sort_unstable();
         for hits in hits.chunk_by(|a, b| a.watcher == b.watcher) {
             let watcher = &self.watchers[&hits[0].watcher];
-            let limit = self.bounds.message_bytes;
+            let limit = self.message_bytes(watcher, self.bounds.message_bytes);
             // Wrong where it is broken: who asked for what is yet to come is told what happens now.
             let hears_early = watcher.next > first && probe::broken("future-watch-hears-the-present");
             let next = if hears_early { first } else { watcher.next };
@@ -339,7 +350,7 @@ impl Watchers {
             }
         };
         probe::reached("watch-history-read");
-        if !self.catch_up.read(plan, slice.ok()) && !is_void {
+        if !self.catch_up.read(plan, slice.ok(), &self.kept) && !is_void {
             probe::reached("watch-history-unreadable");
             self.retry_at = Some(now + limits::CATCH_UP_RETRY);
         }
@@ -375,8 +386,8 @@ impl Watchers {
         let mut events = 0;
         while events < self.bounds.step_events {
             let Some(key) = self.catch_up.take_waiting_from(self.recent_from()) else { return };
-            let limit = self.slice_bytes();
             let watcher = &self.watchers[&key];
+            let limit = self.message_bytes(watcher, self.slice_bytes());
             let mut next = watcher.next;
             let mut gathered = Gathered::default();
             for recorded in self.recent.from(next) {
@@ -417,10 +428,10 @@ impl Watchers {
             watcher.place = Place::Travelling;
             watcher.range.clone()
         });
-        let limit = self.slice_bytes();
         for hits in stage.hits.chunk_by(|a, b| a.watcher == b.watcher) {
             let key = hits[0].watcher;
-            let next = self.watchers[&key].next;
+            let watcher = &self.watchers[&key];
+            let (next, limit) = (watcher.next, self.message_bytes(watcher, self.slice_bytes()));
             if let Err(next) = self.tell(key, &stage.revisions, hits, next, limit, Told::History) {
                 self.park(key, next);
             }
@@ -464,8 +475,14 @@ impl Watchers {
             count: gathered.count,
             bytes: gathered.bytes,
         };
-        if let Err(Full) = stream.mailbox.offer(events) {
+        // Of several revisions fewer may fit.
+        let wanted =
+            if events.parts.len() == 1 { events.bytes } else { events.bytes.min(self.bounds.mailbox_bytes_min) };
+        if let Err(full) = stream.mailbox.offer(events) {
             probe::reached("watch-mailbox-full");
+            if full == Full::Elsewhere {
+                self.short.insert(watcher.stream, wanted);
+            }
             // Wrong where it is broken: what finds no room counts as told.
             if !probe::broken("full-mailbox-drops-events") {
                 return Err(first);
@@ -478,14 +495,20 @@ impl Watchers {
     // ---- time
 
     /// When [`Watchers::tick`] has something to do next.
-    pub(super) fn due(&self) -> Option<Instant> {
+    pub(super) fn due(&mut self, now: Instant) -> Option<Instant> {
+        let until = self.short_until.unwrap_or(now + limits::CATCH_UP_RETRY);
+        self.short_until = (!self.short.is_empty()).then_some(until);
         let notice = self.notices.first().map(|(due, _)| *due);
-        notice.into_iter().chain(self.retry_at).min()
+        notice.into_iter().chain(self.retry_at).chain(self.short_until).min()
     }
 
-    /// Sends the progress notices that are due.
+    /// Sends the progress notices that are due, and looks after streams that are short of room.
     pub(super) fn tick(&mut self, now: Instant) {
         self.retry_at = self.retry_at.filter(|at| now < *at);
+        if self.short_until.is_some_and(|at| at <= now) {
+            self.short_until = None;
+            self.look_for_room();
+        }
         while let Some((_, key)) = self.notices.first().copied().filter(|(due, _)| *due <= now) {
             self.notices.pop_first();
             let Some(watcher) = self.watchers.get_mut(&key) else { continue };
@@ -496,10 +519,21 @@ impl Watchers {
             if let Some(stream) = self.streams.get_mut(&watcher.stream)
                 && !was_sent_events
                 && watcher.is_up_to_date(self.current)
-                && stream.mailbox.has_room()
+                && stream.mailbox.has_room(0)
             {
                 stream.post_progress(watcher.id, self.current);
             }
+        }
+    }
+
+    /// Lets those go on for whose streams there is room now, since others have read.
+    fn look_for_room(&mut self) {
+        let has_room =
+            |key: &StreamKey, bytes: usize| self.streams.get(key).is_none_or(|stream| stream.mailbox.has_room(bytes));
+        let short = self.short.iter().filter(|entry| has_room(entry.0, *entry.1));
+        let with_room: Vec<StreamKey> = short.map(|(key, _)| *key).collect();
+        for key in with_room {
+            self.drained(key);
         }
     }
 
@@ -598,6 +632,11 @@ impl Watchers {
     /// The revision from which history is in memory.
     fn recent_from(&self) -> i64 {
         self.recent.first().unwrap_or(self.current + 1)
+    }
+
+    /// The size of messages for a watcher that are up to `limit` otherwise.
+    fn message_bytes(&self, watcher: &Watcher, limit: usize) -> usize {
+        self.streams.get(&watcher.stream).map_or(limit, |stream| stream.mailbox.message_bytes(limit))
     }
 
     /// Bytes of history that one watcher is told at once: the more lag, the less each.

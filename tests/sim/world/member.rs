@@ -220,6 +220,7 @@ impl Member {
             applied_observer: Some(view.clone()),
             read_key: Box::new(|_| Err(std::io::ErrorKind::NotFound.into())),
             watch_bounds: if self.plan.small_watches { Bounds::SMALL } else { Bounds::STANDARD },
+            resident: None,
             newest_format: layout::FORMAT,
         };
         let mut node = match Node::open(&config, storage, surroundings).await {

@@ -1,5 +1,5 @@
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{RecvStream, SendStream};
 use http::{HeaderMap, Request};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -31,11 +31,27 @@ pub struct Connection {
 impl Connection {
     /// Connects to a server that speaks HTTP/2 without TLS.
     pub async fn open(address: SocketAddr) -> Result<Self> {
+        Self::over(TcpStream::connect(address), address, WINDOW).await
+    }
+
+    /// The same from one of this machine's addresses of version 4. It takes in so many bytes before it says that it has
+    /// read.
+    pub async fn open_from(source: IpAddr, address: SocketAddr, window: u32) -> Result<Self> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind(SocketAddr::new(source, 0)).with_context(|| format!("binding to {source}"))?;
+        Self::over(socket.connect(address), address, window).await
+    }
+
+    async fn over(
+        connected: impl Future<Output = io::Result<TcpStream>>,
+        address: SocketAddr,
+        window: u32,
+    ) -> Result<Self> {
         let (requests, connection) = timeout(CONNECTS_WITHIN, async {
-            let socket = TcpStream::connect(address).await?;
+            let socket = connected.await?;
             socket.set_nodelay(true)?;
             let mut builder = h2::client::Builder::new();
-            builder.initial_window_size(WINDOW).initial_connection_window_size(WINDOW).enable_push(false);
+            builder.initial_window_size(window).initial_connection_window_size(window).enable_push(false);
             builder.handshake(socket).await.map_err(io::Error::other)
         })
         .await
@@ -59,6 +75,23 @@ impl Connection {
         call.await.unwrap_or_else(Reply::broken)
     }
 
+    /// The same, and forgets the messages that come as they come.
+    pub async fn call_and_forget(&self, path: &str, metadata: &HeaderMap, request: Bytes) -> Reply {
+        let call = async {
+            let (response, mut sender) = self.begin(path, metadata).await?;
+            sender.send_data(request, true)?;
+            read_past(response).await
+        };
+        call.await.unwrap_or_else(Reply::broken)
+    }
+
+    /// Sends these requests and no more, and reads nothing of what they are answered.
+    pub async fn leave_unread(&self, path: &str, metadata: &HeaderMap, requests: Bytes) -> Result<Unread> {
+        let (response, mut sender) = self.begin(path, metadata).await?;
+        sender.send_data(requests, true)?;
+        Ok(Unread { _response: response })
+    }
+
     /// Opens a stream of requests and responses.
     pub async fn stream(&self, path: &str, metadata: &HeaderMap) -> Result<Stream> {
         let (response, sender) = self.begin(path, metadata).await?;
@@ -80,6 +113,24 @@ impl Drop for Connection {
     fn drop(&mut self) {
         self.driver.abort();
     }
+}
+
+/// A call that nobody reads the answer of. Dropping it resets it.
+#[derive(Debug)]
+pub struct Unread {
+    _response: ResponseFuture,
+}
+
+/// Reads a response to its end.
+async fn read_past(response: ResponseFuture) -> Result<Reply, h2::Error> {
+    let (head, mut body) = response.await?.into_parts();
+    while next(&mut body).await?.is_some() {}
+    let trailers = body.trailers().await?.unwrap_or_default();
+    let status = Reply::status(&trailers).or_else(|| Reply::status(&head.headers));
+    Ok(status.map_or_else(
+        || Reply::broken("no grpc-status"),
+        |(code, text)| Reply { code: Some(code), text, messages: Vec::new() },
+    ))
 }
 
 /// Reads a whole response.

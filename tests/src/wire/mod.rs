@@ -10,7 +10,7 @@ mod connection;
 mod reply;
 mod stream;
 
-pub use connection::Connection;
+pub use connection::{Connection, Unread};
 pub use reply::Reply;
 pub use stream::{Incoming, Stream};
 

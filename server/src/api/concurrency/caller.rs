@@ -2,6 +2,8 @@ use http::Extensions;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
+use crate::admission::Hold;
+
 /// Who asks: what is done on the way to an answer is done with this identity.
 #[derive(Clone)]
 pub(super) struct Caller {
@@ -19,6 +21,11 @@ impl Caller {
     /// A request of the same caller.
     pub(super) fn asks<T>(&self, message: T) -> Request<T> {
         Request::from_parts(self.metadata.clone(), self.extensions.clone(), message)
+    }
+
+    /// What the caller's request holds.
+    pub(super) fn hold(&self) -> Hold {
+        Hold::of(&self.extensions)
     }
 }
 

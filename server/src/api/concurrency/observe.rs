@@ -82,7 +82,7 @@ impl Observation {
     /// The first key that is put below the prefix, at a revision or later.
     async fn first_candidate(&self, from: i64) -> Option<(ResponseHeader, KeyValue)> {
         let range = KeyRange::prefix(self.prefix.clone());
-        let mut watch = self.services.hub.open_stream().await;
+        let mut watch = self.services.hub.open_stream_of(self.caller.hold().identity()).await;
         let request = WatchCreateRequest {
             key: range.key().clone(),
             range_end: range.range_end().clone(),
@@ -101,7 +101,7 @@ impl Observation {
     }
 
     async fn follow(&self, key: Bytes, from: i64) -> Followed {
-        let watch = self.services.hub.open_stream().await;
+        let watch = self.services.hub.open_stream_of(self.caller.hold().identity()).await;
         watch.create(WatchCreateRequest { key, start_revision: from, ..WatchCreateRequest::default() }).await;
         Followed { watch, proclaimed: VecDeque::new(), gone: false }
     }

@@ -1,4 +1,4 @@
-//! The bodies of requests and responses, which count the messages that go through them.
+//! The bodies of requests and responses, which count the messages that go through them, and what they take.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -13,11 +13,13 @@ use tonic::codegen::{Bytes, StdError};
 use tonic::{Code, Status};
 
 use super::{Call, Ending, GRPC_STATUS, message_in};
+use crate::admission::{Entering, Hold};
 use crate::api::frames::FrameScanner;
 use crate::api::rpc::{Rpc, RpcObserver};
-use crate::api::status;
+use crate::api::status::{self, ApiError};
 
-/// The body of a request: refuses messages that are too large before they are read.
+/// The body of a request: refuses messages that are too large before they are read, and reads those for which there is
+/// room.
 ///
 /// tonic has a limit too, but words its refusal in its own way, so there it is switched off.
 pub(in crate::api) struct RequestBody {
@@ -26,11 +28,37 @@ pub(in crate::api) struct RequestBody {
     rpc: &'static Rpc,
     observer: Arc<dyn RpcObserver>,
     scanner: FrameScanner,
+    hold: Hold,
+    /// A piece that has to wait for room, with all that is behind it.
+    waiting: Option<(Frame<Bytes>, Entering)>,
 }
 
 impl RequestBody {
-    pub(super) fn new(body: HttpBody, limit: usize, rpc: &'static Rpc, observer: Arc<dyn RpcObserver>) -> Self {
-        Self { body, limit, rpc, observer, scanner: FrameScanner::default() }
+    pub(super) fn new(
+        body: HttpBody,
+        limit: usize,
+        rpc: &'static Rpc,
+        observer: Arc<dyn RpcObserver>,
+        hold: Hold,
+    ) -> Self {
+        Self { body, limit, rpc, observer, scanner: FrameScanner::default(), hold, waiting: None }
+    }
+
+    /// Looks at the messages that begin in a piece, and says what they have to wait for.
+    fn enter(&mut self, data: &[u8]) -> Result<Option<Entering>, Status> {
+        let (limit, rpc, observer) = (self.limit, self.rpc, &self.observer);
+        let mut largest = None;
+        self.scanner.scan(data, |len| {
+            if len > limit {
+                return Err(status::message_too_large(len, limit));
+            }
+            observer.received(rpc, len);
+            // Of a stream, one is in memory at a time.
+            largest = largest.max(Some(len));
+            Ok(())
+        })?;
+        let Some(len) = largest else { return Ok(None) };
+        Ok(self.hold.message(len, self.rpc.kind.is_stream()).map_err(ApiError::from)?)
     }
 }
 
@@ -41,33 +69,38 @@ impl http_body::Body for RequestBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, StdError>>> {
         let this = &mut *self;
-        let frame = match ready!(Pin::new(&mut this.body).poll_frame(context)) {
-            None => return Poll::Ready(None),
-            Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
-            Some(Ok(frame)) => frame,
-        };
-        if let Some(data) = frame.data_ref() {
-            let (limit, rpc, observer) = (this.limit, this.rpc, &this.observer);
-            let scanned = this.scanner.scan(data, |len| {
-                if len > limit {
-                    return Err(status::message_too_large(len, limit));
-                }
-                observer.received(rpc, len);
-                Ok(())
-            });
-            if let Err(status) = scanned {
-                return Poll::Ready(Some(Err(status.into())));
+        if this.waiting.is_none() {
+            let frame = match ready!(Pin::new(&mut this.body).poll_frame(context)) {
+                None => return Poll::Ready(None),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
+                Some(Ok(frame)) => frame,
+            };
+            let entering = match frame.data_ref() {
+                Some(data) => this.enter(data),
+                None => Ok(None),
+            };
+            match entering {
+                Ok(Some(entering)) => this.waiting = Some((frame, entering)),
+                Ok(None) => return Poll::Ready(Some(Ok(frame))),
+                Err(status) => return Poll::Ready(Some(Err(status.into()))),
             }
         }
-        Poll::Ready(Some(Ok(frame)))
+        let Some((_, entering)) = &mut this.waiting else { return Poll::Ready(None) };
+        // Meanwhile nothing more is read, which tells the client to wait.
+        let entered = ready!(entering.as_mut().poll(context));
+        let frame = this.waiting.take().map(|(frame, _)| frame);
+        match entered {
+            Ok(()) => Poll::Ready(frame.map(Ok)),
+            Err(refused) => Poll::Ready(Some(Err(Status::from(ApiError::from(refused)).into()))),
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.waiting.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> http_body::SizeHint {
-        self.body.size_hint()
+        if self.waiting.is_some() { http_body::SizeHint::default() } else { self.body.size_hint() }
     }
 }
 
@@ -76,7 +109,7 @@ pub(in crate::api) enum ResponseBody {
     /// Without a message.
     Uncounted(Body),
     /// With one.
-    Unary { body: Body, rpc: &'static Rpc, observer: Arc<dyn RpcObserver>, scanner: FrameScanner },
+    Unary { body: Body, rpc: &'static Rpc, observer: Arc<dyn RpcObserver>, scanner: FrameScanner, hold: Hold },
     /// With any number.
     Stream(Box<StreamBody>),
 }
@@ -88,12 +121,13 @@ impl Default for ResponseBody {
 }
 
 impl ResponseBody {
-    pub(super) fn unary(body: Body, rpc: &'static Rpc, observer: Arc<dyn RpcObserver>) -> Self {
-        Self::Unary { body, rpc, observer, scanner: FrameScanner::default() }
+    pub(super) fn unary(body: Body, rpc: &'static Rpc, observer: Arc<dyn RpcObserver>, hold: Hold) -> Self {
+        Self::Unary { body, rpc, observer, scanner: FrameScanner::default(), hold }
     }
 
-    pub(super) fn stream(body: Body, call: Call, ending: Option<Ending>) -> Self {
-        Self::Stream(Box::new(StreamBody { body, call: Some(call), ending, scanner: FrameScanner::default() }))
+    pub(super) fn stream(body: Body, call: Call, ending: Option<Ending>, hold: Hold) -> Self {
+        let scanner = FrameScanner::default();
+        Self::Stream(Box::new(StreamBody { body, call: Some(call), ending, scanner, hold }))
     }
 }
 
@@ -105,14 +139,14 @@ impl http_body::Body for ResponseBody {
         match &mut *self {
             Self::Uncounted(body) => Pin::new(body).poll_frame(context),
             Self::Stream(stream) => Pin::new(&mut **stream).poll_frame(context),
-            Self::Unary { body, rpc, observer, scanner } => {
+            Self::Unary { body, rpc, observer, scanner, hold } => {
                 let frame = ready!(Pin::new(body).poll_frame(context));
                 if let Some(Ok(frame)) = &frame
                     && let Some(data) = frame.data_ref()
                 {
                     count_sent(scanner, data, rpc, &**observer);
                 }
-                Poll::Ready(frame)
+                Poll::Ready(frame.map(|frame| frame.map(|frame| carried(frame, hold))))
             }
         }
     }
@@ -138,6 +172,7 @@ pub(in crate::api) struct StreamBody {
     call: Option<Call>,
     ending: Option<Ending>,
     scanner: FrameScanner,
+    hold: Hold,
 }
 
 impl http_body::Body for StreamBody {
@@ -166,18 +201,27 @@ impl http_body::Body for StreamBody {
             Some(Err(status)) => this.end(status.code(), || status.message().to_owned()),
             None => this.end(Code::Ok, String::new),
         }
-        Poll::Ready(frame)
+        Poll::Ready(frame.map(|frame| frame.map(|frame| carried(frame, &this.hold))))
     }
 }
 
 impl StreamBody {
-    /// Ends the count and lets go of the stream behind the body.
+    /// Ends the count and lets go of the stream behind the body. What it holds it holds until it is dropped, since what
+    /// was made last may still have to leave.
     fn end(&mut self, code: Code, message: impl FnOnce() -> String) {
         if let Some(call) = self.call.take() {
             call.end(code, message);
         }
         self.ending = None;
         self.body = Body::empty();
+    }
+}
+
+/// Lets a piece of a response take along what is held for it.
+fn carried(frame: Frame<Bytes>, hold: &Hold) -> Frame<Bytes> {
+    match frame.into_data() {
+        Ok(data) => Frame::data(hold.carry(data)),
+        Err(frame) => frame,
     }
 }
 

@@ -7,8 +7,11 @@ use tonic::codegen::{Bytes, tokio_stream};
 
 use super::bodies::trailers;
 use super::*;
+use crate::admission::{Gate, GateOptions, Origin, Traffic};
 use crate::api::rpc::{RPCS, RpcKind};
 use crate::api::spans::recorded::{Recorder as Spans, sampled};
+use crate::limits;
+use crate::metrics::Metrics;
 use http_body::Frame;
 
 /// Writes down what it is told.
@@ -144,7 +147,7 @@ fn paths_without_a_method_are_answered_as_by_grpc_go() {
 async fn read(lengths: &[usize], limit: usize) -> (Result<usize, Status>, Vec<String>) {
     let (notes, observer) = recorder();
     let body = HttpBody::from(framed(lengths));
-    let body = RequestBody::new(body, limit, rpc("Watch"), observer);
+    let body = RequestBody::new(body, limit, rpc("Watch"), observer, Hold::default());
     let read = body.collect().await.map(|body| body.to_bytes().len()).map_err(Status::from_error);
     (read, notes.notes())
 }
@@ -183,7 +186,8 @@ fn response(messages: &[usize], end: Option<Status>, stays_open: bool) -> Respon
 async fn a_stream_is_counted_until_its_end() {
     let (notes, observer) = recorder();
     let response = response(&[1, 2, 3], Some(ApiError::Compacted.into()), false);
-    let body = finish(response, Call::begin(&observer, rpc("Watch"), CallSpan::default()), None).into_body();
+    let call = Call::begin(&observer, rpc("Watch"), CallSpan::default());
+    let body = finish(response, call, None, Hold::default()).into_body();
     let collected = body.collect().await.unwrap();
     assert_eq!(collected.trailers().unwrap()[GRPC_STATUS], "11");
     let expected = ["started Watch", "sent Watch 1", "sent Watch 2", "sent Watch 3", "handled Watch OutOfRange"];
@@ -193,8 +197,8 @@ async fn a_stream_is_counted_until_its_end() {
 #[tokio::test]
 async fn a_stream_that_is_dropped_was_cancelled() {
     let (notes, observer) = recorder();
-    let mut body =
-        finish(response(&[1], None, true), Call::begin(&observer, rpc("Watch"), CallSpan::default()), None).into_body();
+    let call = Call::begin(&observer, rpc("Watch"), CallSpan::default());
+    let mut body = finish(response(&[1], None, true), call, None, Hold::default()).into_body();
     assert!(body.frame().await.unwrap().unwrap().is_data());
     drop(body);
     assert_eq!(notes.notes(), ["started Watch", "sent Watch 1", "handled Watch Cancelled"]);
@@ -209,7 +213,7 @@ async fn a_stream_ends_when_its_leader_is_lost() {
         ApiError::NoLeader
     });
     let call = Call::begin(&observer, rpc("Watch"), CallSpan::default());
-    let mut body = finish(response(&[1], None, true), call, Some(lost)).into_body();
+    let mut body = finish(response(&[1], None, true), call, Some(lost), Hold::default()).into_body();
     assert!(body.frame().await.unwrap().unwrap().is_data());
     lose.send(()).unwrap();
     let frame = tokio::time::timeout(Duration::from_secs(10), body.frame()).await.expect("the stream stayed open");
@@ -227,8 +231,8 @@ async fn unary_requests_are_counted_by_their_answers() {
     let (notes, observer) = recorder();
     let put = || Call::begin(&observer, rpc("Put"), CallSpan::default());
     let message = Body::new(http_body_util::Full::new(framed(&[7])).map_err(|never| match never {}));
-    finish(Response::new(message), put(), None).into_body().collect().await.unwrap();
-    finish(Status::from(ApiError::EmptyKey).into_http(), put(), None);
+    finish(Response::new(message), put(), None, Hold::default()).into_body().collect().await.unwrap();
+    finish(Status::from(ApiError::EmptyKey).into_http(), put(), None, Hold::default());
     drop(put());
     let expected = [
         "started Put",
@@ -245,11 +249,8 @@ async fn unary_requests_are_counted_by_their_answers() {
 #[test]
 fn a_refused_stream_is_counted_at_once() {
     let (notes, observer) = recorder();
-    finish(
-        Status::from(ApiError::NoLeader).into_http(),
-        Call::begin(&observer, rpc("Watch"), CallSpan::default()),
-        None,
-    );
+    let call = Call::begin(&observer, rpc("Watch"), CallSpan::default());
+    finish(Status::from(ApiError::NoLeader).into_http(), call, None, Hold::default());
     assert_eq!(notes.notes(), ["started Watch", "handled Watch Unavailable"]);
 }
 
@@ -261,12 +262,13 @@ async fn a_span_ends_as_its_request_does() {
         let span = CallSpan::begin(Some(&spans), rpc(method), &sampled());
         Call::begin(&observer, rpc(method), span)
     };
-    finish(Status::from(ApiError::NoLeader).into_http(), call("Put"), None);
-    finish(Status::from(ApiError::EmptyKey).into_http(), call("Put"), None);
+    finish(Status::from(ApiError::NoLeader).into_http(), call("Put"), None, Hold::default());
+    finish(Status::from(ApiError::EmptyKey).into_http(), call("Put"), None, Hold::default());
     drop(call("Put"));
-    let body = finish(response(&[1], Some(ApiError::Timeout.into()), false), call("Watch"), None).into_body();
+    let body =
+        finish(response(&[1], Some(ApiError::Timeout.into()), false), call("Watch"), None, Hold::default()).into_body();
     body.collect().await.unwrap();
-    drop(finish(response(&[1], None, true), call("Watch"), None));
+    drop(finish(response(&[1], None, true), call("Watch"), None, Hold::default()));
     let is_of_the_end = |line: &String| ["fails", "status_code", " ends"].iter().any(|part| line.contains(part));
     let ends: Vec<String> = spans.lines().into_iter().filter(is_of_the_end).collect();
     let expected = [
@@ -284,4 +286,85 @@ async fn a_span_ends_as_its_request_does() {
         "Watch ends",
     ];
     assert_eq!(ends, expected);
+}
+
+const POOL: u64 = 1 << 20;
+
+fn gate() -> Gate {
+    Gate::new(GateOptions { pool: POOL, reserve: POOL / 16, is_strict: true }, &Metrics::new())
+}
+
+fn origin(number: u8) -> Origin {
+    Origin::of(Some(std::net::IpAddr::from([127, 0, 0, number])), None)
+}
+
+fn entered(gate: &Gate, method: &str, who: u8) -> Result<Hold, ApiError> {
+    let (hold, entering) = admission::enter(gate, rpc(method), &origin(who))?;
+    if entering.is_some() { Err(ApiError::Timeout) } else { Ok(hold) }
+}
+
+#[tokio::test]
+async fn a_request_holds_what_it_takes_until_its_answer_has_left() {
+    let (gate, (_, observer)) = (gate(), recorder());
+    let hold = entered(&gate, "Put", 1).unwrap();
+    assert_eq!(gate.numbers().held, limits::UNARY_BYTES);
+    let body = HttpBody::from(framed(&[10_000]));
+    let mut body = RequestBody::new(body, 100_000, rpc("Put"), Arc::clone(&observer), hold.clone());
+    let piece = body.frame().await.unwrap().unwrap().into_data().unwrap();
+    assert_eq!(gate.numbers().held, limits::UNARY_BYTES + 40_000, "what a command takes until it is applied");
+    drop((body, piece));
+
+    assert!(hold.reads(20_000));
+    let message = Body::new(http_body_util::Full::new(framed(&[20_000])).map_err(|never| match never {}));
+    let call = Call::begin(&observer, rpc("Put"), CallSpan::default());
+    let mut body = finish(Response::new(message), call, None, hold).into_body();
+    assert_eq!(gate.numbers().held, limits::UNARY_BYTES + 40_000 + 40_000);
+    let piece = body.frame().await.unwrap().unwrap().into_data().unwrap();
+    assert_eq!(piece.len(), 20_005);
+    drop(body);
+    assert_eq!(gate.numbers().held, 20_005, "it was handed over, and not sent yet");
+    drop(piece);
+    assert_eq!(gate.numbers().held, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_finds_no_room_is_read_later() {
+    let (gate, (notes, observer)) = (gate(), recorder());
+    let other = gate.enter_now(Traffic::Ordinary, &origin(1), POOL / 2).unwrap();
+    let hold = entered(&gate, "Put", 1).unwrap();
+    let message = || HttpBody::from(framed(&[100_000]));
+    let mut body = RequestBody::new(message(), 1 << 20, rpc("Put"), Arc::clone(&observer), hold.clone());
+    let waits = Duration::from_millis(10);
+    assert!(tokio::time::timeout(waits, body.frame()).await.is_err(), "it waits for room");
+    assert!(!http_body::Body::is_end_stream(&body));
+    drop(other);
+    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap().len(), 100_005);
+    assert!(body.frame().await.is_none());
+    drop((body, hold));
+    assert_eq!(gate.numbers().held, 0);
+
+    let _other = gate.enter_now(Traffic::Ordinary, &origin(1), POOL * 3 / 4).unwrap();
+    let hold = entered(&gate, "Put", 2).unwrap();
+    let body = RequestBody::new(message(), 1 << 20, rpc("Put"), observer, hold);
+    let status = body.collect().await.map_err(Status::from_error).unwrap_err();
+    assert_eq!((status.code(), status.message()), (Code::Unknown, "etcdserver: too many requests"));
+    assert_eq!(notes.notes(), ["received Put 100000", "received Put 100000"]);
+}
+
+#[test]
+fn a_client_that_takes_all_it_gets_leaves_room_for_others_and_for_control_traffic() {
+    let gate = gate();
+    let mut streams = Vec::new();
+    while let Ok(hold) = entered(&gate, "Watch", 1) {
+        streams.push(hold);
+    }
+    assert!(gate.numbers().held >= POOL / 2);
+    assert!(entered(&gate, "Range", 1).is_err());
+    for method in ["Range", "Put"] {
+        let hold = entered(&gate, method, 2).unwrap();
+        assert!(hold.reads(1000), "small answers have room, too");
+    }
+    for rpc in RPCS.iter().filter(|rpc| rpc.traffic != Traffic::Ordinary) {
+        assert!(matches!(admission::enter(&gate, rpc, &origin(1)), Ok((_, None))), "{rpc:?}");
+    }
 }

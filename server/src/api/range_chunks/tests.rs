@@ -173,6 +173,36 @@ fn an_error_ends_the_stream() {
     assert!(matches!(chunks.next(|range, options| keys.read(range, options)), Ok(None)));
 }
 
+#[test]
+fn a_chunk_for_which_there_is_no_room_is_made_smaller() {
+    let keys = Keys::new(40, 1);
+    let mut chunks = RangeChunks::new(everything(), 1_000_000);
+    let mut all = Vec::new();
+    let mut refusals = 0;
+    loop {
+        // There is room for five keys, and for one more, by which it is seen that there are more.
+        let read = |range: &KeyRange, options: &RangeOptions| {
+            if options.limit > 6 { Err(ReadError::NoRoom) } else { keys.read(range, options) }
+        };
+        match chunks.next(read) {
+            Ok(Some(chunk)) => all.push(chunk),
+            Ok(None) => break,
+            Err(ReadError::NoRoom) => {
+                refusals += 1;
+                assert!(chunks.halve());
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    check_form(&all, 40, 40, false);
+    assert_eq!(sizes(&all), [5; 8]);
+    assert_eq!(refusals, 8, "each of them is tried again in the size that is aimed at");
+    let mut chunks = RangeChunks::new(RangeRequest { limit: 1, ..everything() }, 1_000_000);
+    assert!(matches!(chunks.next(|_, _| Err(ReadError::NoRoom)), Err(ReadError::NoRoom)));
+    assert!(!chunks.halve(), "one key is the least");
+    assert!(chunks.next(|range, options| keys.read(range, options)).unwrap().is_some(), "it has not ended");
+}
+
 /// The same keys as one range has them, in the same order, from the real store, while it is written to.
 #[test]
 fn the_chunks_of_a_store_add_up_to_the_range() {

@@ -198,6 +198,8 @@ fn texts_with_values_are_worded_as_grpc_go_words_them() {
         (ApiError::LeaseNotFound.raw(), Code::Unknown, "etcdserver: requested lease not found"),
         (ApiError::EmptyKey.raw(), Code::Unknown, "etcdserver: key is not provided"),
         (ReadError::Compacted.into(), Code::OutOfRange, "etcdserver: mvcc: required revision has been compacted"),
+        (ReadError::NoRoom.into(), Code::Unknown, "etcdserver: too many requests"),
+        (ApiError::from(Refused).into(), Code::Unknown, "etcdserver: too many requests"),
     ] {
         assert_eq!((status.code(), status.message()), (code, message));
     }

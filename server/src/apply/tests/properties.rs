@@ -232,7 +232,7 @@ fn read_refusal(error: ReadError) -> Refusal {
     match error {
         ReadError::Compacted => Refusal::Compacted,
         ReadError::FutureRevision => Refusal::FutureRevision,
-        ReadError::Engine(error) => panic!("{error}"),
+        error => panic!("{error}"),
     }
 }
 
@@ -331,13 +331,13 @@ proptest! {
             let revision = model.revision;
             let expected = model.apply(&Kind::Txn(txn.clone()));
             prop_assert_eq!(model.revision, revision);
-            match read_txn(&store, txn) {
+            match read_txn(&store, txn, &|_| true) {
                 Ok((response, at)) => {
                     prop_assert_eq!(at, revision);
                     prop_assert_eq!(Some(outcome::Reply::Txn(response)), expected.reply, "{:?}", txn);
                 }
                 Err(ReadTxnError::Refused(refusal)) => prop_assert_eq!(refusal, expected.refusal(), "{:?}", txn),
-                Err(ReadTxnError::Engine(error)) => panic!("{error}"),
+                Err(error) => panic!("{error}"),
             }
         }
     }

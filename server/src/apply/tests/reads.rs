@@ -44,16 +44,36 @@ fn refusals_are_those_of_the_branch_that_is_taken() {
         (0, Refusal::None),
         (-1, Refusal::Compacted),
     ] {
-        let found = match read_txn(&store, &request(txn(vec![], vec![at(revision)], vec![at(99)]))) {
+        let found = match read_txn(&store, &request(txn(vec![], vec![at(revision)], vec![at(99)])), &|_| true) {
             Ok((_, revision)) => {
                 assert_eq!(revision, 4);
                 Refusal::None
             }
             Err(ReadTxnError::Refused(refusal)) => refusal,
-            Err(ReadTxnError::Engine(error)) => panic!("{error}"),
+            Err(error) => panic!("{error}"),
         };
         assert_eq!(found, expected, "at {revision}");
     }
+}
+
+#[test]
+fn all_that_it_reads_needs_room_together() {
+    let mut fixture = Fixture::new();
+    fixture.run(&txn(vec![], vec![does(put("a", "1")), does(put("b", "2"))], vec![]));
+    let store = fixture.state.store();
+    let read = request(txn(vec![], vec![reads_key("a"), reads_key("b"), reads(range_request("a", "c"))], vec![]));
+    let told = std::cell::RefCell::new(Vec::new());
+    let note = |bytes: u64| {
+        told.borrow_mut().push(bytes);
+        true
+    };
+    read_txn(&store, &read, &note).unwrap();
+    let told = told.into_inner();
+    assert!(told.is_sorted() && told.len() >= 3, "{told:?}");
+    let (first, all) = (told[0], told[told.len() - 1]);
+    assert_eq!(all, 4 * first, "{told:?}");
+    assert!(read_txn(&store, &read, &|bytes| bytes <= all).is_ok());
+    assert!(matches!(read_txn(&store, &read, &|bytes| bytes < all), Err(ReadTxnError::NoRoom)));
 }
 
 /// A writer keeps two keys equal and compacts right behind itself; readers never see them differ.
@@ -69,7 +89,7 @@ fn everything_is_read_at_one_revision() {
         let reader = scope.spawn(|| {
             let mut reads = 0;
             while !done.load(std::sync::atomic::Ordering::Relaxed) || reads < 100 {
-                let (response, revision) = read_txn(&store, &read).unwrap();
+                let (response, revision) = read_txn(&store, &read, &|_| true).unwrap();
                 let mut text = String::new();
                 show_txn(&mut text, &response, 0);
                 let lines: Vec<_> = text.lines().skip(1).collect();

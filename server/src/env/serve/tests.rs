@@ -12,6 +12,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
 
 use super::*;
+use crate::admission::GateOptions;
 use crate::config::Url;
 
 mod secured;
@@ -24,6 +25,8 @@ fn options() -> ServeOptions {
         keepalive_timeout: Duration::from_secs(20),
         drain: Duration::from_secs(10),
         connections: ConnectionCount::default(),
+        admission: Gate::open(),
+        budget: Budget::of(None, 1_572_864),
     }
 }
 
@@ -111,6 +114,42 @@ async fn split_ports_serve_one_of_both() {
     let server = run(Content::Http(http), options()).await;
     let mut client = http2_client(server.address).await;
     assert_eq!(ask2(&mut client, "/s/m", "application/grpc").await.1, "page");
+}
+
+#[tokio::test]
+async fn requests_tell_where_they_come_from() {
+    let who = async |request: http::Request<axum::body::Body>| {
+        request.extensions().get::<Origin>().map(|origin| format!("{:?}", origin.caller)).unwrap_or_default()
+    };
+    let server = run(Content::Grpc(Router::new().route("/s/m", post(who))), options()).await;
+    let mut client = http2_client(server.address).await;
+    assert_eq!(ask2(&mut client, "/s/m", "application/grpc").await.1, "Address(127.0.0.1)");
+}
+
+#[tokio::test]
+async fn connections_take_room_while_they_last() {
+    let metrics = crate::metrics::Metrics::new();
+    let budget = Budget::of(None, 1_572_864);
+    let bytes = budget.connection();
+    // Of the reserve and of the pool the last eighth is for others.
+    let pools = GateOptions { pool: 2 * bytes * 8 / 7 + 8, reserve: bytes * 8 / 7 + 8, is_strict: false };
+    let admission = Gate::new(pools, &metrics);
+    let server = run(content(), ServeOptions { admission: admission.clone(), budget, ..options() }).await;
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        let mut client = http2_client(server.address).await;
+        assert_eq!(ask2(&mut client, "/s/m", "application/grpc").await.0, StatusCode::OK);
+        clients.push(client);
+    }
+    let numbers = admission.numbers();
+    assert_eq!((numbers.reserve_held, numbers.held), (bytes, 2 * bytes));
+    let mut refused = TcpStream::connect(server.address).await.unwrap();
+    let ended = refused.read(&mut [0; 64]).await;
+    assert!(!matches!(ended, Ok(1..)), "nobody serves it: {ended:?}");
+    clients.pop();
+    eventually("the room is given back", || admission.numbers().held == bytes).await;
+    let mut client = http2_client(server.address).await;
+    assert_eq!(ask2(&mut client, "/s/m", "application/grpc").await.0, StatusCode::OK);
 }
 
 #[tokio::test]

@@ -30,6 +30,7 @@ use tower_service::Service;
 
 use self::connection::{Head, Incoming, Line, Message, Reader, begin, copy_rest};
 pub use self::link::{LinkConditions, clear_links, set_link, set_window};
+use crate::admission::Origin;
 
 /// Pause between two attempts to connect over a link that lets nothing through.
 const CONNECT_RETRY: Duration = Duration::from_millis(200);
@@ -90,16 +91,21 @@ pub async fn serve(address: SocketAddr, routes: tonic::service::Routes) -> std::
     let endpoint = Endpoint::bind(address).await?;
     let _listening = link::Listening::at(address);
     loop {
-        let (sender, receiver, _) = endpoint.accept1().await?;
+        let (sender, receiver, from) = endpoint.accept1().await?;
         let routes = routes.clone();
         tokio::task::spawn(async move {
             // A broken connection ends its request and nothing else.
-            drop(answer(routes, sender, receiver).await);
+            drop(answer(routes, from, sender, receiver).await);
         });
     }
 }
 
-async fn answer(mut routes: tonic::service::Routes, sender: Sender, receiver: Receiver) -> std::io::Result<()> {
+async fn answer(
+    mut routes: tonic::service::Routes,
+    from: SocketAddr,
+    sender: Sender,
+    receiver: Receiver,
+) -> std::io::Result<()> {
     let line = Line::new(sender, madsim::plugin::node());
     let mut reader = Reader::new(receiver, line.clone());
     let Some(mut message) = reader.next().await else {
@@ -112,7 +118,8 @@ async fn answer(mut routes: tonic::service::Routes, sender: Sender, receiver: Re
     if CHECKED.contains(&head.uri.path()) {
         line.has_checksums();
     }
-    let request = http::Request::from_parts(head, Body::new(Incoming::new(message, reader, None)));
+    let mut request = http::Request::from_parts(head, Body::new(Incoming::new(message, reader, None)));
+    request.extensions_mut().insert(Origin::of(Some(from.ip()), None));
     let response = {
         let call = std::pin::pin!(routes.call(request));
         // A caller that is gone takes its request with it, as a reset stream does.

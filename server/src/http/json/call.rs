@@ -11,6 +11,8 @@ use prost_reflect::MethodDescriptor;
 use tonic::{Code, Status};
 use tower_service::Service;
 
+use crate::admission::Origin;
+
 /// A flag byte and the length of the message.
 const FRAME_HEADER_BYTES: usize = 5;
 
@@ -28,6 +30,7 @@ pub(super) async fn begin(
     mut grpc: Router,
     method: &MethodDescriptor,
     metadata: HeaderMap,
+    origin: Origin,
     body: Body,
 ) -> Result<Messages, Status> {
     let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
@@ -38,21 +41,23 @@ pub(super) async fn begin(
     *request.headers_mut() = metadata;
     request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     request.headers_mut().insert(TE, HeaderValue::from_static("trailers"));
+    request.extensions_mut().insert(origin);
     let Ok(response) = grpc.call(request).await;
     if let Some(status) = Status::from_header_map(response.headers()) {
         // Nothing follows.
         return match status.code() {
-            Code::Ok => Ok(Messages { body: None, left: BytesMut::new() }),
+            Code::Ok => Ok(Messages { body: Body::empty(), has_ended: true, left: BytesMut::new() }),
             _ => Err(status),
         };
     }
-    Ok(Messages { body: Some(response.into_body()), left: BytesMut::new() })
+    Ok(Messages { body: response.into_body(), has_ended: false, left: BytesMut::new() })
 }
 
 /// The messages of a response.
 pub(super) struct Messages {
-    /// `None` after the end.
-    body: Option<Body>,
+    /// Kept after its end: with it goes what the answer holds of the server's memory.
+    body: Body,
+    has_ended: bool,
     left: BytesMut,
 }
 
@@ -63,21 +68,24 @@ impl Messages {
             if let Some(message) = self.complete() {
                 return Some(Ok(message));
             }
-            let frame = match http_body_util::BodyExt::frame(self.body.as_mut()?).await {
+            if self.has_ended {
+                return None;
+            }
+            let frame = match http_body_util::BodyExt::frame(&mut self.body).await {
                 Some(Ok(frame)) => frame,
                 Some(Err(error)) => {
-                    self.body = None;
+                    self.has_ended = true;
                     return Some(Err(Status::unknown(error.to_string())));
                 }
                 None => {
-                    self.body = None;
+                    self.has_ended = true;
                     return None;
                 }
             };
             if let Some(data) = frame.data_ref() {
                 self.left.extend_from_slice(data);
             } else if let Some(trailers) = frame.trailers_ref() {
-                self.body = None;
+                self.has_ended = true;
                 let status = Status::from_header_map(trailers).filter(|status| status.code() != Code::Ok);
                 return status.map(Err);
             }
@@ -92,6 +100,23 @@ impl Messages {
         }
         self.left.advance(FRAME_HEADER_BYTES);
         Some(self.left.split_to(length).freeze())
+    }
+
+    /// Lets a text take along what the messages hold that it was made of, until it has left.
+    pub(super) fn go_with(self, text: String) -> Bytes {
+        Bytes::from_owner(Answer { text, _messages: self })
+    }
+}
+
+/// A text, and the messages that it was made of.
+struct Answer {
+    text: String,
+    _messages: Messages,
+}
+
+impl AsRef<[u8]> for Answer {
+    fn as_ref(&self) -> &[u8] {
+        self.text.as_bytes()
     }
 }
 

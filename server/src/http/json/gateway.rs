@@ -5,7 +5,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use futures_util::{Stream, stream};
 use http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use http::{Extensions, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use prost::Message;
 use prost_reflect::MethodDescriptor;
 use tonic::{Code, Status};
@@ -13,11 +13,18 @@ use tonic::{Code, Status};
 use super::call::{self, Messages};
 use super::values::{Malformed, Values};
 use super::{decode, encode, metadata, methods};
+use crate::admission::{Gate, Hold, Origin, Refused, Traffic};
 use crate::env::clock::{self, Instant};
 use crate::http::responses::{JSON, answer};
 
 /// A JSON value may be so much larger than the message that it stands for.
 const VALUE_FACTOR: usize = 4;
+
+/// So often a JSON value is in memory until it is a message, in one form or another.
+const VALUE_COPIES: u64 = 4;
+
+/// Smaller ones are in what every request takes.
+const VALUE_FREE_BYTES: usize = 16 * 1024;
 
 const GRPC_CONTENT_TYPE: HeaderName = HeaderName::from_static("grpc-metadata-content-type");
 
@@ -26,12 +33,13 @@ const GRPC_CONTENT_TYPE: HeaderName = HeaderName::from_static("grpc-metadata-con
 pub struct JsonGateway {
     grpc: Router,
     value_bytes_max: usize,
+    admission: Gate,
 }
 
 impl JsonGateway {
     /// A gateway to these gRPC services, whose messages have at most so many bytes.
-    pub fn new(grpc: Router, message_bytes_max: usize) -> Self {
-        Self { grpc, value_bytes_max: message_bytes_max.saturating_mul(VALUE_FACTOR) }
+    pub fn new(grpc: Router, message_bytes_max: usize, admission: Gate) -> Self {
+        Self { grpc, value_bytes_max: message_bytes_max.saturating_mul(VALUE_FACTOR), admission }
     }
 
     /// Answers a request for a path, which is what follows `/v3/`.
@@ -51,8 +59,8 @@ impl JsonGateway {
         }
         let answered = within(timeout.map(deadline), self.unary(&method, request)).await;
         match answered.and_then(|answered| answered) {
-            Ok(text) => {
-                let mut response = answer(StatusCode::OK, JSON, text);
+            Ok((text, messages)) => {
+                let mut response = answer(StatusCode::OK, JSON, messages.go_with(text));
                 mark(&mut response);
                 response
             }
@@ -60,20 +68,22 @@ impl JsonGateway {
         }
     }
 
-    async fn unary(self, method: &MethodDescriptor, request: Request<Body>) -> Result<String, Status> {
+    async fn unary(self, method: &MethodDescriptor, request: Request<Body>) -> Result<(String, Messages), Status> {
         let (parts, body) = request.into_parts();
-        let mut requests = Requests::new(body, self.value_bytes_max);
+        let origin = origin(&parts.extensions);
+        let mut requests = self.requests(body, &origin)?;
         // What follows the first value is not looked at, and no body at all is an empty message; as in etcd.
-        let value = requests.next().await.map_err(|error| invalid(&error))?;
+        let value = requests.next().await?;
         let message = self.encoded(method, value.as_deref().unwrap_or(b"{}")).map_err(Status::invalid_argument)?;
         let metadata = metadata::of_request(&parts.headers, &parts.uri);
-        let mut messages = call::begin(self.grpc, method, metadata, Body::from(call::frame(&message))).await?;
+        let body = Body::from(call::frame(&message));
+        let mut messages = call::begin(self.grpc, method, metadata, origin, body).await?;
         let Some(response) = messages.next().await else {
             return Err(Status::internal("the method gave no message"));
         };
         let text = encode::message(&response?, &method.output())?;
         match messages.next().await {
-            None => Ok(text),
+            None => Ok((text, messages)),
             Some(Ok(_)) => Err(Status::internal("the method gave more than one message")),
             Some(Err(status)) => Err(status),
         }
@@ -87,13 +97,17 @@ impl JsonGateway {
     ) -> Response<Body> {
         let deadline = timeout.map(deadline);
         let (parts, body) = request.into_parts();
-        let mut requests = Requests::new(body, self.value_bytes_max);
+        let origin = origin(&parts.extensions);
+        let mut requests = match self.requests(body, &origin) {
+            Ok(requests) => requests,
+            Err(status) => return failed(&status),
+        };
         let body = if method.is_client_streaming() {
             Body::from_stream(self.frames(method.clone(), requests))
         } else {
             let value = match requests.next().await {
                 Ok(value) => value,
-                Err(error) => return failed(&invalid(&error)),
+                Err(status) => return failed(&status),
             };
             match self.encoded(&method, value.as_deref().unwrap_or(b"{}")) {
                 Ok(message) => Body::from(call::frame(&message)),
@@ -101,7 +115,7 @@ impl JsonGateway {
             }
         };
         let metadata = metadata::of_request(&parts.headers, &parts.uri);
-        let begun = within(deadline, call::begin(self.grpc, &method, metadata, body)).await;
+        let begun = within(deadline, call::begin(self.grpc, &method, metadata, origin, body)).await;
         let messages = match begun.and_then(|begun| begun) {
             Ok(messages) => messages,
             Err(status) => return failed_stream(&status),
@@ -133,6 +147,12 @@ impl JsonGateway {
         })
     }
 
+    /// The values of a body. What they take counts for whoever sends them, before it is known what they ask for.
+    fn requests(&self, body: Body, origin: &Origin) -> Result<Requests, Status> {
+        let hold = self.admission.enter_now(Traffic::Control, origin, 0)?;
+        Ok(Requests { body: body.into_data_stream(), values: Values::new(self.value_bytes_max), hold })
+    }
+
     fn encoded(&self, method: &MethodDescriptor, value: &[u8]) -> Result<Vec<u8>, String> {
         decode::message(value, &method.input()).map(|message| message.encode_to_vec())
     }
@@ -142,24 +162,32 @@ impl JsonGateway {
 struct Requests {
     body: axum::body::BodyDataStream,
     values: Values,
+    hold: Hold,
 }
 
 impl Requests {
-    fn new(body: Body, value_bytes_max: usize) -> Self {
-        Self { body: body.into_data_stream(), values: Values::new(value_bytes_max) }
-    }
-
-    async fn next(&mut self) -> Result<Option<Bytes>, Malformed> {
+    async fn next(&mut self) -> Result<Option<Bytes>, Status> {
         loop {
-            if let Some(value) = self.values.take()? {
+            if let Some(value) = self.values.take().map_err(|error| invalid(&error))? {
                 return Ok(Some(value));
             }
             match call::piece(&mut self.body).await {
-                Some(piece) => self.values.push(&piece),
-                None => return self.values.finish(),
+                Some(piece) => {
+                    self.values.push(&piece);
+                    let bytes = self.values.len();
+                    if bytes > VALUE_FREE_BYTES && !self.hold.answer_of(VALUE_COPIES * bytes as u64) {
+                        return Err(Refused.into());
+                    }
+                }
+                None => return self.values.finish().map_err(|error| invalid(&error)),
             }
         }
     }
+}
+
+/// Who sends a request; the answer leaves as JSON.
+fn origin(extensions: &Extensions) -> Origin {
+    Origin { is_json: true, ..extensions.get::<Origin>().cloned().unwrap_or_default() }
 }
 
 /// The lines of a streamed response.

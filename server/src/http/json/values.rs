@@ -41,6 +41,11 @@ impl Values {
         Self { left: BytesMut::new(), scanned: 0, scanner: Scanner::default(), bytes_max }
     }
 
+    /// The bytes that were taken, and are in no value yet.
+    pub(super) fn len(&self) -> usize {
+        self.left.len()
+    }
+
     /// Takes the next piece.
     pub(super) fn push(&mut self, piece: &[u8]) {
         self.left.extend_from_slice(piece);

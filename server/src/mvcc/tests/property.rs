@@ -226,7 +226,7 @@ fn refusal(result: Result<RangeResult, ReadError>) -> Result<RangeResult, Refuse
     result.map_err(|error| match error {
         ReadError::Compacted => Refused::Compacted,
         ReadError::FutureRevision => Refused::Future,
-        ReadError::Engine(error) => panic!("{error}"),
+        error => panic!("{error}"),
     })
 }
 
@@ -266,7 +266,7 @@ fn check_history(steps: &[Step]) {
                 let actual = world.writer.compact(revision).map_err(|error| match error {
                     ReadError::Compacted => Refused::Compacted,
                     ReadError::FutureRevision => Refused::Future,
-                    ReadError::Engine(error) => panic!("{error}"),
+                    error => panic!("{error}"),
                 });
                 assert_eq!(actual, expected);
                 world.commit();

@@ -3,6 +3,7 @@
 use super::*;
 use crate::engine::Family;
 use crate::engine::layout::meta;
+use crate::limits;
 
 /// Runs a history on a store that has checkpointed key `k`, and crashes after each of its batches.
 fn crash_after_each_batch(history: impl Fn(&mut Writer), check: impl Fn(&Store)) {
@@ -254,6 +255,45 @@ fn cold_records_are_fetched_and_warmed_within_the_budget() {
     assert!(store.cached_bytes() > 0);
     assert_eq!(store.range(&KeyRange::all(), &at(0)).unwrap().kvs.len(), 100);
     assert!(store.cached_bytes() <= 500);
+}
+
+#[test]
+fn a_read_ends_where_there_is_no_room() {
+    let home = MemHome::new();
+    let mut writer = open(&home);
+    for i in 0..100 {
+        put(&mut writer, &format!("k{i:02}"), "some value");
+    }
+    writer.maybe_flush(true).unwrap();
+    // Cached or not, the same counts.
+    for cache_bytes in [CACHE, 0] {
+        let writer = Writer::open(home.open().unwrap(), cache_bytes).unwrap();
+        writer.set_fetched_at_once(3);
+        let store = writer.store();
+        let told = std::cell::RefCell::new(Vec::new());
+        let note = |bytes: u64| {
+            told.borrow_mut().push(bytes);
+            true
+        };
+        let whole = store.range_within(&KeyRange::all(), &at(0), &note).unwrap();
+        assert_eq!(whole, store.range(&KeyRange::all(), &at(0)).unwrap());
+        let told = told.into_inner();
+        assert!(told.is_sorted() && told.len() > 10, "it is told on the way: {told:?}");
+        let all = told[told.len() - 1];
+        assert!(all > 100 * (limits::KEY_VALUE_BYTES + 13), "{all}");
+        assert!(store.range_within(&KeyRange::all(), &at(0), &|bytes| bytes <= all).is_ok());
+        let read_until = std::cell::Cell::new(0);
+        let half = |bytes: u64| {
+            read_until.set(bytes);
+            bytes <= all / 2
+        };
+        let refused = store.range_within(&KeyRange::all(), &at(0), &half);
+        assert!(matches!(refused, Err(ReadError::NoRoom)));
+        assert!(read_until.get() < all * 2 / 3, "it went on to {} of {all}", read_until.get());
+        let counted =
+            store.range_within(&KeyRange::all(), &RangeOptions { count_only: true, ..at(0) }, &|bytes| bytes == 0);
+        assert_eq!(counted.unwrap().count, 100, "who counts takes nothing");
+    }
 }
 
 #[test]

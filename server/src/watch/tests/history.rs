@@ -1,6 +1,7 @@
 //! Whatever is written, watched, read slowly and compacted: every watcher is told its history.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use mainstay_proto::KeyRange;
@@ -10,6 +11,8 @@ use mainstay_proto::mvccpb::event::EventType;
 use proptest::prelude::*;
 
 use super::world::{World, drain, run};
+use crate::admission::Identity;
+use crate::limits;
 use crate::mvcc::{Event, KeyValue};
 use crate::watch::WatchStream;
 use crate::watch::bounds::Bounds;
@@ -110,9 +113,12 @@ fn watch() -> impl Strategy<Value = Watch> {
 }
 
 fn bounds() -> impl Strategy<Value = Bounds> {
-    let tiny = (1..4usize, 50..400usize, 1..20usize, 1..5usize).prop_map(|(messages, bytes, recent, steps)| Bounds {
+    let tiny = (1..4usize, 50..400usize, 1..20usize, 1..5usize, 1..4_000usize);
+    let tiny = tiny.prop_map(|(messages, bytes, recent, steps, waiting)| Bounds {
         mailbox_messages: messages,
         mailbox_bytes: bytes,
+        mailbox_bytes_min: bytes.min(40),
+        waiting_bytes: waiting,
         message_bytes: bytes / 2,
         recent_revisions: recent,
         catch_up_bytes: 500,
@@ -246,7 +252,7 @@ struct Scene {
 
 impl Scene {
     async fn open(world: &World) -> Client {
-        let stream = world.hub.open_stream().await;
+        let stream = world.hub.open_stream_of(Some(&Arc::new(Identity::Local))).await;
         Client { stream, asked: VecDeque::new(), watchers: BTreeMap::new(), canceling: Vec::new(), noticed: 0 }
     }
 
@@ -360,6 +366,16 @@ async fn scene(bounds: Bounds, steps: Vec<Step>) {
     scene.take(Step::Publish).await;
     // What was forgotten after the last publication is told only now.
     scene.take(Step::Restored { forgets: true }).await;
+    // Who is short of room goes on some time after others have read.
+    for _ in 0..1_000 {
+        for stream in 0..STREAMS {
+            scene.read(stream, usize::MAX).await;
+        }
+        if scene.world.stats().contains("slow=0 pending=0") {
+            break;
+        }
+        tokio::time::sleep(limits::CATCH_UP_RETRY).await;
+    }
     for stream in 0..STREAMS {
         scene.read(stream, usize::MAX).await;
         let client = &scene.clients[stream];

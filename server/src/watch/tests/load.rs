@@ -9,6 +9,7 @@ use bytes::Bytes;
 use mainstay_proto::etcdserverpb::{WatchCreateRequest, WatchResponse};
 
 use super::world::{World, drain, run};
+use crate::admission::Identity;
 use crate::engine::mem::MemHome;
 use crate::engine::{Batch, Checkpoint, Engine, EngineError, EngineHome, Family, View, Visit};
 use crate::limits;
@@ -68,6 +69,70 @@ fn what_waits_for_a_stream_is_bounded_in_bytes() {
         assert_eq!(world.hub.stats().pending_events.load(Ordering::Relaxed), fitting as u64);
         let responses = drain(&mut slow, usize::MAX).await;
         assert_eq!(revisions(&responses), (2..22).collect::<Vec<_>>());
+    });
+}
+
+fn client(name: &str) -> Arc<Identity> {
+    Arc::new(Identity::User(name.to_owned()))
+}
+
+#[test]
+fn many_slow_streams_share_what_their_client_may_have() {
+    run(async {
+        const STREAMS: usize = 100;
+        const WRITES: i64 = 300;
+        const BYTES: usize = 10_000;
+        let bounds = Bounds { waiting_bytes: 4 << 20, ..FORGETFUL };
+        let mut world = World::new(bounds);
+        let (slow, fast) = (client("slow"), client("fast"));
+        let mut streams = Vec::new();
+        for _ in 0..STREAMS {
+            let mut stream = world.hub.open_stream_of(Some(&slow)).await;
+            stream.create(everything(0)).await;
+            drain(&mut stream, 1).await;
+            streams.push(stream);
+        }
+        let mut other = world.hub.open_stream_of(Some(&fast)).await;
+        other.create(everything(0)).await;
+        drain(&mut other, 1).await;
+        for revision in 2..2 + WRITES {
+            world.put("k", vec![b'v'; BYTES]);
+            world.commit().await;
+            assert_eq!(revisions(&drain(&mut other, 1).await), [revision], "another client is not in the way");
+        }
+        let waiting = world.hub.stats().pending_events.load(Ordering::Relaxed) as usize;
+        let allowed = (2 << 20) + STREAMS * limits::WATCH_MAILBOX_BYTES_MIN;
+        assert!(waiting >= STREAMS && waiting * BYTES <= allowed, "{waiting} events wait");
+        for stream in &mut streams {
+            assert_eq!(revisions(&drain(stream, usize::MAX).await), (2..2 + WRITES).collect::<Vec<_>>());
+        }
+    });
+}
+
+#[test]
+fn who_is_short_of_room_goes_on_once_others_of_its_client_have_read() {
+    run(async {
+        let bounds = Bounds { waiting_bytes: 100_000, ..Bounds::STANDARD };
+        let mut world = World::new(bounds);
+        let who = client("alice");
+        let mut streams = Vec::new();
+        for _ in 0..3 {
+            let mut stream = world.hub.open_stream_of(Some(&who)).await;
+            stream.create(everything(0)).await;
+            drain(&mut stream, 1).await;
+            streams.push(stream);
+        }
+        world.put("k", vec![b'v'; 60_000]);
+        world.commit().await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(world.hub.stats().pending_events.load(Ordering::Relaxed), 2, "a third would be too much");
+        let mut last = streams.pop().unwrap();
+        assert!(drain(&mut last, 1).await.is_empty());
+        for stream in &mut streams {
+            assert_eq!(revisions(&drain(stream, 2).await), [2]);
+        }
+        tokio::time::sleep(2 * limits::CATCH_UP_RETRY).await;
+        assert_eq!(revisions(&drain(&mut last, 1).await), [2]);
     });
 }
 

@@ -1,0 +1,275 @@
+//! What a request takes of the server's memory: what is reckoned when it comes, and what its answer turns out to take.
+
+use std::cell::Cell;
+
+use http::{Extensions, HeaderMap};
+use mainstay_proto::KeyRange;
+use mainstay_proto::etcdserverpb::request_op::Request;
+use mainstay_proto::etcdserverpb::{DeleteRangeRequest, RangeRequest, TxnRequest};
+
+use super::Access;
+use super::rpc::Rpc;
+use super::status::ApiError;
+use crate::admission::{Entering, Gate, Hold, Identity, Origin, Refused};
+use crate::apply::range_response;
+use crate::limits;
+use crate::mvcc::{RangeOptions, ReadError, Room, Store};
+
+/// Deletions of no more keys than this are in what every request takes.
+const FEW_KEYS: u64 = 16;
+
+/// Lets a request in, or says what it has to wait for.
+pub(super) fn enter(gate: &Gate, rpc: &Rpc, origin: &Origin) -> Result<(Hold, Option<Entering>), ApiError> {
+    let bytes = if rpc.kind.is_stream() { limits::STREAM_BYTES } else { limits::UNARY_BYTES };
+    Ok(gate.enter(rpc.traffic, origin, bytes)?)
+}
+
+/// Who sends a request, as far as its share goes: a user with a token that counts, or else what the connection tells.
+pub(super) fn origin(access: &Access, headers: &HeaderMap, extensions: &Extensions) -> Origin {
+    let origin = extensions.get::<Origin>().cloned().unwrap_or_default();
+    match access.bearer(headers) {
+        Some(user) => Origin { caller: Identity::User(user).into(), ..origin },
+        None => origin,
+    }
+}
+
+/// Makes an answer of which only the making shows what it takes. It is stopped where there is no room for it in the
+/// middle, gives back what it has, and begins anew once there is room for twice as much.
+pub(super) async fn within_room<T>(
+    hold: &Hold,
+    mut make: impl FnMut(Room<'_>) -> Result<T, ReadError>,
+) -> Result<T, ReadError> {
+    loop {
+        let wanted = Cell::new(0);
+        let made = make(&|bytes| {
+            wanted.set(bytes);
+            hold.reads(bytes)
+        });
+        if !matches!(made, Err(ReadError::NoRoom)) {
+            return made;
+        }
+        hold.make_room(2 * wanted.get()).await.map_err(|Refused| ReadError::NoRoom)?;
+    }
+}
+
+/// Waits for room for what a transaction that writes is going to read and delete. What it answers is made when it is
+/// applied, where nothing can be refused any more.
+pub(super) async fn room_for_txn(store: &Store, hold: &Hold, request: &TxnRequest) -> Result<(), ApiError> {
+    if !hold.counts() {
+        return Ok(());
+    }
+    let room = within_room(hold, |room| Footprint { store, is_strict: hold.is_strict(), room, read: 0 }.txn(request));
+    Ok(room.await.map_err(|_| Refused)?)
+}
+
+/// Waits for room for what a deletion is going to delete.
+pub(super) async fn room_for_deletion(
+    store: &Store,
+    hold: &Hold,
+    request: &DeleteRangeRequest,
+) -> Result<(), ApiError> {
+    if !hold.counts() {
+        return Ok(());
+    }
+    let is_strict = hold.is_strict();
+    let room = within_room(hold, |room| Footprint { store, is_strict, room, read: 0 }.deletion(request));
+    Ok(room.await.map_err(|_| Refused)?)
+}
+
+/// Finds out what operations take before they are carried out.
+struct Footprint<'a> {
+    store: &'a Store,
+    /// Whether reads of single keys are worth a look, too.
+    is_strict: bool,
+    room: Room<'a>,
+    read: u64,
+}
+
+impl Footprint<'_> {
+    /// Both branches, since it is not known which of them is taken.
+    fn txn(mut self, request: &TxnRequest) -> Result<(), ReadError> {
+        self.operations(request)
+    }
+
+    fn operations(&mut self, request: &TxnRequest) -> Result<(), ReadError> {
+        for operation in request.success.iter().chain(&request.failure) {
+            match &operation.request {
+                Some(Request::RequestRange(range)) => self.range(range)?,
+                Some(Request::RequestDeleteRange(deletion)) => self.keys(deletion)?,
+                Some(Request::RequestTxn(nested)) => self.operations(nested)?,
+                Some(Request::RequestPut(_)) | None => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn deletion(mut self, request: &DeleteRangeRequest) -> Result<(), ReadError> {
+        self.keys(request)
+    }
+
+    fn keys(&mut self, request: &DeleteRangeRequest) -> Result<(), ReadError> {
+        if request.range_end.is_empty() {
+            return Ok(());
+        }
+        let range = KeyRange::new(request.key.clone(), request.range_end.clone());
+        let options = RangeOptions { count_only: true, ..RangeOptions::default() };
+        // What is wrong with the store is told when it is applied.
+        let count = self.store.range(&range, &options).map_or(0, |found| found.count.unsigned_abs());
+        if count > FEW_KEYS {
+            self.read += count * limits::DELETION_BYTES / limits::READ_COPIES;
+            if !(self.room)(self.read) {
+                return Err(ReadError::NoRoom);
+            }
+        }
+        let before =
+            RangeRequest { key: request.key.clone(), range_end: request.range_end.clone(), ..RangeRequest::default() };
+        if request.prev_kv { self.range(&before) } else { Ok(()) }
+    }
+
+    fn range(&mut self, request: &RangeRequest) -> Result<(), ReadError> {
+        let is_long = !request.range_end.is_empty() && request.limit <= 0;
+        if request.count_only || !(is_long || self.is_strict) {
+            return Ok(());
+        }
+        let (before, now) = (self.read, Cell::new(0));
+        let room = |bytes: u64| {
+            now.set(bytes);
+            (self.room)(before + bytes)
+        };
+        let read = range_response(request, |range, options| self.store.range_within(range, options, &room));
+        self.read += now.get();
+        match read {
+            Err(ReadError::NoRoom) => Err(ReadError::NoRoom),
+            // What else is wrong with it is told when it is applied.
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mainstay_proto::etcdserverpb::{PutRequest, RequestOp};
+
+    use super::*;
+    use crate::admission::{GateOptions, Traffic};
+    use crate::engine::EngineHome;
+    use crate::engine::mem::MemHome;
+    use crate::metrics::Metrics;
+    use crate::mvcc::Writer;
+
+    const POOL: u64 = 1 << 20;
+
+    /// A store with 100 keys of 1,000 bytes.
+    fn store() -> Store {
+        let mut writer = Writer::open(MemHome::new().open().unwrap(), 1 << 20).unwrap();
+        let mut txn = writer.begin();
+        for key in 0..100 {
+            txn.put(format!("k{key:02}").into(), vec![0; 1000].into(), 0).unwrap();
+        }
+        txn.end();
+        writer.commit().unwrap();
+        writer.store()
+    }
+
+    fn gate(is_strict: bool) -> Gate {
+        Gate::new(GateOptions { pool: POOL, reserve: POOL / 16, is_strict }, &Metrics::new())
+    }
+
+    fn hold(gate: &Gate, traffic: Traffic) -> Hold {
+        gate.enter_now(traffic, &Origin::default(), 0).unwrap()
+    }
+
+    fn everything() -> RangeRequest {
+        RangeRequest { key: "k".into(), range_end: "l".into(), ..RangeRequest::default() }
+    }
+
+    fn deletion(prev_kv: bool) -> DeleteRangeRequest {
+        DeleteRangeRequest { key: "k".into(), range_end: "l".into(), prev_kv }
+    }
+
+    fn txn(success: Vec<Request>, failure: Vec<Request>) -> TxnRequest {
+        let operations =
+            |requests: Vec<Request>| requests.into_iter().map(|request| RequestOp { request: Some(request) }).collect();
+        TxnRequest { success: operations(success), failure: operations(failure), ..TxnRequest::default() }
+    }
+
+    async fn taken_by(is_strict: bool, request: &TxnRequest) -> u64 {
+        let gate = gate(is_strict);
+        let hold = hold(&gate, Traffic::Ordinary);
+        room_for_txn(&store(), &hold, request).await.unwrap();
+        gate.numbers().held
+    }
+
+    #[tokio::test]
+    async fn what_a_transaction_reads_has_room_before_it_is_proposed() {
+        let all = taken_by(false, &txn(vec![Request::RequestRange(everything())], vec![])).await;
+        assert!((200_000..300_000).contains(&all), "{all}: 100 records, twice");
+        let nested = txn(vec![], vec![Request::RequestRange(everything())]);
+        let both = txn(vec![Request::RequestRange(everything())], vec![Request::RequestTxn(nested)]);
+        assert_eq!(taken_by(false, &both).await, 2 * all, "either branch may be taken");
+        let put = PutRequest { key: "k".into(), ..PutRequest::default() };
+        let counts = RangeRequest { count_only: true, ..everything() };
+        assert_eq!(
+            taken_by(true, &txn(vec![Request::RequestPut(put), Request::RequestRange(counts)], vec![])).await,
+            0
+        );
+        let none = RangeRequest { key: "k".into(), ..RangeRequest::default() };
+        let none = txn(vec![Request::RequestRange(none)], vec![]);
+        assert_eq!(taken_by(true, &none).await, 0, "there is no such key");
+        let one = RangeRequest { key: "k07".into(), ..RangeRequest::default() };
+        let one = txn(vec![Request::RequestRange(one)], vec![]);
+        assert_eq!(taken_by(false, &one).await, 0);
+        assert_eq!(taken_by(true, &one).await, all / 100);
+    }
+
+    #[tokio::test]
+    async fn deletions_take_what_they_write_and_what_they_answer() {
+        let deleting = async |prev_kv| {
+            let gate = gate(false);
+            let hold = hold(&gate, Traffic::Relief);
+            room_for_deletion(&store(), &hold, &deletion(prev_kv)).await.unwrap();
+            gate.numbers().held
+        };
+        let keys = deleting(false).await;
+        assert_eq!(keys, 100 * limits::DELETION_BYTES);
+        assert!(deleting(true).await > keys + 200_000);
+        let deleted = txn(vec![Request::RequestDeleteRange(deletion(false))], vec![]);
+        assert_eq!(taken_by(false, &deleted).await, keys);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_cannot_have_room_is_refused() {
+        let gate = gate(false);
+        let other = gate.enter_now(Traffic::Ordinary, &Origin::default(), POOL * 7 / 8).unwrap();
+        let hold = hold(&gate, Traffic::Ordinary);
+        let request = txn(vec![Request::RequestRange(everything())], vec![]);
+        assert_eq!(room_for_txn(&store(), &hold, &request).await, Err(ApiError::TooManyRequests));
+        assert_eq!(gate.numbers().held, POOL * 7 / 8, "it holds nothing any more");
+        drop(other);
+        assert_eq!(room_for_txn(&store(), &hold, &request).await, Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_was_stopped_begins_anew() {
+        let gate = gate(false);
+        let other = gate.enter_now(Traffic::Ordinary, &Origin::default(), POOL * 7 / 8).unwrap();
+        let hold = hold(&gate, Traffic::Ordinary);
+        let mut attempts = 0;
+        let answer = within_room(&hold, |room| {
+            attempts += 1;
+            for bytes in [1000, 20_000, 50_000] {
+                if !room(bytes) {
+                    return Err(ReadError::NoRoom);
+                }
+            }
+            Ok("made")
+        });
+        let (answer, ()) = tokio::join!(answer, async {
+            tokio::task::yield_now().await;
+            drop(other);
+        });
+        assert_eq!(answer.unwrap(), "made");
+        assert_eq!(attempts, 2);
+        assert_eq!(gate.numbers().held, 2 * 50_000);
+    }
+}
