@@ -329,7 +329,7 @@ impl Node {
         tasks.push(leader_loss_task);
         let (withdrawals, withdrawals_task) = Withdrawals::spawn(gateway.clone());
         tasks.push(withdrawals_task);
-        tasks.extend(spawn_guards(config, &budget, &admission, &gateway, surroundings.resident, &metrics));
+        tasks.extend(spawn_guards(config, &budget, &admission, surroundings.resident, &metrics));
         let services = Services {
             leader_loss,
             out_of_service,
@@ -604,16 +604,13 @@ fn spawn_guards(
     config: &Config,
     budget: &Budget,
     admission: &Gate,
-    gateway: &Gateway,
     resident: Option<Resident>,
     metrics: &Arc<Metrics>,
 ) -> Vec<JoinHandle<()>> {
     if !config.admission {
         return Vec::new();
     }
-    let beats = gateway.clone();
-    let late = move || beats.heartbeats_late();
-    let mut guards = vec![overload::spawn(admission.clone(), config.heartbeat_interval, late, metrics.clone())];
+    let mut guards = vec![overload::spawn(admission.clone(), config.heartbeat_interval, metrics.clone())];
     if let (Some(limit), Some(resident)) = (config.memory_limit, resident) {
         guards.push(memory::spawn(admission.clone(), limit, budget.pool, resident, metrics.clone()));
     }

@@ -1,7 +1,8 @@
 //! Whether this member is too late with what it has to do, so that ordinary requests have to wait elsewhere.
 //!
 //! A member that is asked for more than it can do misses heartbeats at last, and the cluster elects again and again.
-//! It notices earlier: its own timers come late, or, where it leads, its heartbeats do.
+//! It notices earlier: its own timers come late. Its heartbeats would tell the same, but a leader that is cut off does not
+//! get rid of them either.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,22 +26,14 @@ const CALM: f64 = 0.125;
 const LASTING: Duration = Duration::from_secs(1);
 
 /// Starts to look. It ends with the handle's abortion.
-///
-/// `heartbeats_late` tells for how long nothing was sent to any other voter beyond what is usual, where this member
-/// leads.
-pub fn spawn(
-    gate: Gate,
-    heartbeat_interval: Duration,
-    heartbeats_late: impl Fn() -> Option<Duration> + Send + 'static,
-    metrics: Arc<Metrics>,
-) -> JoinHandle<()> {
+pub fn spawn(gate: Gate, heartbeat_interval: Duration, metrics: Arc<Metrics>) -> JoinHandle<()> {
     tokio::spawn(async move {
         let mut overload = Overload::new(heartbeat_interval);
         loop {
             let due = clock::now() + heartbeat_interval / LOOKS;
             clock::sleep_until(due).await;
             let now = clock::now();
-            let late = now.saturating_duration_since(due).max(heartbeats_late().unwrap_or_default());
+            let late = now.saturating_duration_since(due);
             let was = overload.is_on;
             overload.look(now, late);
             if overload.is_on == was {

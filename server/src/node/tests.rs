@@ -254,12 +254,6 @@ fn cut_off(one: &Machine, other: &Machine, is_cut: bool) {
     }
 }
 
-/// For how long a member is late with its heartbeats, by its own clock.
-async fn heartbeats_late(machine: &Machine, member: &Running) -> Option<Duration> {
-    let gateway = member.services.gateway.clone();
-    machine.node().spawn(async move { gateway.heartbeats_late() }).await.unwrap()
-}
-
 /// The member that is added to the first ones.
 const JOINER: u64 = 7;
 
@@ -283,25 +277,6 @@ async fn leader(members: &[Running]) -> usize {
         }
         sleep(Duration::from_millis(10)).await;
     }
-}
-
-#[test]
-fn a_leader_knows_whether_its_heartbeats_are_late() {
-    simulate(1, |machines, members| async move {
-        let first = leader(&members).await;
-        assert!(put(&machines[0], &members[0], "a").await);
-        for _ in 0..20 {
-            sleep(Duration::from_millis(100)).await;
-            for (place, (machine, member)) in machines.iter().zip(&members).enumerate() {
-                let late = (place == first).then_some(Duration::ZERO);
-                assert_eq!(heartbeats_late(machine, member).await, late, "member {place}");
-            }
-        }
-        // Whom nobody hears is not late, but alone.
-        cut_off_from_others(&machines, first, true);
-        sleep(Duration::from_secs(30)).await;
-        assert_eq!(heartbeats_late(&machines[first], &members[first]).await, None);
-    });
 }
 
 #[test]

@@ -14,7 +14,6 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use super::addresses::Addresses;
-use super::beats::Beats;
 use super::bootstrap::{self, Past};
 use super::confirmation::Confirmation;
 use super::departures::Departures;
@@ -188,7 +187,6 @@ impl Consensus {
             let stand = forced::stand_alone(options.member_id, node, &mut log_store, &mut machine);
             stand.await.map_err(|error| StartError::Stored(error.to_string()))?;
         }
-        let beats = Beats::default();
         let network = Network {
             cluster_id: options.cluster_id,
             rpc_timeout: options.election_timeout,
@@ -200,7 +198,6 @@ impl Consensus {
             format: format.clone(),
             throttle: Throttle::new(options.snapshot_send_rate, pressure.clone()),
             metrics: metrics.clone(),
-            beats: beats.clone(),
         };
         let log_at_start = log.last().map(|(index, _)| index);
         let raft = Raft::build(options.member_id, config, network, log_store, machine)
@@ -210,14 +207,12 @@ impl Consensus {
         let gateway_options = GatewayOptions {
             cluster_id: options.cluster_id,
             member_id: options.member_id,
-            heartbeat_interval: options.heartbeat_interval,
             election_timeout: options.election_timeout,
             request_bytes_max: options.request_bytes_max,
             joins: options.joins,
             newest_format: options.newest_format,
             log_at_start,
             removal: removal.clone(),
-            beats,
         };
         let (rules, timeout) = (options.member_rules, options.election_timeout);
         let peers = Arc::new(Peers::new(options.dialer.clone(), timeout));

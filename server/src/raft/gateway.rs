@@ -13,7 +13,6 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 
 use super::addresses::Addresses;
-use super::beats::Beats;
 use super::codec;
 use super::confirmation::Confirmation;
 use super::members::{MemberChange, told_refusal};
@@ -113,7 +112,6 @@ pub struct Member {
 pub(crate) struct GatewayOptions {
     pub(crate) cluster_id: u64,
     pub(crate) member_id: u64,
-    pub(crate) heartbeat_interval: Duration,
     pub(crate) election_timeout: Duration,
     pub(crate) request_bytes_max: usize,
     /// Whether the others were there before this member.
@@ -123,7 +121,6 @@ pub(crate) struct GatewayOptions {
     /// Index of the last entry that the log held at the start. The first one, 0, is the list of first members.
     pub(crate) log_at_start: Option<u64>,
     pub(crate) removal: Removal,
-    pub(crate) beats: Beats,
 }
 
 /// The way to the replicated state for `api`, `http` and `leader`: propose, wait for a read, ask.
@@ -253,19 +250,6 @@ impl Gateway {
             is_learner: learns == Some(true),
             is_outside: self.inner.options.joins && learns.is_none(),
         }
-    }
-
-    /// For how long nothing was sent to any other voter beyond two heartbeat intervals, where this member leads and was
-    /// heard of lately: its heartbeats go out too late.
-    pub fn heartbeats_late(&self) -> Option<Duration> {
-        let options = &self.inner.options;
-        if self.status().leader != Some(options.member_id) {
-            return None;
-        }
-        let metrics = self.inner.raft.metrics();
-        let has_others = metrics.borrow_watched().membership_config.voter_ids().any(|id| id != options.member_id);
-        let silence = clock::elapsed(options.beats.last().filter(|_| has_others)?);
-        Some(silence.saturating_sub(2 * options.heartbeat_interval))
     }
 
     /// Proposals of this member that are under way.

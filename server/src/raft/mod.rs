@@ -20,7 +20,6 @@
 //! | `silence` | asks, where no leader is heard of, whether this member was removed |
 //! | `evidence` | what members hold against each other, to see whether they have the same |
 //! | `stall` | hands the leadership over where the disk hangs; says when it is behind |
-//! | `beats` | when anything was sent last, to tell whether heartbeats are late |
 //! | `probing` | whether the other members answer, for the metrics |
 //! | `requests` | what clients asked for, as etcd writes it in its log |
 //! | `bootstrap` | refuses a member that lost its data; asks a cluster who its members are |
@@ -34,7 +33,6 @@
 //! both have the same checksum of it and it was read again (`receiving`).
 
 mod addresses;
-mod beats;
 mod bootstrap;
 mod checksum;
 mod codec;

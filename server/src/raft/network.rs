@@ -24,7 +24,6 @@ use tonic::Status;
 use tonic::metadata::MetadataValue;
 
 use super::addresses::Addresses;
-use super::beats::{Beats, Open};
 use super::checksum;
 use super::codec::{self, CodecError};
 use super::departures::Departure;
@@ -65,8 +64,6 @@ pub(crate) struct Network {
     /// How fast snapshots are sent, to all together.
     pub(crate) throttle: Throttle,
     pub(crate) metrics: Arc<Metrics>,
-    /// Is told of everything that is sent in its time.
-    pub(crate) beats: Beats,
 }
 
 impl Network {
@@ -266,9 +263,8 @@ impl RaftNetworkV2<TypeConfig> for Connection {
             let limit = self.network.rpc_timeout;
             // The times at which requests were handed over and not answered yet, oldest first.
             let (sent_tx, sent_rx) = mpsc::unbounded_channel();
-            let (peer, beats) = (self.peer.clone(), self.network.beats.clone());
+            let peer = self.peer.clone();
             let requests = input.map(move |request| {
-                beats.sent();
                 // Received for as long as the answers are read; after that nobody asks.
                 sent_tx.send(clock::now()).ok();
                 let message = codec::append_to_wire(cluster_id, request);
@@ -282,8 +278,7 @@ impl RaftNetworkV2<TypeConfig> for Connection {
             let responses = opened?;
             let peer = self.peer.clone();
             let (target, damaged) = (self.target, self.network.metrics.network.checksum_failures.clone());
-            let (waiting, open) = (VecDeque::new(), self.network.beats.open());
-            let state = Answers { responses, sent: sent_rx, waiting, limit, target, peer, damaged, _open: open };
+            let state = Answers { responses, sent: sent_rx, waiting: VecDeque::new(), limit, target, peer, damaged };
             Ok(futures_util::stream::unfold(Some(state), Answers::next).boxed())
         }
         .boxed()
@@ -373,7 +368,6 @@ struct Answers {
     peer: Arc<PeerMetrics>,
     /// Counts answers that changed on their way.
     damaged: IntCounter,
-    _open: Open,
 }
 
 type Answer = Result<StreamAppendResult<TypeConfig>, RpcError>;
