@@ -610,7 +610,7 @@ fn spawn_guards(
     if !config.admission {
         return Vec::new();
     }
-    let mut guards = vec![overload::spawn(admission.clone(), config.heartbeat_interval, metrics.clone())];
+    let mut guards = vec![overload::spawn(admission.clone(), config.election_timeout, metrics.clone())];
     if let (Some(limit), Some(resident)) = (config.memory_limit, resident) {
         guards.push(memory::spawn(admission.clone(), limit, budget.pool, resident, metrics.clone()));
     }

@@ -14,23 +14,28 @@ use crate::env::clock::{self, Instant};
 use crate::env::probe;
 use crate::metrics::Metrics;
 
-/// So often in a heartbeat interval a member looks how late it is.
-const LOOKS: u32 = 5;
+/// The least span that lateness is measured by: on a machine that others use, too, timers are late by less than that
+/// without anything being wrong.
+const SPAN_MIN: Duration = Duration::from_millis(500);
+/// So often in a span a member looks how late it is.
+const LOOKS: u32 = 25;
 /// What one look counts of the smoothed lateness.
 const WEIGHT: f64 = 0.25;
-/// So much of a heartbeat interval is too late.
+/// So much of a span is too late.
 const LATE: f64 = 0.5;
-/// So little of a heartbeat interval is in time again.
+/// So little of a span is in time again.
 const CALM: f64 = 0.125;
 /// For how long it has to be.
 const LASTING: Duration = Duration::from_secs(1);
 
 /// Starts to look. It ends with the handle's abortion.
-pub fn spawn(gate: Gate, heartbeat_interval: Duration, metrics: Arc<Metrics>) -> JoinHandle<()> {
+pub fn spawn(gate: Gate, election_timeout: Duration, metrics: Arc<Metrics>) -> JoinHandle<()> {
+    // Who is late by half of that for long is about to cause elections.
+    let span = (election_timeout / 2).max(SPAN_MIN);
     tokio::spawn(async move {
-        let mut overload = Overload::new(heartbeat_interval);
+        let mut overload = Overload::new(span);
         loop {
-            let due = clock::now() + heartbeat_interval / LOOKS;
+            let due = clock::now() + span / LOOKS;
             clock::sleep_until(due).await;
             let now = clock::now();
             let late = now.saturating_duration_since(due);
@@ -53,7 +58,7 @@ pub fn spawn(gate: Gate, heartbeat_interval: Duration, metrics: Arc<Metrics>) ->
 
 /// How late a member is, and what follows (pure).
 struct Overload {
-    heartbeat_interval: Duration,
+    span: Duration,
     /// Smoothed.
     lateness: Duration,
     is_on: bool,
@@ -61,22 +66,22 @@ struct Overload {
 }
 
 impl Overload {
-    fn new(heartbeat_interval: Duration) -> Self {
-        Self { heartbeat_interval, lateness: Duration::ZERO, is_on: false, calm_since: None }
+    fn new(span: Duration) -> Self {
+        Self { span, lateness: Duration::ZERO, is_on: false, calm_since: None }
     }
 
     /// Takes a look into account. One alone does not matter: a process that stood still, or whose clock jumped, is
-    /// late once, and counts for no more than a heartbeat interval then.
+    /// late once, and counts for no more than a span then.
     fn look(&mut self, now: Instant, late: Duration) {
         // Wrong where it is broken: whoever was late once is taken for overloaded for ever.
         let is_broken = probe::broken("overload-never-ends");
-        let counted = if is_broken { late } else { late.min(self.heartbeat_interval) };
+        let counted = if is_broken { late } else { late.min(self.span) };
         self.lateness = self.lateness.mul_f64(1.0 - WEIGHT) + counted.mul_f64(WEIGHT);
-        if self.lateness > self.heartbeat_interval.mul_f64(LATE) {
+        if self.lateness > self.span.mul_f64(LATE) {
             (self.is_on, self.calm_since) = (true, None);
             return;
         }
-        let is_calm = self.lateness < self.heartbeat_interval.mul_f64(CALM) && !is_broken;
+        let is_calm = self.lateness < self.span.mul_f64(CALM) && !is_broken;
         self.calm_since = is_calm.then(|| self.calm_since.unwrap_or(now));
         if self.calm_since.is_some_and(|since| now.saturating_duration_since(since) >= LASTING) {
             self.is_on = false;
@@ -88,7 +93,7 @@ impl Overload {
 mod tests {
     use super::*;
 
-    const INTERVAL: Duration = Duration::from_millis(100);
+    const SPAN: Duration = Duration::from_millis(100);
 
     /// Looks every 20 ms, this often and this late; whether ordinary requests are refused then.
     struct Looks {
@@ -98,7 +103,7 @@ mod tests {
 
     impl Looks {
         fn new() -> Self {
-            Self { overload: Overload::new(INTERVAL), now: clock::now() }
+            Self { overload: Overload::new(SPAN), now: clock::now() }
         }
 
         fn look(&mut self, times: u32, late_millis: u64) -> bool {
