@@ -55,12 +55,19 @@ func testQuotas(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		refused := slices.ContainsFunc(web.Status.Conditions, func(condition appsv1.DeploymentCondition) bool {
-			return condition.Type == appsv1.DeploymentReplicaFailure && condition.Status == corev1.ConditionTrue &&
-				strings.Contains(condition.Message, "exceeded quota")
+		// The Deployment tells of one of its ReplicaSets; the one from before the requests is refused for another reason.
+		sets, err := client.AppsV1().ReplicaSets(p.namespace).List(p.ctx, metav1.ListOptions{})
+		if err != nil {
+			return err
+		}
+		refused := slices.ContainsFunc(sets.Items, func(set appsv1.ReplicaSet) bool {
+			return slices.ContainsFunc(set.Status.Conditions, func(condition appsv1.ReplicaSetCondition) bool {
+				return condition.Type == appsv1.ReplicaSetReplicaFailure && condition.Status == corev1.ConditionTrue &&
+					strings.Contains(condition.Message, "exceeded quota")
+			})
 		})
 		if !refused {
-			return fmt.Errorf("conditions %v", web.Status.Conditions)
+			return fmt.Errorf("no ReplicaSet says so, the Deployment %v", web.Status.Conditions)
 		}
 		return expect("available replicas", web.Status.AvailableReplicas, 2)
 	})
@@ -235,7 +242,7 @@ func testAdmissionPolicies(t *testing.T) {
 	}
 	p.apply("admission")
 	try := func(replicas int32, image string) error {
-		web := p.newDeployment("web", replicas, image)
+		web := p.newDeployment("tried", replicas, image)
 		_, err := client.AppsV1().Deployments(p.namespace).Create(p.ctx, web, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 		return err
 	}

@@ -66,6 +66,9 @@ func testSilentNodes(t *testing.T) {
 	})
 	p.eventually("its pod is told to go", func() error {
 		pod, err := client.CoreV1().Pods(p.namespace).Get(p.ctx, "web", metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			return nil // it has gone at once
+		}
 		if err != nil {
 			return err
 		}
