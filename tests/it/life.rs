@@ -5,14 +5,14 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Error, Result, ensure};
+use anyhow::{Context, Result, ensure};
 use mainstay_client::{ClientOptions, Reason, revision};
-use mainstay_tests::checker::history::linearizable;
-use mainstay_tests::checker::{WatchOrder, equal_members, seen_once};
 use mainstay_tests::secured::{Authority, Files};
-use mainstay_tests::workload::{Registers, UniquePuts, is_retryable};
-use mainstay_tests::{Cluster, ProcessCluster, binary, leader, wait_until_serving};
+use mainstay_tests::workload::is_retryable;
+use mainstay_tests::{Cluster, ProcessCluster, binary, leader};
 use tokio::time::{Instant, sleep};
+
+use super::load::Load;
 
 /// How many members there are in the course of time, three at the beginning of the end.
 const PLACES: usize = 10;
@@ -44,9 +44,8 @@ async fn a_cluster_grows_is_renewed_and_shrinks() {
 }
 
 async fn life(cluster: &mut ProcessCluster, files: &Files, old: &Authority) -> Result<()> {
-    let watch = WatchOrder::spawn(&cluster.client(0, ClientOptions::default()), PREFIX).await?;
-    let load = Load::begin(cluster);
-    load.step("one member").await?;
+    let load = Load::begin(cluster, PLACES, PREFIX, (WRITERS, SHARERS)).await?;
+    step(&load, "one member").await?;
 
     for member in 1..5 {
         join(cluster, &load, member).await?;
@@ -54,21 +53,21 @@ async fn life(cluster: &mut ProcessCluster, files: &Files, old: &Authority) -> R
     renew(cluster, &load, files, old).await?;
     for turn in 0..MOVES {
         let (from, to) = move_leader(cluster).await.with_context(|| format!("move {turn}"))?;
-        load.step(&format!("move {turn}: member {from} hands over to member {to}")).await?;
+        step(&load, &format!("move {turn}: member {from} hands over to member {to}")).await?;
     }
     let client = cluster.client(0, ClientOptions::default());
     let newest = revision(&client.put("compacted at", "").await?.header);
     client.compact(newest - 100).await?;
-    load.step("history is compacted").await?;
+    step(&load, "history is compacted").await?;
     for member in cluster.present() {
         cluster.client_of(member).defragment().await?;
-        load.step(&format!("member {member} is defragmented")).await?;
+        step(&load, &format!("member {member} is defragmented")).await?;
     }
     for member in [5, 6] {
         leave(cluster, &load, member).await?;
     }
-    load.step("three members").await?;
-    load.judge(cluster, watch).await
+    step(&load, "three members").await?;
+    judge(load, cluster).await
 }
 
 /// Every member is replaced by another one, and meanwhile all certificates, and the authority: both are trusted, then
@@ -76,18 +75,18 @@ async fn life(cluster: &mut ProcessCluster, files: &Files, old: &Authority) -> R
 async fn renew(cluster: &mut ProcessCluster, load: &Load, files: &Files, old: &Authority) -> Result<()> {
     files.sign_all(old, 2)?;
     files.serve_by(cluster, cluster.present(), 2).await?;
-    load.step("certificates are renewed").await?;
+    step(load, "certificates are renewed").await?;
     replace(cluster, load, 0).await?;
 
     let new = Authority::new("new")?;
     files.trust(&[old, &new])?;
     files.serve_by(cluster, cluster.present(), 2).await?;
-    load.step("two authorities are trusted").await?;
+    step(load, "two authorities are trusted").await?;
     replace(cluster, load, 1).await?;
 
     files.sign_all(&new, 3)?;
     files.serve_by(cluster, cluster.present(), 3).await?;
-    load.step("certificates are of the new authority").await?;
+    step(load, "certificates are of the new authority").await?;
     replace(cluster, load, 2).await?;
 
     files.trust(&[&new])?;
@@ -95,7 +94,7 @@ async fn renew(cluster: &mut ProcessCluster, load: &Load, files: &Files, old: &A
     let left = files.identity("left");
     old.sign(&left, "member", 9)?;
     files.keep_out(cluster, cluster.present(), &left).await.context("a certificate of the old authority")?;
-    load.step("the new authority is trusted alone").await?;
+    step(load, "the new authority is trusted alone").await?;
     for member in [3, 4] {
         replace(cluster, load, member).await?;
     }
@@ -109,15 +108,15 @@ async fn replace(cluster: &mut ProcessCluster, load: &Load, member: usize) -> Re
 }
 
 async fn join(cluster: &mut ProcessCluster, load: &Load, member: usize) -> Result<()> {
-    load.settle().await?;
+    settle(load).await?;
     cluster.join(member).await.with_context(|| format!("member {member} joins"))?;
-    load.step(&format!("member {member} joins")).await
+    step(load, &format!("member {member} joins")).await
 }
 
 async fn leave(cluster: &mut ProcessCluster, load: &Load, member: usize) -> Result<()> {
-    load.settle().await?;
+    settle(load).await?;
     cluster.leave(member).await.with_context(|| format!("member {member} leaves"))?;
-    load.step(&format!("member {member} leaves")).await
+    step(load, &format!("member {member} leaves")).await
 }
 
 /// Asks the leader to hand over to the member after it, and waits until that one leads; returns both.
@@ -142,64 +141,43 @@ async fn move_leader(cluster: &ProcessCluster) -> Result<(usize, usize)> {
     }
 }
 
-/// The clients at work, and when they began.
-struct Load {
-    puts: UniquePuts,
-    registers: Registers,
-    begun: Instant,
+/// Waits until members may be changed again, and the cluster is at work.
+async fn settle(load: &Load) -> Result<()> {
+    sleep(SETTLED).await;
+    load.puts.wait_for_more(PUTS_BETWEEN, RECOVERS_WITHIN).await
 }
 
-impl Load {
-    fn begin(cluster: &ProcessCluster) -> Self {
-        let client = |number: usize| cluster.client(number % PLACES, ClientOptions::default());
-        let puts = UniquePuts::spawn(PREFIX, (0..WRITERS).map(client).collect(), Duration::from_millis(10));
-        let registers = Registers::spawn((0..SHARERS).map(client).collect(), Duration::from_millis(50));
-        Self { puts, registers, begun: Instant::now() }
-    }
+/// Ends a step as soon as the cluster is at work, and tells how long a writer was held up meanwhile.
+async fn step(load: &Load, what: &str) -> Result<()> {
+    load.puts.wait_for_more(PUTS_BETWEEN, RECOVERS_WITHIN).await.with_context(|| what.to_owned())?;
+    let (at, gap) = (load.begun.elapsed(), load.puts.take_longest_gap());
+    eprintln!("{:6.1} s  {what}: longest gap of a writer {gap:.0?}", at.as_secs_f64());
+    Ok(())
+}
 
-    /// Waits until members may be changed again, and the cluster is at work.
-    async fn settle(&self) -> Result<()> {
-        sleep(SETTLED).await;
-        self.puts.wait_for_more(PUTS_BETWEEN, RECOVERS_WITHIN).await
+/// Holds what became of the load against what clients were promised, and tells it.
+async fn judge(load: Load, cluster: &ProcessCluster) -> Result<()> {
+    let client = cluster.client(0, ClientOptions::default());
+    let judged = load.judge(cluster, &client).await?;
+    let members = client.member_list().await?.members.len();
+    ensure!(members == 3, "{members} members are listed");
+    for error in judged.all_errors() {
+        ensure!(is_retryable(error), "a client was told {error}");
     }
-
-    /// Ends a step as soon as the cluster is at work, and tells how long a writer was held up meanwhile.
-    async fn step(&self, what: &str) -> Result<()> {
-        self.puts.wait_for_more(PUTS_BETWEEN, RECOVERS_WITHIN).await.with_context(|| what.to_owned())?;
-        let (at, gap) = (self.begun.elapsed(), self.puts.take_longest_gap());
-        eprintln!("{:6.1} s  {what}: longest gap of a writer {gap:.0?}", at.as_secs_f64());
-        Ok(())
-    }
-
-    /// Ends the load, and holds what became of it against what clients were promised.
-    async fn judge(self, cluster: &ProcessCluster, watch: WatchOrder) -> Result<()> {
-        let lasted = self.begun.elapsed();
-        let record = self.puts.finish().await?;
-        let (history, errors) = self.registers.finish().await?;
-        wait_until_serving(cluster, cluster.present()).await?;
-        let client = cluster.client(0, ClientOptions::default());
-        let found = seen_once(&client, PREFIX, &record, watch).await?;
-        linearizable::check(&history).map_err(Error::msg)?;
-        equal_members(cluster).await?;
-        let members = client.member_list().await?.members.len();
-        ensure!(members == 3, "{members} members are listed");
-        for error in record.errors.iter().chain(&errors) {
-            ensure!(is_retryable(error), "a client was told {error}");
-        }
-        let stall = record.longest_gap;
-        let is_within = if stall <= TWO_ELECTION_TIMEOUTS { "within" } else { "longer than" };
-        eprintln!(
-            "{}: {lasted:.0?}; {} puts acknowledged, {} open of which {} happened, {} refused; \
-             {} calls on shared keys; {} errors, all retryable; longest write stall {stall:.0?}, \
-             {is_within} two election timeouts ({TWO_ELECTION_TIMEOUTS:?})",
-            binary().display(),
-            record.acknowledged.len(),
-            record.open.len(),
-            found.open,
-            record.refused.len(),
-            history.operations.len(),
-            record.errors.len() + errors.len(),
-        );
-        Ok(())
-    }
+    let stall = judged.record.longest_gap;
+    let is_within = if stall <= TWO_ELECTION_TIMEOUTS { "within" } else { "longer than" };
+    eprintln!(
+        "{}: {:.0?}; {} puts acknowledged, {} open of which {} happened, {} refused; \
+         {} calls on shared keys; {} errors, all retryable; longest write stall {stall:.0?}, \
+         {is_within} two election timeouts ({TWO_ELECTION_TIMEOUTS:?})",
+        binary().display(),
+        judged.lasted,
+        judged.record.acknowledged.len(),
+        judged.record.open.len(),
+        judged.found.open,
+        judged.record.refused.len(),
+        judged.calls,
+        judged.all_errors().count(),
+    );
+    Ok(())
 }

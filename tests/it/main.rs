@@ -13,6 +13,7 @@ mod certificates;
 mod discovery;
 mod faults;
 mod life;
+mod load;
 mod log_files;
 mod logins;
 mod memory;

@@ -12,14 +12,14 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use mainstay_client::proto::authpb::{Permission, permission::Type};
 use mainstay_client::{Client, ClientOptions, Error, KeyRange, Put, Range, Reason, Txn, revision};
-use mainstay_tests::checker::history::linearizable;
-use mainstay_tests::checker::{WatchOrder, equal_members, seen_once};
-use mainstay_tests::workload::{Registers, UniquePuts};
+use mainstay_tests::checker::equal_members;
 use mainstay_tests::{Cluster, ProcessCluster, binary, leader, old_binary, wait_until_serving};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
+
+use super::load::Load;
 
 const MEMBERS: usize = 3;
 /// What is written and watched under load.
@@ -77,8 +77,7 @@ fn release_before() -> Option<PathBuf> {
 async fn rolling(cluster: &mut ProcessCluster, old: &Path) -> Result<()> {
     let client = cluster.client(0, ClientOptions::default());
     let kept = Kept::write(&client).await?;
-    let watch = WatchOrder::spawn(&client, PREFIX).await?;
-    let load = Load::begin(cluster);
+    let load = Load::begin(cluster, MEMBERS, PREFIX, (WRITERS, SHARERS)).await?;
     check(cluster, &kept, &load).await.context("the release before")?;
     let new = binary();
     for (to, direction) in [(new.as_path(), "upgraded"), (old, "taken back")] {
@@ -93,7 +92,7 @@ async fn rolling(cluster: &mut ProcessCluster, old: &Path) -> Result<()> {
             }
         }
     }
-    load.judge(cluster, &client, watch).await
+    judge(load, cluster, &client).await
 }
 
 /// A member of this release gets a snapshot of the one before, and the other way round.
@@ -374,41 +373,19 @@ impl Kept {
     }
 }
 
-/// The clients at work.
-struct Load {
-    puts: UniquePuts,
-    registers: Registers,
-    begun: Instant,
-}
-
-impl Load {
-    fn begin(cluster: &ProcessCluster) -> Self {
-        let client = |number: usize| cluster.client(number % MEMBERS, ClientOptions::default());
-        let puts = UniquePuts::spawn(PREFIX, (0..WRITERS).map(client).collect(), Duration::from_millis(10));
-        let registers = Registers::spawn((0..SHARERS).map(client).collect(), Duration::from_millis(50));
-        Self { puts, registers, begun: Instant::now() }
-    }
-
-    /// Ends the load, and holds what became of it against what clients were promised.
-    async fn judge(self, cluster: &ProcessCluster, client: &Client, watch: WatchOrder) -> Result<()> {
-        let lasted = self.begun.elapsed();
-        let record = self.puts.finish().await?;
-        let (history, errors) = self.registers.finish().await?;
-        wait_until_serving(cluster, cluster.present()).await?;
-        seen_once(client, PREFIX, &record, watch).await?;
-        linearizable::check(&history).map_err(anyhow::Error::msg)?;
-        equal_members(cluster).await?;
-        no_alarm(cluster).await?;
-        eprintln!(
-            "{lasted:.0?}; {} puts acknowledged, {} open, {} refused; {} calls on shared keys, {} errors; longest write \
-             stall {:.0?}",
-            record.acknowledged.len(),
-            record.open.len(),
-            record.refused.len(),
-            history.operations.len(),
-            record.errors.len() + errors.len(),
-            record.longest_gap,
-        );
-        Ok(())
-    }
+/// Holds what became of the load against what clients were promised, and tells it.
+async fn judge(load: Load, cluster: &ProcessCluster, client: &Client) -> Result<()> {
+    let judged = load.judge(cluster, client).await?;
+    no_alarm(cluster).await?;
+    eprintln!(
+        "{:.0?}; {} puts acknowledged, {} open, {} refused; {} calls on shared keys, {} errors; longest write stall {:.0?}",
+        judged.lasted,
+        judged.record.acknowledged.len(),
+        judged.record.open.len(),
+        judged.record.refused.len(),
+        judged.calls,
+        judged.all_errors().count(),
+        judged.record.longest_gap,
+    );
+    Ok(())
 }
