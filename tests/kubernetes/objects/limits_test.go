@@ -200,18 +200,7 @@ func testPriorities(t *testing.T) {
 
 	// One that matters no more than the others waits.
 	p.createPod("patient", of(low))
-	p.eventually("the patient pod is told that there is no room", func() error {
-		pod, err := client.CoreV1().Pods(p.namespace).Get(p.ctx, "patient", metav1.GetOptions{})
-		if err != nil {
-			return err
-		}
-		for _, condition := range pod.Status.Conditions {
-			if condition.Type == corev1.PodScheduled {
-				return expect("why it is not scheduled", condition.Reason, corev1.PodReasonUnschedulable)
-			}
-		}
-		return fmt.Errorf("conditions %v", pod.Status.Conditions)
-	})
+	p.unschedulable("patient")
 	p.must(client.CoreV1().Pods(p.namespace).Delete(p.ctx, "urgent", metav1.DeleteOptions{}))
 	p.running("patient")
 }

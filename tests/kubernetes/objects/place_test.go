@@ -247,6 +247,23 @@ func (p place) running(name string) *corev1.Pod {
 	return pod
 }
 
+// unschedulable waits until a pod is told that no node takes it.
+func (p place) unschedulable(name string) {
+	p.Helper()
+	p.eventually("the pod "+name+" is told that no node takes it", func() error {
+		pod, err := client.CoreV1().Pods(p.namespace).Get(p.ctx, name, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		for _, condition := range pod.Status.Conditions {
+			if condition.Type == corev1.PodScheduled {
+				return expect("why it is not scheduled", condition.Reason, corev1.PodReasonUnschedulable)
+			}
+		}
+		return fmt.Errorf("conditions %v", pod.Status.Conditions)
+	})
+}
+
 func isReady(pod *corev1.Pod) bool {
 	for _, condition := range pod.Status.Conditions {
 		if condition.Type == corev1.PodReady {

@@ -45,18 +45,7 @@ func testPods(t *testing.T) {
 		p.onNode(pod)
 		pod.Spec.NodeSelector["disk"] = "fast"
 	})
-	p.eventually("the pod that no node takes is told so", func() error {
-		pod, err := client.CoreV1().Pods(p.namespace).Get(p.ctx, "picky", metav1.GetOptions{})
-		if err != nil {
-			return err
-		}
-		for _, condition := range pod.Status.Conditions {
-			if condition.Type == corev1.PodScheduled {
-				return expect("why it is not scheduled", condition.Reason, corev1.PodReasonUnschedulable)
-			}
-		}
-		return fmt.Errorf("conditions %v", pod.Status.Conditions)
-	})
+	p.unschedulable("picky")
 	node := p.newNode("fast", "4", map[string]string{"disk": "fast"})
 	p.must(expect("the node of the picky pod", p.running("picky").Spec.NodeName, node.Name))
 
