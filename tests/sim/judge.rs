@@ -9,6 +9,7 @@ use mainstay_proto::mvccpb::KeyValue;
 use mainstay_tests::checker::applied::LeaseEntry;
 use mainstay_tests::checker::check_all;
 use mainstay_tests::history::{AuthEnd, Call, End, Received, Step, Txn};
+use mainstay_tests::transactions::key_value;
 use tokio::time::Instant;
 
 use crate::report::Violation;
@@ -16,7 +17,6 @@ use crate::run::RECOVERY;
 use crate::trace;
 use crate::world::{World, lease_entries};
 use crate::{bounds, perform_auth, quota};
-use mainstay_tests::transactions::key_value;
 
 /// What the longest lease of the workloads takes to be over, with an election and a round on top.
 const LEASES_OVER: Duration = Duration::from_secs(12);

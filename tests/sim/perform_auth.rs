@@ -3,7 +3,6 @@
 use mainstay_client::proto::authpb::{Permission, permission::Type};
 use mainstay_client::{Client, Error, User};
 use mainstay_tests::history::{AuthCall, AuthEnd, AuthReply, Rights, Span};
-
 use mainstay_tests::transactions::key_range;
 
 /// Who may do everything, and its role.

@@ -4,7 +4,6 @@ use mainstay_client::proto::v3electionpb::LeaderKey;
 use mainstay_client::{Client, Error, revision};
 use mainstay_tests::history::{Candidate, HeldCall, HeldReply, Outcome, Reply};
 use mainstay_tests::model::NO_SPACE;
-
 use mainstay_tests::transactions::key_value;
 
 /// Refusals before anything was done. For space that is so because a call has one write that takes any, its first.

@@ -5,10 +5,10 @@ use std::time::Duration;
 use madsim::rand::prelude::*;
 use mainstay_client::revision;
 use mainstay_tests::history::{Call, Candidate, HeldCall, HeldReply, Led, Outcome, Reply, Span};
+use mainstay_tests::transactions::key_value;
 
 use super::Worker;
 use super::server_locks::patience;
-use mainstay_tests::transactions::key_value;
 
 const ELECTIONS: u32 = 2;
 /// Seconds that a lease lives; nobody renews it.

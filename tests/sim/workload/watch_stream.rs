@@ -12,10 +12,10 @@ use mainstay_proto::etcdserverpb::{
 };
 use mainstay_proto::mvccpb::{Event, event::EventType};
 use mainstay_tests::history::{Change, Received, Said, Watch};
+use mainstay_tests::transactions::{key_range, key_value};
 
 use super::watching::{Changes, Observed};
 use crate::recorder::Recorder;
-use mainstay_tests::transactions::{key_range, key_value};
 
 /// After this silence a watcher asks for a notice of progress.
 const SILENCE: Duration = Duration::from_secs(2);
