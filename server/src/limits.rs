@@ -173,6 +173,9 @@ pub const WAITING_MAX: usize = 65_536;
 /// Keys of clients that went away that are taken back at the same time.
 pub const WITHDRAWALS_AT_ONCE: usize = 64;
 
+/// Bytes of the store's blocks that were read and stay in memory; live records are kept above the engine.
+pub const BLOCK_CACHE_BYTES: u64 = 64 * 1024 * 1024;
+
 /// Bytes that may be written to the engine before it is flushed.
 pub const FLUSH_BYTES: u64 = 64 * 1024 * 1024;
 

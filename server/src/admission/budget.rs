@@ -1,5 +1,7 @@
 //! How `--memory-limit` is divided (pure).
 
+use mainstay_raft_log::Options as LogOptions;
+
 use crate::limits;
 
 const MIB: u64 = 1024 * 1024;
@@ -56,16 +58,17 @@ impl Budget {
 
     /// Divides a limit, for requests of this size at most.
     pub fn of(limit: Option<u64>, request_bytes_max: usize) -> Self {
+        let log = LogOptions::default();
         let standard = Self {
             pool: limits::ADMISSION_POOL_BYTES,
             reserve: limits::ADMISSION_RESERVE_BYTES,
-            blocks: 64 * MIB,
+            blocks: limits::BLOCK_CACHE_BYTES,
             unflushed: None,
             flush: limits::FLUSH_BYTES,
             values: 512 * MIB,
             values_max: u64::MAX,
-            log_cache: 64 * MIB,
-            log_inbox: 256 * MIB,
+            log_cache: log.cache_bytes,
+            log_inbox: log.inbox_bytes,
             waiting: limits::WATCH_WAITING_BYTES,
             mailbox: limits::WATCH_MAILBOX_BYTES,
             recent: limits::HUB_RECENT_BYTES,

@@ -34,12 +34,10 @@ use super::{
     Batch, BatchOperation, Checkpoint, Checksum, Engine, EngineError, EngineHome, FAMILIES, Family, StagedFile,
     Staging, View, Visit, layout,
 };
+use crate::limits;
 
 /// Memory of one memtable. Flushes are asked for well before it is full, see `mvcc`.
 const WRITE_BUFFER_BYTES: usize = 256 * 1024 * 1024;
-
-/// Memory for blocks that were read; live records are kept above the engine.
-const BLOCK_CACHE_BYTES: usize = 64 * 1024 * 1024;
 
 /// Files that are kept open.
 const OPEN_FILES: i32 = 1024;
@@ -144,7 +142,7 @@ struct Memory {
 impl RocksHome {
     /// The engine of a data directory; see [`super::directory`]. Nothing is touched yet.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), memory: Memory { blocks: BLOCK_CACHE_BYTES, unflushed: None } }
+        Self { root: root.into(), memory: Memory { blocks: limits::BLOCK_CACHE_BYTES as usize, unflushed: None } }
     }
 
     /// Lets blocks that were read take so many bytes, and of those what was written and not flushed so many.
