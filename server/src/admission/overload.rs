@@ -30,8 +30,7 @@ const LASTING: Duration = Duration::from_secs(1);
 
 /// Starts to look. It ends with the handle's abortion.
 pub fn spawn(gate: Gate, election_timeout: Duration, metrics: Arc<Metrics>) -> JoinHandle<()> {
-    // Who is late by half of that for long is about to cause elections.
-    let span = (election_timeout / 2).max(SPAN_MIN);
+    let span = span(election_timeout);
     tokio::spawn(async move {
         let mut overload = Overload::new(span);
         loop {
@@ -54,6 +53,11 @@ pub fn spawn(gate: Gate, election_timeout: Duration, metrics: Arc<Metrics>) -> J
             }
         }
     })
+}
+
+/// What lateness is measured by: who is late by half of it for long is about to cause elections.
+fn span(election_timeout: Duration) -> Duration {
+    (election_timeout / 2).max(SPAN_MIN)
 }
 
 /// How late a member is, and what follows (pure).
@@ -113,6 +117,14 @@ mod tests {
             }
             self.overload.is_on
         }
+    }
+
+    #[tokio::test]
+    async fn a_short_election_timeout_asks_for_no_more_than_a_machine_can_do() {
+        let mut looks = Looks { overload: Overload::new(span(Duration::from_millis(100))), now: clock::now() };
+        assert!(!looks.look(50, 100), "as late as a busy machine is");
+        assert!(looks.look(50, 300));
+        assert_eq!(span(Duration::from_secs(10)), Duration::from_secs(5));
     }
 
     #[tokio::test]
