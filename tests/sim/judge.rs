@@ -52,7 +52,11 @@ pub(crate) async fn judge(id: usize, world: World) -> Result<(), Violation> {
     world.take_stock(id).await.map_err(|reason| violation("removed_members", reason))?;
     quota::is_kept(id, &world).await.map_err(|reason| violation("quota", reason))?;
     churn(id, &world).await;
-    see_the_end(id, &world).await?;
+    match see_the_end(id, &world).await {
+        // Nobody can say any more who is right, and so nobody serves, as it has to be.
+        Err(_) if world.is_beyond_deciding() => return Ok(()),
+        seen => seen?,
+    }
     if let Some(surprise) = world.surprises().into_iter().next() {
         return Err(violation("surprise", surprise));
     }

@@ -195,6 +195,7 @@ impl Consensus {
             removal: removal.clone(),
             own: options.member_id,
             alarms: alarms.clone(),
+            doubt: evidence.doubt(),
             format: format.clone(),
             throttle: Throttle::new(options.snapshot_send_rate, pressure.clone()),
             metrics: metrics.clone(),

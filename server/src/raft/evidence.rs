@@ -1,5 +1,8 @@
 //! What members hold against each other to see whether they have the same.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use mainstay_proto::mainstay::{CompactionHash, DigestsResponse, StateMark};
 
 use crate::apply::{DIGEST_VERSION, DigestView};
@@ -10,11 +13,37 @@ use crate::mvcc::{HASH_VERSION, Store};
 pub struct Evidence {
     digest: DigestView,
     store: Store,
+    doubt: Doubt,
+}
+
+/// The last term in which this member, as the leader, found its own state to differ. The alarm that says so is on its way
+/// then, and may be for long.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Doubt(Arc<AtomicU64>);
+
+impl Doubt {
+    fn arises(&self, term: u64) {
+        self.0.fetch_max(term, Ordering::AcqRel);
+    }
+
+    /// Whether what this member sends as the leader of a term is in doubt.
+    pub(super) fn is_in(&self, term: u64) -> bool {
+        self.0.load(Ordering::Acquire) >= term
+    }
 }
 
 impl Evidence {
     pub(super) fn new(digest: DigestView, store: Store) -> Self {
-        Self { digest, store }
+        Self { digest, store, doubt: Doubt::default() }
+    }
+
+    /// This member leads in a term, and differs from the others: from now on nobody gets its state from it.
+    pub fn doubt_own(&self, term: u64) {
+        self.doubt.arises(term);
+    }
+
+    pub(super) fn doubt(&self) -> Doubt {
+        self.doubt.clone()
     }
 
     /// What the state was made of, at entries behind this one.
@@ -35,5 +64,19 @@ impl Evidence {
             hash: it.hash,
         });
         DigestsResponse { marks, hashes: hashes.collect(), digest_version: DIGEST_VERSION, hash_version: HASH_VERSION }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_doubt_ends_with_its_term() {
+        let doubt = Doubt::default();
+        assert!(!doubt.is_in(1));
+        doubt.clone().arises(3);
+        assert!(doubt.is_in(3));
+        assert!(!doubt.is_in(4), "whoever leads again has been compared again, or is");
     }
 }

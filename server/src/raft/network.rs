@@ -27,6 +27,7 @@ use super::addresses::Addresses;
 use super::checksum;
 use super::codec::{self, CodecError};
 use super::departures::Departure;
+use super::evidence::Doubt;
 use super::removal::{REMOVED, Removal};
 use super::sending::{NotSent, Sending};
 use super::snapshot::{Snapshot, SnapshotData};
@@ -59,6 +60,7 @@ pub(crate) struct Network {
     /// This member, and whether its state is in doubt.
     pub(crate) own: u64,
     pub(crate) alarms: AlarmView,
+    pub(crate) doubt: Doubt,
     /// The format of what this member sends.
     pub(crate) format: FormatView,
     /// How fast snapshots are sent, to all together.
@@ -313,7 +315,8 @@ impl RaftNetworkV2<TypeConfig> for Connection {
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
-        if self.network.alarms.is_raised_by(self.network.own, AlarmType::Corrupt) {
+        let is_named = self.network.alarms.is_raised_by(self.network.own, AlarmType::Corrupt);
+        if is_named || self.network.doubt.is_in(vote.leader_id.term) {
             // Whoever gets it would have what this member has.
             return Err(unreachable("the state of this member is in doubt").into());
         }

@@ -202,6 +202,12 @@ impl World {
         lives().filter(|(_, life)| is_named(life)).map(|(index, _)| index).collect()
     }
 
+    /// Whether a member that differs gave its state to others, so that none of them is trusted.
+    pub(crate) fn is_beyond_deciding(&self) -> bool {
+        let differs = self.state().conditions.iter().any(|condition| condition.corrupt);
+        differs && self.ledger.was_restored() && self.survivors().is_empty()
+    }
+
     /// Whether the right members are named in alarms CORRUPT.
     pub(crate) fn right_are_named(&self) -> Result<(), String> {
         let named = self.named();

@@ -113,6 +113,10 @@ impl Comparison {
         for (id, reason) in &verdict.corrupt {
             probe::reached("member-found-corrupt");
             error!(member = format!("{id:x}"), reason, "a member differs from the others: it is taken out of service");
+            // The alarm takes a while, in which somebody who is behind could get this state.
+            if *id == own {
+                self.evidence.doubt_own(self.term);
+            }
             self.raise(*id).await;
         }
         self.agreed = verdict.agreed.map_or(self.agreed, |agreed| agreed.max(self.agreed));
