@@ -40,7 +40,6 @@ impl Usage {
         let ticks = cpu_ticks(&fs::read_to_string(proc.join("stat"))?).ok_or_else(|| malformed("stat"))?;
         let status = fs::read_to_string(proc.join("status"))?;
         let rss_peak_kib = field(&status, "VmHWM:").ok_or_else(|| malformed("status"))?;
-        // A process that has just ended, and is not yet waited for, has no memory any more.
         let rss_kib = field(&status, "VmRSS:").ok_or_else(|| malformed("status"))?;
         let written_bytes = match fs::read_to_string(proc.join("io")) {
             Ok(text) => Some(field(&text, "write_bytes:").ok_or_else(|| malformed("io"))?),

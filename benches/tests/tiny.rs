@@ -156,8 +156,8 @@ async fn every_row_of_the_suite_runs_on_mainstay() {
 }
 
 /// Runs the whole program: what is kept of a run, and that it is compared.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_run_is_kept_and_the_next_one_compared_with_it() {
+#[test]
+fn a_run_is_kept_and_the_next_one_compared_with_it() {
     let folder = tempfile::tempdir().unwrap();
     let results = folder.path().join("results");
     let run = |flags: &[&str]| {

@@ -262,7 +262,9 @@ impl<'a> Plan<'a> {
             Work::Fsync => vec![Subject { name: "disk", server: None }],
             _ => {
                 let systems = self.systems.iter();
-                systems.map(|(system, path)| Subject { name: system.name(), server: Some((*system, path)) }).collect()
+                systems
+                    .map(|(system, path)| Subject { name: system.name(), server: Some((*system, path.as_path())) })
+                    .collect()
             }
         }
     }
