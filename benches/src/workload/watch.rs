@@ -211,6 +211,8 @@ impl Received {
 
 #[cfg(test)]
 mod tests {
+    use mainstay_client::{Event, KeyValue};
+
     use super::*;
 
     #[test]
@@ -219,6 +221,20 @@ mod tests {
             let shares: Vec<usize> = (0..parts).map(|number| share(total, parts, number)).collect();
             assert_eq!(shares.iter().sum::<usize>(), total);
             assert!(shares.iter().max().unwrap() - shares.iter().min().unwrap() <= 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_event_without_what_was_before_is_noticed_where_it_was_asked_for() {
+        let kv = || Some(KeyValue { value: Bytes::copy_from_slice(&stamp(Duration::ZERO)), ..KeyValue::default() });
+        let whole = Event { kv: kv(), prev_kv: kv(), ..Event::default() };
+        let short = Event { prev_kv: None, ..whole.clone() };
+        let response = WatchResponse { events: vec![whole, short], ..WatchResponse::default() };
+        for (prev_kv, expected) in [(true, 1), (false, 0)] {
+            let epoch = Instant::now();
+            let mut received = Received { events: 0, without_prev_kv: 0, last: epoch, missing: None };
+            received.take(&response, 0, epoch, &Recorder::default(), prev_kv);
+            assert_eq!((received.events, received.without_prev_kv), (2, expected));
         }
     }
 
