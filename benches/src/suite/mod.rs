@@ -1,6 +1,6 @@
 //! `suite`: every row that has a target, on mainstay and on etcd in turn, and what came of it.
 //!
-//! The rows and their targets are data ([`rows`](self::rows)). A run is kept as a line of
+//! The rows and their targets are data ([`rows`]). A run is kept as a line of
 //! `benches/results/history.jsonl`; a whole one is also written as `latest.md`, with every figure, and `latest.svg`,
 //! with its ratios. The README's table is made of the last whole run in the history (`mainstay-bench readme`).
 //!

@@ -142,7 +142,7 @@ pub(super) fn append(folder: &Path, record: &Record) -> anyhow::Result<()> {
 pub(super) fn last(folder: &Path, is_wanted: impl Fn(&Record) -> bool) -> Option<Record> {
     let text = fs::read_to_string(folder.join(HISTORY)).ok()?;
     let mut records = text.lines().rev().filter_map(|line| serde_json::from_str::<Record>(line).ok());
-    records.find(|record| is_wanted(record))
+    records.find(is_wanted)
 }
 
 #[cfg(test)]

@@ -37,8 +37,8 @@ pub(crate) async fn kill_and_read(cluster: &mut Cluster, options: &Options, kill
     let recorder = Recorder::default();
     let mut usage = Usage::default();
     for _ in 0..kills {
-        cluster.kill(0)?;
         let began = Instant::now();
+        cluster.kill(0)?;
         cluster.restart(0)?;
         first_read(cluster).await?;
         recorder.record(0, began.elapsed());
