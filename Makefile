@@ -138,8 +138,15 @@ sim-mutants: setup ## simulate with deliberate bugs until each is found: [MUTANT
 	@scripts/sim.sh mutants $(MUTANT) $(if $(SEEDS),--seeds=$(SEEDS)) $(if $(ALL),--all) $(sim_report)
 
 .PHONY: bench
-bench: setup $(if $(given),,build) ## measure mainstay and etcd side by side: [ARGS="compare --rows put", maintenance, catch-up or --help]
-	@MAINSTAY_BIN="$(or $(given),$(target)/release/mainstay)" $(CARGO) run --release --quiet --package mainstay-benches -- $(ARGS)
+bench: setup $(if $(given),,build) ## measure mainstay and etcd side by side: [STEP="what changed"] [ARGS="suite --quick", compare, maintenance or --help]
+	@MAINSTAY_BIN="$(or $(given),$(target)/release/mainstay)" $(CARGO) run --release --quiet --package mainstay-benches -- \
+	  $(or $(ARGS),suite) $(if $(STEP),--step "$(STEP)")
+
+# For information: what a few minutes on a busy machine say is no reason to fail.
+.PHONY: bench-check
+bench-check: setup $(if $(given),,build) ## a quick run of the benchmarks beside the last quick one of the history; never fails
+	@MAINSTAY_BIN="$(or $(given),$(target)/release/mainstay)" $(CARGO) run --release --quiet --package mainstay-benches -- \
+	  suite --quick --check $(ARGS) >/dev/null || echo "bench-check: not measured, see above" >&2
 
 # ---- parts
 

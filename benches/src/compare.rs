@@ -5,11 +5,12 @@ use std::path::Path;
 
 use anyhow::{Context, ensure};
 
+use crate::disk::Disk;
 use crate::launch::Cluster;
 use crate::options::Options;
 use crate::report::{Report, median, table};
 use crate::servers::{Servers, System, turns};
-use crate::workload::{Row, Session};
+use crate::workload::{Row, Session, Subjects};
 
 /// The flags of `compare`.
 #[derive(Clone, Debug, clap::Parser)]
@@ -53,10 +54,11 @@ pub async fn measure(
     let mut chosen = Vec::new();
     for row in rows {
         let mut reports: Vec<Vec<Report>> = vec![Vec::new(); systems.len()];
-        for round in 1..=arguments.servers.rounds {
+        for round in 1..=arguments.servers.rounds() {
             for place in turns(systems.len(), round) {
                 let (system, binary) = &systems[place];
-                let report = one(arguments, row, *system, binary, round)
+                let Arguments { servers, members, options, .. } = arguments;
+                let report = one(servers, (row, *members), options, *system, binary, round)
                     .await
                     .with_context(|| format!("{} on {}", row.name(), system.name()))?;
                 tell(&report)?;
@@ -69,15 +71,21 @@ pub async fn measure(
 }
 
 /// One row on a cluster of its own, so that no row stands on what another has left.
-async fn one(arguments: &Arguments, row: Row, system: System, binary: &Path, round: u32) -> anyhow::Result<Report> {
-    let options = &arguments.options;
-    let servers = &arguments.servers;
-    let cluster = Cluster::start(binary, arguments.members, &servers.folder, &servers.server_flags).await?;
-    let session = Session::connect(&cluster.endpoints(), options)?;
+pub(crate) async fn one(
+    servers: &Servers,
+    (row, members): (Row, usize),
+    options: &Options,
+    system: System,
+    binary: &Path,
+    round: u32,
+) -> anyhow::Result<Report> {
+    let cluster = Cluster::start(binary, members, &servers.folder, &servers.server_flags).await?;
+    let session = Session::begin(&cluster.endpoints(), options).await?;
     let version = session.version().await?;
-    let outcome = row.run(&session, options, &cluster.pids()).await?;
+    let subjects = Subjects { pids: cluster.pids(), disk: Disk::of(&servers.folder) };
+    let outcome = row.run(&session, options, &subjects).await?;
     cluster.stop().await?;
-    Ok(Report::new(row, system.name(), &version, arguments.members, round, options, outcome))
+    Ok(Report::new(row, system.name(), &version, members, round, options, outcome))
 }
 
 #[cfg(test)]

@@ -160,7 +160,7 @@ impl Cluster {
     }
 
     /// Waits until each member answers a linearizable read.
-    async fn wait_until_ready(&mut self) -> anyhow::Result<()> {
+    pub async fn wait_until_ready(&mut self) -> anyhow::Result<()> {
         let deadline = Instant::now() + READY_MAX;
         for index in 0..self.members.len() {
             let endpoint = self.members[index].endpoint.clone();
@@ -195,7 +195,7 @@ impl Drop for Cluster {
 
 /// Ports that nothing listens on. They are free again when this returns, so a stranger may still
 /// take one; then the server says so and the run ends.
-fn free_ports(count: usize) -> anyhow::Result<Vec<u16>> {
+pub(crate) fn free_ports(count: usize) -> anyhow::Result<Vec<u16>> {
     // All are held until all are found: otherwise the kernel could give one out twice.
     let listeners: Vec<TcpListener> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
     Ok(listeners

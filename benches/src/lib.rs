@@ -1,11 +1,15 @@
 //! Workloads against any etcd endpoint, side by side.
 //!
 //! ```text
+//! mainstay-bench suite --quick
 //! mainstay-bench run put --endpoints http://127.0.0.1:2379 --pid 4711
 //! mainstay-bench compare --members 3 --rows put,get,txn-put
 //! mainstay-bench maintenance --rounds 3
 //! mainstay-bench catch-up --kill-leader
 //! ```
+//!
+//! `suite` measures every row that has a target, on mainstay and etcd in turn, and records what came of it
+//! (benches/results/): see [`suite`].
 //!
 //! `run` measures one row against endpoints that are already there. `compare` starts mainstay and
 //! etcd in turn with the same flags, each on an empty folder, runs the same rows on both and prints
@@ -29,15 +33,20 @@
 //!   queue. With `--rate` each request has a time at which it is due, and latency counts from there,
 //!   so that a stall is seen by all the requests it delayed.
 //! - Server CPU, peak memory and bytes written are those of the server's processes alone, summed over
-//!   the members. The load generator's own CPU is shown beside them, because on a small machine it is
-//!   what limits.
+//!   the members. The peak is that of the measured time, as far as the kernel lets it be reset. The load
+//!   generator's own CPU is shown beside them, because on a small machine it is what limits.
+//! - Bytes written by the disk (`device_written_bytes`) are those of the whole device below the folder, with the
+//!   file system's journal and whatever else writes there. The kernel's account of a process
+//!   (`written_bytes`) leaves that out, but counts whole large folios for a page that is written again.
 //! - In `maintenance` and `catch-up` a request counts for the phase in which it was due. "p99 / before" is
 //!   the phase's p99 as a multiple of the first phase's on the same system; where there are two systems,
 //!   the line below compares these multiples as it does all other figures. A timer of the load generator
 //!   may be late by a millisecond, in every phase alike.
 //! - Values are random bytes: a server that compresses gains nothing from them.
 
+pub mod ceiling;
 pub mod compare;
+pub mod disk;
 pub mod keyspace;
 pub mod latency;
 pub mod launch;
@@ -52,4 +61,5 @@ pub mod servers;
 #[cfg(test)]
 mod slow;
 pub mod steady;
+pub mod suite;
 pub mod workload;

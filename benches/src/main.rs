@@ -4,8 +4,9 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use clap::{Parser, Subcommand};
+use mainstay_benches::ceiling::echo;
 use mainstay_benches::workload::{CatchUp, Maintenance};
-use mainstay_benches::{compare, run, scenario};
+use mainstay_benches::{compare, run, scenario, suite};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Measures servers that speak etcd's API.
@@ -18,15 +19,21 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Measures every row that has a target on mainstay and etcd in turn, and records what came of it.
+    /// The default.
+    Suite(suite::Arguments),
+    /// Writes the table of the last whole suite into the README.
+    Readme(suite::ReadmeArguments),
     /// Measures one row against endpoints that are already there.
     Run(run::Arguments),
-    /// Starts mainstay and etcd in turn, measures the same rows on both, prints the ratio. The
-    /// default.
+    /// Starts mainstay and etcd in turn, measures the same rows on both, prints the ratio.
     Compare(compare::Arguments),
     /// Defragments and compacts under a steady load, on mainstay and etcd in turn.
     Maintenance(scenario::Arguments<Maintenance>),
     /// Lets one of three members catch up under a steady load, on mainstay and etcd in turn.
     CatchUp(scenario::Arguments<CatchUp>),
+    /// Answers puts and gets, and does nothing else: the ceiling of what gRPC lets through.
+    EchoServer(echo::Arguments),
 }
 
 #[tokio::main]
@@ -44,16 +51,19 @@ async fn main() -> ExitCode {
 async fn work() -> anyhow::Result<()> {
     let command = match Arguments::parse().command {
         Some(command) => command,
-        None => Command::Compare(compare::Arguments::parse_from(["compare"])),
+        None => Command::Suite(suite::Arguments::parse_from(["suite"])),
     };
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let work = async {
         match command {
+            Command::Suite(arguments) => suite::run(&arguments).await,
+            Command::Readme(arguments) => suite::readme(&arguments),
             Command::Run(arguments) => run::run(&arguments).await,
             Command::Compare(arguments) => compare::run(&arguments).await,
             Command::Maintenance(arguments) => scenario::run(&arguments).await,
             Command::CatchUp(arguments) => scenario::run(&arguments).await,
+            Command::EchoServer(arguments) => echo::serve(&arguments).await,
         }
     };
     tokio::select! {

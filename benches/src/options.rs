@@ -48,6 +48,13 @@ pub struct Options {
     /// Keys a page in the row list-paged.
     #[arg(long, default_value_t = 500)]
     pub page: i64,
+    /// Asks in the watch row for what the key held before, too; the keys are written first, so that there is
+    /// something.
+    #[arg(long)]
+    pub prev_kv: bool,
+    /// Sends everything to the leader: otherwise one client alone may meet a member that forwards, or not.
+    #[arg(long)]
+    pub leader: bool,
 }
 
 /// Lists in a list row, at least: fewer say nothing about the tail.

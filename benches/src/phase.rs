@@ -252,7 +252,7 @@ mod tests {
     }
 
     fn phases(slower: u64) -> Vec<Phase> {
-        let usage = Usage { cpu: Duration::from_secs(2), rss_peak_bytes: 64_000_000, written_bytes: None };
+        let usage = Usage { cpu: Duration::from_secs(2), rss_peak_bytes: 64_000_000, ..Usage::default() };
         vec![
             Phase::of("before", share(1000, "a"), Some(share(2000, "a"))),
             Phase {

@@ -38,6 +38,10 @@ pub struct Report {
     pub latency: Summary,
     /// What the servers spent.
     pub server: Option<Spent>,
+    /// The servers' peak of memory meanwhile, beyond what they had before.
+    pub extra_memory_bytes: Option<u64>,
+    /// What the servers' disk wrote meanwhile, all of it.
+    pub device_written_bytes: Option<u64>,
     /// What the load generator spent.
     pub generator: Spent,
     /// Failures by their text.
@@ -51,9 +55,9 @@ pub struct Spent {
     pub cpu_seconds: f64,
     /// CPU seconds for a million items.
     pub cpu_seconds_per_million: f64,
-    /// The most resident memory since the process was started.
+    /// The most resident memory; meanwhile, where the kernel lets a peak be forgotten, else since the start.
     pub rss_peak_bytes: u64,
-    /// Bytes sent to the disk.
+    /// Bytes sent to the disk, by the kernel's account of the process.
     pub written_bytes: Option<u64>,
 }
 
@@ -80,7 +84,7 @@ impl Report {
         options: &Options,
         outcome: Outcome,
     ) -> Self {
-        let Outcome { measured, server, generator } = outcome;
+        let Outcome { measured, server, extra_memory_bytes, device_written_bytes, generator } = outcome;
         let items = measured.items;
         Self {
             row,
@@ -96,6 +100,8 @@ impl Report {
             per_second: ratio(items as f64, measured.elapsed.as_secs_f64()),
             latency: measured.latency,
             server: server.map(|usage| Spent::on(items, usage)),
+            extra_memory_bytes,
+            device_written_bytes,
             generator: Spent::on(items, generator),
             errors: measured.errors,
         }
@@ -224,10 +230,19 @@ mod tests {
             },
             errors: BTreeMap::from([("no answer in time".to_owned(), 2)]),
         };
-        let server = Some(Usage { cpu: Duration::from_secs(seconds), rss_peak_bytes: 64 << 20, written_bytes });
+        let cpu = Duration::from_secs(seconds);
+        let server = Some(Usage { cpu, rss_bytes: 32 << 20, rss_peak_bytes: 64 << 20, written_bytes });
         let generator = Usage { cpu: Duration::from_secs(1), ..Usage::default() };
         let options = crate::options::tests::options(&[]);
-        Report::new(row, system, "3.7.1", 1, 1, &options, Outcome { measured, server, generator })
+        Report::new(
+            row,
+            system,
+            "3.7.1",
+            1,
+            1,
+            &options,
+            Outcome { measured, server, extra_memory_bytes: Some(32 << 20), device_written_bytes: None, generator },
+        )
     }
 
     #[test]
@@ -250,13 +265,19 @@ mod tests {
 
     #[test]
     fn the_line_names_everything_that_made_the_figures() {
-        expect![[r#"{"row":"put","system":"etcd","version":"3.7.1","members":1,"round":1,"options":{"clients":100,"connections":10,"total":100000,"rate":0,"value_size":256,"keys":10000,"sequential":false,"seed":1,"watchers":100,"watch_streams":10,"list_clients":4,"page":500},"unit":"put","operations":1000,"items":20000,"seconds":4.0,"per_second":5000.0,"latency":{"count":1000,"mean_us":1500,"p50_us":4000,"p99_us":2500,"p999_us":0,"max_us":1},"server":{"cpu_seconds":4.0,"cpu_seconds_per_million":200.0,"rss_peak_bytes":67108864,"written_bytes":null},"generator":{"cpu_seconds":1.0,"cpu_seconds_per_million":50.0,"rss_peak_bytes":0,"written_bytes":null},"errors":{"no answer in time":2}}"#]]
+        expect![[r#"{"row":"put","system":"etcd","version":"3.7.1","members":1,"round":1,"options":{"clients":100,"connections":10,"total":100000,"rate":0,"value_size":256,"keys":10000,"sequential":false,"seed":1,"watchers":100,"watch_streams":10,"list_clients":4,"page":500,"prev_kv":false,"leader":false},"unit":"put","operations":1000,"items":20000,"seconds":4.0,"per_second":5000.0,"latency":{"count":1000,"mean_us":1500,"p50_us":4000,"p99_us":2500,"p999_us":0,"max_us":1},"server":{"cpu_seconds":4.0,"cpu_seconds_per_million":200.0,"rss_peak_bytes":67108864,"written_bytes":null},"extra_memory_bytes":33554432,"device_written_bytes":null,"generator":{"cpu_seconds":1.0,"cpu_seconds_per_million":50.0,"rss_peak_bytes":0,"written_bytes":null},"errors":{"no answer in time":2}}"#]]
         .assert_eq(&report(Row::Put, "etcd", 4, None).json());
     }
 
     #[test]
     fn nothing_measured_is_still_a_report() {
-        let outcome = Outcome { measured: Measured::default(), server: None, generator: Usage::default() };
+        let outcome = Outcome {
+            measured: Measured::default(),
+            server: None,
+            extra_memory_bytes: None,
+            device_written_bytes: None,
+            generator: Usage::default(),
+        };
         let options = crate::options::tests::options(&[]);
         let report = Report::new(Row::Get, "s", "", 1, 1, &options, outcome);
         assert_eq!((report.per_second, report.generator.cpu_seconds_per_million), (0.0, 0.0));

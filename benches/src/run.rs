@@ -4,7 +4,7 @@ use std::io::Write;
 
 use crate::options::Options;
 use crate::report::{Report, table};
-use crate::workload::{Row, Session};
+use crate::workload::{Row, Session, Subjects};
 
 /// The flags of `run`.
 #[derive(Debug, clap::Args)]
@@ -31,9 +31,11 @@ pub struct Arguments {
 /// Measures and prints.
 pub async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     arguments.options.validate()?;
-    let session = Session::connect(&arguments.endpoints, &arguments.options)?;
+    let session = Session::begin(&arguments.endpoints, &arguments.options).await?;
+    // Where the servers' data is, their process ids do not tell.
+    let subjects = Subjects { pids: arguments.pids.clone(), disk: None };
     let version = session.version().await?;
-    let outcome = arguments.row.run(&session, &arguments.options, &arguments.pids).await;
+    let outcome = arguments.row.run(&session, &arguments.options, &subjects).await;
     let cleaned = if arguments.keep { Ok(()) } else { session.clean().await };
     // Why the row failed comes before why its keys could not be removed.
     let outcome = outcome?;

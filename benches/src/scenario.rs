@@ -69,7 +69,7 @@ pub async fn measure<S: Scenario>(
     scenario.validate()?;
     let systems = servers.binaries()?;
     let mut runs: Vec<Vec<Vec<PhaseReport>>> = vec![Vec::new(); systems.len()];
-    for round in 1..=servers.rounds {
+    for round in 1..=servers.rounds() {
         for place in turns(systems.len(), round) {
             let (system, binary) = &systems[place];
             let reports = one(servers, scenario, *system, binary, round)
@@ -85,7 +85,7 @@ pub async fn measure<S: Scenario>(
 }
 
 /// One run on a cluster of its own.
-async fn one<S: Scenario>(
+pub(crate) async fn one<S: Scenario>(
     servers: &Servers,
     scenario: &S,
     system: System,

@@ -12,9 +12,10 @@ pub struct Servers {
     /// What to measure it on.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "mainstay,etcd")]
     pub systems: Vec<System>,
-    /// Runs of each row on each system, taking turns; the table shows the one in the middle.
-    #[arg(long, default_value_t = 1)]
-    pub rounds: u32,
+    /// Runs of each row on each system, taking turns; the table shows the one in the middle. One, where it is
+    /// not given; two in a whole suite.
+    #[arg(long)]
+    pub rounds: Option<u32>,
     /// mainstay's binary.
     #[arg(long, env = "MAINSTAY_BIN", default_value = "target/release/mainstay")]
     pub mainstay_bin: PathBuf,
@@ -49,9 +50,14 @@ impl System {
 }
 
 impl Servers {
+    /// Runs of each row on each system.
+    pub fn rounds(&self) -> u32 {
+        self.rounds.unwrap_or(1)
+    }
+
     /// The systems with their binaries, which exist.
     pub fn binaries(&self) -> anyhow::Result<Vec<(System, PathBuf)>> {
-        ensure!(self.rounds > 0, "--rounds: must be above 0");
+        ensure!(self.rounds != Some(0), "--rounds: must be above 0");
         self.systems.iter().map(|system| Ok((*system, self.binary(*system)?))).collect()
     }
 

@@ -6,6 +6,7 @@ use clap::Parser;
 use mainstay_benches::compare::{Arguments, measure};
 use mainstay_benches::phase::PhaseReport;
 use mainstay_benches::scenario::{self, Scenario};
+use mainstay_benches::suite::{self, Metric};
 use mainstay_benches::workload::{CatchUp, Maintenance, Row};
 
 /// Whether there is a server to measure.
@@ -46,6 +47,7 @@ async fn every_row(system: &str, members: &str) {
         "2",
         "--list-clients",
         "2",
+        "--prev-kv",
         "--folder",
         folder.path().to_str().unwrap(),
     ]);
@@ -63,6 +65,7 @@ async fn every_row(system: &str, members: &str) {
         assert!(report.latency.p50_us > 0 && report.per_second > 0.0, "{line}");
         let server = report.server.unwrap();
         assert!(server.rss_peak_bytes > 0 && server.written_bytes.is_some(), "{line}");
+        assert!(report.extra_memory_bytes.is_some_and(|extra| extra < server.rss_peak_bytes), "{line}");
     }
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left behind");
 }
@@ -75,6 +78,104 @@ async fn every_row_runs_on_etcd() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_row_runs_on_mainstay() {
     every_row("mainstay", "1").await;
+}
+
+/// Runs every row of the suite, and makes sure that each has the figures that its limits and its table need.
+async fn every_row_of_the_suite(system: &str) {
+    if !is_given(system) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (data, results) = (folder.path().join("data"), folder.path().join("results"));
+    std::fs::create_dir(&data).unwrap();
+    let arguments = suite::Arguments::parse_from([
+        "suite",
+        "--tiny",
+        "--systems",
+        system,
+        "--restart-keys",
+        "60",
+        "--own-bin",
+        env!("CARGO_BIN_EXE_mainstay-bench"),
+        "--folder",
+        data.to_str().unwrap(),
+        "--results",
+        results.to_str().unwrap(),
+    ]);
+    let mut told = 0;
+    let (record, failures) = suite::measure(&arguments, &mut |line| {
+        told += usize::from(line.starts_with('{'));
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert!(failures.is_empty(), "{failures:?}");
+    assert!(record.quick && !record.whole && record.versions.contains_key(system), "{record:?}");
+    assert_eq!(told, record.rows.len());
+    for row in &record.rows {
+        let [(name, figures)] = <[_; 1]>::try_from(row.systems.iter().collect::<Vec<_>>()).unwrap();
+        let ceiling = match row.name.as_str() {
+            "echo-put" | "echo-get" => Some("echo"),
+            "fsync" => Some("disk"),
+            _ => None,
+        };
+        assert_eq!(name, ceiling.unwrap_or(system), "{row:?}");
+        // Whether the steady load meets errors is not for this test.
+        assert!(
+            row.name == "maintenance" || figures.get(&Metric::Errors).is_none_or(|errors| *errors == 0.0),
+            "{row:?}"
+        );
+        for check in &row.checks {
+            // A folder in memory has no disk that counts.
+            let is_there = figures.contains_key(&check.metric) || check.metric == Metric::DeviceMbPerThousand;
+            assert!(is_there, "{check:?} of {row:?}");
+        }
+        let expected: &[Metric] = match row.name.as_str() {
+            "maintenance" => &[Metric::DefragmentPutMs],
+            "memory" => &[Metric::LoadedMb, Metric::RestartedMb],
+            "restart" | "restart-large" => &[Metric::RestartSeconds, Metric::P99Ms],
+            "fsync" => &[Metric::PerSecond, Metric::P999Ms],
+            _ => &[Metric::PerSecond, Metric::P50Ms, Metric::P99Ms, Metric::P999Ms, Metric::PeakMb],
+        };
+        for metric in expected {
+            assert!(figures.get(metric).is_some_and(|figure| *figure > 0.0), "{metric:?} of {row:?}");
+        }
+    }
+    assert!(!results.exists(), "measuring records nothing");
+    assert_eq!(std::fs::read_dir(&data).unwrap().count(), 0, "nothing is left behind");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_row_of_the_suite_runs_on_etcd() {
+    every_row_of_the_suite("etcd").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_row_of_the_suite_runs_on_mainstay() {
+    every_row_of_the_suite("mainstay").await;
+}
+
+/// Runs the whole program: what is kept of a run, and that it is compared.
+#[test]
+fn a_run_is_kept_and_the_next_one_compared_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let results = folder.path().join("results");
+    let run = |flags: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_mainstay-bench"));
+        // Ceilings need no server, but a binary has to be named.
+        command.args(["suite", "--tiny", "--rows", "fsync", "--systems", "mainstay", "--mainstay-bin"]);
+        command.arg(env!("CARGO_BIN_EXE_mainstay-bench")).arg("--results").arg(&results);
+        let output = command.arg("--folder").arg(folder.path()).args(flags).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert!(run(&["--check"]).contains("no run of this kind"));
+    run(&["--step", "as it was"]);
+    let history = std::fs::read_to_string(results.join("history.jsonl")).unwrap();
+    assert!(history.lines().count() == 1 && history.contains(r#""step":"as it was""#), "{history}");
+    assert!(!history.contains(folder.path().to_str().unwrap()), "a path in the history: {history}");
+    assert!(run(&["--check"]).contains("as it was"));
+    assert_eq!(std::fs::read_to_string(results.join("history.jsonl")).unwrap(), history);
 }
 
 /// Runs a scenario on one system, and makes sure that its phases are as they should be.

@@ -4,6 +4,7 @@ use anyhow::Context;
 use mainstay_client::{Client, ClientOptions, Delete, Put, Range, Txn};
 use tokio::task::JoinSet;
 
+use super::members::Members;
 use crate::keyspace::{PREFIX, key, value};
 use crate::options::Options;
 
@@ -25,6 +26,15 @@ impl Session {
     /// a member that fails shall show as errors and not move its load to the others.
     pub fn connect(endpoints: &[String], options: &Options) -> anyhow::Result<Self> {
         Self::open(endpoints, options.connections)
+    }
+
+    /// The same; to the leader alone, where the options say so.
+    pub async fn begin(endpoints: &[String], options: &Options) -> anyhow::Result<Self> {
+        if !options.leader {
+            return Self::connect(endpoints, options);
+        }
+        let leader = Members::connect(endpoints)?.leader().await?;
+        Self::connect(&endpoints[leader..=leader], options)
     }
 
     /// So many connections to the endpoints in turn, each of which keeps to its endpoint.
@@ -50,7 +60,7 @@ impl Session {
     }
 
     /// Opens every connection, so that the first requests of a run are as the later ones.
-    pub(super) async fn warm_up(&self) -> anyhow::Result<()> {
+    pub(crate) async fn warm_up(&self) -> anyhow::Result<()> {
         for connection in &self.connections {
             connection.get(PREFIX).await.context("opening a connection")?;
         }
@@ -58,7 +68,7 @@ impl Session {
     }
 
     /// Writes every key of the key space.
-    pub(super) async fn fill(&self, options: &Options) -> anyhow::Result<()> {
+    pub(crate) async fn fill(&self, options: &Options) -> anyhow::Result<()> {
         let batch = (FILL_BYTES_MAX / options.value_size.max(1)).clamp(1, FILL_OPERATIONS_MAX) as u64;
         let mut tasks = JoinSet::new();
         for task in 0..FILL_TASKS {

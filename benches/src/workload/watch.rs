@@ -42,7 +42,7 @@ impl Fan {
         let mut streams = Vec::with_capacity(options.watch_streams);
         for stream in 0..options.watch_streams {
             let watches = share(options.watchers, options.watch_streams, stream);
-            let opened = Stream::open(&session.client(stream), watches).await;
+            let opened = Stream::open(&session.client(stream), watches, options.prev_kv).await;
             streams.push(opened.with_context(|| format!("opening stream {stream} with {watches} watches"))?);
         }
         let clients = options.clients;
@@ -120,19 +120,24 @@ fn read_stamp(value: &[u8]) -> Option<Duration> {
 struct Stream {
     raw: RawWatch,
     watches: u64,
+    /// Whether each event shall say what the key held before.
+    prev_kv: bool,
 }
 
 /// What one stream has seen.
 struct Received {
     events: u64,
+    /// How many of them did not say what the key held before, though they should.
+    without_prev_kv: u64,
     last: Instant,
     /// Why events are missing, and how many.
     missing: Option<(String, u64)>,
 }
 
 impl Stream {
-    async fn open(client: &Client, watches: usize) -> anyhow::Result<Self> {
-        let create = || WatchRequest { request_union: Some(RequestUnion::CreateRequest(Watch::prefix(PREFIX).into())) };
+    async fn open(client: &Client, watches: usize, prev_kv: bool) -> anyhow::Result<Self> {
+        let watch = || if prev_kv { Watch::prefix(PREFIX).prev_kv() } else { Watch::prefix(PREFIX) };
+        let create = || WatchRequest { request_union: Some(RequestUnion::CreateRequest(watch().into())) };
         let mut raw = client.watch_raw(create()).await?;
         // One after the other: etcd stops reading requests while nobody takes its responses.
         for number in 0..watches {
@@ -146,7 +151,7 @@ impl Stream {
             }
         }
         ensure!(watches > 0, "a stream without watches");
-        Ok(Self { raw, watches: watches as u64 })
+        Ok(Self { raw, watches: watches as u64, prev_kv })
     }
 
     /// Receives until each watch has seen as many events as there were puts, once that is known.
@@ -157,10 +162,13 @@ impl Stream {
         recorder: Arc<Recorder>,
         mut put_count: watch::Receiver<Option<u64>>,
     ) -> Received {
-        let mut received = Received { events: 0, last: epoch, missing: None };
+        let mut received = Received { events: 0, without_prev_kv: 0, last: epoch, missing: None };
         loop {
             let expected = put_count.borrow_and_update().map(|puts| puts * self.watches);
             if expected.is_some_and(|expected| received.events >= expected) {
+                // A server that is fast because it leaves something out shall not win.
+                let short = received.without_prev_kv;
+                received.missing = (short > 0).then(|| ("events without what the key held before".to_owned(), short));
                 return received;
             }
             let text = tokio::select! {
@@ -168,7 +176,7 @@ impl Stream {
                 // First what has come: that there is an end to it can wait.
                 message = timeout(SILENCE_MAX, self.raw.responses.message()) => match message {
                     Ok(Ok(Some(response))) => {
-                        received.take(&response, number, epoch, &recorder);
+                        received.take(&response, number, epoch, &recorder, self.prev_kv);
                         continue;
                     }
                     Ok(Ok(None)) => "the stream of events ended".to_owned(),
@@ -187,9 +195,11 @@ impl Stream {
 }
 
 impl Received {
-    fn take(&mut self, response: &WatchResponse, stream: usize, epoch: Instant, recorder: &Recorder) {
+    fn take(&mut self, response: &WatchResponse, stream: usize, epoch: Instant, recorder: &Recorder, prev_kv: bool) {
         let now = epoch.elapsed();
-        for kv in response.events.iter().filter_map(|event| event.kv.as_ref()) {
+        for event in &response.events {
+            let Some(kv) = event.kv.as_ref() else { continue };
+            self.without_prev_kv += u64::from(prev_kv && event.prev_kv.is_none());
             if let Some(sent) = read_stamp(&kv.value) {
                 recorder.record(stream, now.saturating_sub(sent));
             }
@@ -201,6 +211,8 @@ impl Received {
 
 #[cfg(test)]
 mod tests {
+    use mainstay_client::{Event, KeyValue};
+
     use super::*;
 
     #[test]
@@ -209,6 +221,20 @@ mod tests {
             let shares: Vec<usize> = (0..parts).map(|number| share(total, parts, number)).collect();
             assert_eq!(shares.iter().sum::<usize>(), total);
             assert!(shares.iter().max().unwrap() - shares.iter().min().unwrap() <= 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_event_without_what_was_before_is_noticed_where_it_was_asked_for() {
+        let kv = || Some(KeyValue { value: Bytes::copy_from_slice(&stamp(Duration::ZERO)), ..KeyValue::default() });
+        let whole = Event { kv: kv(), prev_kv: kv(), ..Event::default() };
+        let short = Event { prev_kv: None, ..whole.clone() };
+        let response = WatchResponse { events: vec![whole, short], ..WatchResponse::default() };
+        for (prev_kv, expected) in [(true, 1), (false, 0)] {
+            let epoch = Instant::now();
+            let mut received = Received { events: 0, without_prev_kv: 0, last: epoch, missing: None };
+            received.take(&response, 0, epoch, &Recorder::default(), prev_kv);
+            assert_eq!((received.events, received.without_prev_kv), (2, expected));
         }
     }
 
