@@ -141,6 +141,11 @@ sim-mutants: setup ## simulate with deliberate bugs until each is found: [MUTANT
 bench: setup $(if $(given),,build) ## measure mainstay and etcd side by side: [ARGS="compare --rows put", maintenance, catch-up or --help]
 	@MAINSTAY_BIN="$(or $(given),$(target)/release/mainstay)" $(CARGO) run --release --quiet --package mainstay-benches -- $(ARGS)
 
+.PHONY: flame
+flame: setup $(if $(given),,build) ## draw where the server's CPU goes in a row of the benchmark, by perf, into target/flame.svg: [ROW=put] [SECONDS=10] [ARGS="--members 3"]
+	@MAINSTAY_BIN="$(or $(given),$(target)/release/mainstay)" $(CARGO) run --release --quiet --package mainstay-benches -- \
+	  flame $(or $(ROW),put) --duration $(or $(SECONDS),10) --output "$(target)/flame.svg" $(ARGS)
+
 # ---- parts
 
 .PHONY: setup

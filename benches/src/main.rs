@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 use clap::{Parser, Subcommand};
 use mainstay_benches::workload::{CatchUp, Maintenance};
-use mainstay_benches::{compare, run, scenario};
+use mainstay_benches::{compare, flame, run, scenario};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Measures servers that speak etcd's API.
@@ -27,6 +27,8 @@ enum Command {
     Maintenance(scenario::Arguments<Maintenance>),
     /// Lets one of three members catch up under a steady load, on mainstay and etcd in turn.
     CatchUp(scenario::Arguments<CatchUp>),
+    /// Draws where mainstay's CPU goes while a row runs. Needs Linux's perf.
+    Flame(flame::Arguments),
 }
 
 #[tokio::main]
@@ -54,6 +56,7 @@ async fn work() -> anyhow::Result<()> {
             Command::Compare(arguments) => compare::run(&arguments).await,
             Command::Maintenance(arguments) => scenario::run(&arguments).await,
             Command::CatchUp(arguments) => scenario::run(&arguments).await,
+            Command::Flame(arguments) => flame::run(&arguments).await,
         }
     };
     tokio::select! {

@@ -62,6 +62,16 @@ pub struct Outcome {
     pub generator: Usage,
 }
 
+/// Is called when the measured part of a row begins.
+pub type Begins<'a> = &'a (dyn Fn() -> anyhow::Result<()> + Sync);
+
+/// Whose work is measured, and who is told when it begins.
+#[derive(Clone, Copy)]
+struct Watched<'a> {
+    pids: &'a [u32],
+    begins: Begins<'a>,
+}
+
 impl Row {
     /// Every row, in the order in which they are run.
     pub fn all() -> Vec<Self> {
@@ -88,25 +98,37 @@ impl Row {
 
     /// Makes ready what the row needs, then runs and measures it.
     pub async fn run(self, session: &Session, options: &Options, pids: &[u32]) -> anyhow::Result<Outcome> {
+        self.run_telling(session, options, pids, &|| Ok(())).await
+    }
+
+    /// The same, and tells when all is ready and the measured part begins.
+    pub async fn run_telling(
+        self,
+        session: &Session,
+        options: &Options,
+        pids: &[u32],
+        begins: Begins<'_>,
+    ) -> anyhow::Result<Outcome> {
+        let watched = Watched { pids, begins };
         session.warm_up().await?;
         // Everything before `timed` is preparation and not measured.
         match self {
             Self::Put => {
                 let workers = put::workers(session, options);
-                timed(pids, drive(workers, pace(options, options.total))).await
+                timed(watched, drive(workers, pace(options, options.total))).await
             }
             Self::Get | Self::GetSerializable => {
                 session.fill(options).await?;
                 let workers = get::workers(session, options, self == Self::GetSerializable);
-                timed(pids, drive(workers, pace(options, options.total))).await
+                timed(watched, drive(workers, pace(options, options.total))).await
             }
             Self::TxnPut => {
                 let workers = txn_put::workers(session, options);
-                timed(pids, drive(workers, pace(options, options.total))).await
+                timed(watched, drive(workers, pace(options, options.total))).await
             }
             Self::Watch => {
                 let fan = watch::Fan::open(session, options).await?;
-                timed(pids, fan.drive(pace(options, options.watched_puts()))).await
+                timed(watched, fan.drive(pace(options, options.watched_puts()))).await
             }
             Self::List | Self::ListPaged | Self::ListStream => {
                 session.fill(options).await?;
@@ -116,11 +138,11 @@ impl Row {
                     _ => list::Way::Whole,
                 };
                 let workers = list::workers(session, options, way);
-                timed(pids, drive(workers, pace(options, options.lists()))).await
+                timed(watched, drive(workers, pace(options, options.lists()))).await
             }
             Self::LeaseKeepAlive => {
                 let workers = lease::workers(session, options).await?;
-                timed(pids, drive(workers, pace(options, options.total))).await
+                timed(watched, drive(workers, pace(options, options.total))).await
             }
         }
     }
@@ -135,7 +157,9 @@ fn pace(options: &Options, total: u64) -> Pace {
 }
 
 /// Runs the load between two looks at what the processes have spent.
-async fn timed(pids: &[u32], load: impl Future<Output = Measured>) -> anyhow::Result<Outcome> {
+async fn timed(watched: Watched<'_>, load: impl Future<Output = Measured>) -> anyhow::Result<Outcome> {
+    let Watched { pids, begins } = watched;
+    begins()?;
     let own = [std::process::id()];
     let (server_before, own_before) = (Usage::of(pids)?, Usage::of(&own)?);
     let measured = load.await;
