@@ -43,8 +43,9 @@
 //! | `replied` | the task of the request has the outcome; encoding and sending it comes after that | for each proposal |
 //! | `forwarded` | the leader, which is another member, has answered, and what it answered is applied here: all of the above | for each proposal |
 //!
-//! So a proposal reads the clock twice, as it did before for its duration. In the log's groups and the runs durations are
-//! counted by their one owner and published once a run ([`LogStages`]).
+//! So a proposal reads the clock when it comes and when it is replied to, for its duration as well; where it was passed
+//! on, so does the leader. The three stages of batches are counted by the state machine without atomics, and published
+//! once a run ([`LogStages`]).
 //!
 //! Does not: read `/proc` or a clock. The process's own numbers come from the function that
 //! [`Options::process`] holds; in simulation there is none.

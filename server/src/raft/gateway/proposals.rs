@@ -17,7 +17,7 @@ use crate::metrics::Operation;
 use crate::raft::type_config::{Applied, EncodedCommand, Times, TypeConfig};
 use crate::raft::{checksum, codec};
 
-/// An outcome, and when its entry went which way, where this member led.
+/// An outcome, and when its entry was proposed and applied, where this member led.
 type Answer = (Outcome, Option<Times>);
 
 impl Gateway {
