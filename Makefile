@@ -148,6 +148,11 @@ bench-check: setup $(if $(given),,build) ## a quick run of the benchmarks beside
 	@MAINSTAY_BIN="$(or $(given),$(target)/release/mainstay)" $(CARGO) run --release --quiet --package mainstay-benches -- \
 	  suite --quick --check $(ARGS) >/dev/null || echo "bench-check: not measured, see above" >&2
 
+.PHONY: flame
+flame: setup $(if $(given),,build) ## draw where the server's CPU goes in a row of the benchmark, by perf, into target/flame.svg: [ROW=put] [SECONDS=10] [ARGS="--members 3"]
+	@MAINSTAY_BIN="$(or $(given),$(target)/release/mainstay)" $(CARGO) run --release --quiet --package mainstay-benches -- \
+	  flame $(or $(ROW),put) --duration $(or $(SECONDS),10) --output "$(target)/flame.svg" $(ARGS)
+
 # ---- parts
 
 .PHONY: setup

@@ -220,7 +220,8 @@ fn bytes_below(folder: &Path) -> u64 {
     sum
 }
 
-fn tail(log: &Path) -> String {
+/// The end of a log.
+pub(crate) fn tail(log: &Path) -> String {
     let text = std::fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(LOG_TAIL_LINES)..].join("\n")

@@ -6,6 +6,7 @@
 //! mainstay-bench compare --members 3 --rows put,get,txn-put
 //! mainstay-bench maintenance --rounds 3
 //! mainstay-bench catch-up --kill-leader
+//! mainstay-bench flame put --duration 10
 //! ```
 //!
 //! `suite` measures every row that has a target, on mainstay and etcd in turn, and records what came of it
@@ -22,6 +23,8 @@
 //! - `maintenance`: Defragment on a store of some size, then a compaction of many old revisions.
 //! - `catch-up`: one of three members is stopped, misses more than the log keeps, and comes back. With
 //!   `--kill-leader` the leader is killed in the middle of that.
+//!
+//! `flame` starts mainstay alone and draws where its CPU goes while a row runs, by Linux's perf.
 //!
 //! What a row does stands in [`workload`], one file each; how it is timed in [`load`], [`steady`] and
 //! [`latency`]; what the server spent on it in [`process`]. This crate never sees the server's code:
@@ -47,6 +50,7 @@
 pub mod ceiling;
 pub mod compare;
 pub mod disk;
+pub mod flame;
 pub mod keyspace;
 pub mod latency;
 pub mod launch;

@@ -6,7 +6,7 @@ use anyhow::bail;
 use clap::{Parser, Subcommand};
 use mainstay_benches::ceiling::echo;
 use mainstay_benches::workload::{CatchUp, Maintenance};
-use mainstay_benches::{compare, run, scenario, suite};
+use mainstay_benches::{compare, flame, run, scenario, suite};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Measures servers that speak etcd's API.
@@ -34,6 +34,8 @@ enum Command {
     CatchUp(scenario::Arguments<CatchUp>),
     /// Answers puts and gets, and does nothing else: the ceiling of what gRPC lets through.
     EchoServer(echo::Arguments),
+    /// Draws where mainstay's CPU goes while a row runs. Needs Linux's perf.
+    Flame(flame::Arguments),
 }
 
 #[tokio::main]
@@ -64,6 +66,7 @@ async fn work() -> anyhow::Result<()> {
             Command::Maintenance(arguments) => scenario::run(&arguments).await,
             Command::CatchUp(arguments) => scenario::run(&arguments).await,
             Command::EchoServer(arguments) => echo::serve(&arguments).await,
+            Command::Flame(arguments) => flame::run(&arguments).await,
         }
     };
     tokio::select! {

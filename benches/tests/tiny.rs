@@ -4,6 +4,7 @@
 
 use clap::Parser;
 use mainstay_benches::compare::{Arguments, measure};
+use mainstay_benches::flame;
 use mainstay_benches::phase::PhaseReport;
 use mainstay_benches::scenario::{self, Scenario};
 use mainstay_benches::suite::{self, Metric};
@@ -176,6 +177,30 @@ fn a_run_is_kept_and_the_next_one_compared_with_it() {
     assert!(!history.contains(folder.path().to_str().unwrap()), "a path in the history: {history}");
     assert!(run(&["--check"]).contains("as it was"));
     assert_eq!(std::fs::read_to_string(results.join("history.jsonl")).unwrap(), history);
+}
+
+/// Says so and passes where perf is missing, or may not take samples.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flame_graph_is_drawn() {
+    if !is_given("mainstay") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    if let Err(error) = flame::check_perf(folder.path()) {
+        eprintln!("skipped: {error}");
+        return;
+    }
+    let data = folder.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    let picture = folder.path().join("deeper/flame.svg");
+    let flags = "flame put --duration 2 --clients 8 --connections 2 --folder";
+    let flags = flags.split(' ').chain([data.to_str().unwrap(), "--output", picture.to_str().unwrap()]);
+    let report = flame::draw(&flame::Arguments::parse_from(flags)).await.unwrap();
+    assert!(report.errors.is_empty() && report.items > 0, "{}", report.json());
+    let svg = std::fs::read_to_string(picture).unwrap();
+    assert!(svg.starts_with("<?xml") && svg.ends_with("</svg>\n"), "{svg}");
+    assert!(svg.contains("<title>all: ") && svg.contains("put on mainstay "), "{svg}");
+    assert_eq!(std::fs::read_dir(data).unwrap().count(), 0, "nothing is left behind");
 }
 
 /// Runs a scenario on one system, and makes sure that its phases are as they should be.

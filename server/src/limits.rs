@@ -84,6 +84,9 @@ pub const READ_INDEX_INBOX: usize = 65_536;
 /// Proposals of this member that may be under way at once.
 pub const PROPOSALS_MAX: usize = 16_384;
 
+/// Groups of entries of which it is remembered when they came how far, for the metrics.
+pub const TIMELINE_MARKS_MAX: usize = 4_096;
+
 /// Passwords that may wait to be hashed or checked at once; one more is refused.
 pub const PASSWORDS_MAX: usize = 4_096;
 

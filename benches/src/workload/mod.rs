@@ -119,11 +119,17 @@ impl Row {
 
     /// Makes ready what the row needs, then runs and measures it.
     pub async fn run(self, session: &Session, options: &Options, subjects: &Subjects) -> anyhow::Result<Outcome> {
+        self.prepare(session, options).await?;
+        self.measure(session, options, subjects).await
+    }
+
+    /// Makes ready what the row needs.
+    pub(crate) async fn prepare(self, session: &Session, options: &Options) -> anyhow::Result<()> {
         session.warm_up().await?;
         if self.needs_keys(options) {
             session.fill(options).await?;
         }
-        self.measure(session, options, subjects).await
+        Ok(())
     }
 
     /// Runs and measures the row on a store that has its keys.

@@ -8,6 +8,7 @@ use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, I
 use super::durations::{ByOperation, BySuccess, Operation};
 use super::peers::Known;
 use super::registry::Builder;
+use super::stages::Stages;
 
 /// Consensus, requests, health.
 pub struct Server {
@@ -42,6 +43,7 @@ pub struct Server {
     pub apply_duration_seconds: ByOperation,
     pub range_duration_seconds: BySuccess,
     pub request_duration_seconds: ByOperation,
+    pub proposal_stages: Stages,
     /// By type and claimed version; moved by [`super::Metrics::client_request`].
     pub(super) client_requests_total: IntCounterVec,
     pub health_success: IntCounter,
@@ -94,6 +96,7 @@ impl Server {
             apply_duration_seconds: ByOperation::new(&b.histograms("etcd_server_apply_duration_seconds"), &["v3"]),
             range_duration_seconds: BySuccess::new(b.histograms("etcd_server_range_duration_seconds"), &[]),
             request_duration_seconds: ByOperation::new(&b.histograms("etcd_server_request_duration_seconds"), &[]),
+            proposal_stages: Stages::new(&b.histograms("mainstay_server_proposal_stage_duration_seconds")),
             client_requests_total: b.counters("etcd_server_client_requests_total"),
             health_success: b.counter("etcd_server_health_success"),
             health_failures: b.counter("etcd_server_health_failures"),

@@ -285,6 +285,12 @@ pub(super) const METRICS: &[Row] = &[
     gauge("mainstay_server_data_format", &[], "The format that the members have agreed on for their data."),
     gauge("mainstay_server_memory_warning", &[], "Whether the memory limit is nearly reached."),
     gauge("mainstay_server_overloaded", &[], "Whether this member is late, and refuses ordinary requests."),
+    histogram(
+        "mainstay_server_proposal_stage_duration_seconds",
+        (0.000_02, 20),
+        &["stage"],
+        "Duration of the stages that proposals go through, each from the end of the one before.",
+    ),
     gauge("mainstay_server_quota_warning", &[], "Whether the quota is nearly used up."),
     counter(
         "mainstay_server_requests_refused_total",

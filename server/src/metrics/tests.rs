@@ -307,6 +307,27 @@ fn clients_cannot_grow_the_metrics() {
 }
 
 #[test]
+fn stages_of_proposals_show_run_by_run() {
+    const NAME: &str = "mainstay_server_proposal_stage_duration_seconds";
+    let metrics = Metrics::new();
+    for stage in ["proposed", "flushed", "replicated", "applied", "replied", "forwarded"] {
+        has_line(&metrics, &format!(r#"{NAME}_count{{stage="{stage}"}} 0"#));
+    }
+    let mut of_log = metrics.server.proposal_stages.of_log();
+    for _ in 0..2 {
+        of_log.count(Duration::from_millis(250), Duration::from_millis(500), Duration::from_micros(10));
+    }
+    has_line(&metrics, &format!(r#"{NAME}_count{{stage="flushed"}} 0"#));
+    of_log.publish();
+    of_log.publish();
+    for (stage, sum) in [("flushed", "0.5"), ("replicated", "1"), ("applied", "0.00002"), ("forwarded", "0")] {
+        has_line(&metrics, &format!(r#"{NAME}_sum{{stage="{stage}"}} {sum}"#));
+    }
+    has_line(&metrics, &format!(r#"{NAME}_count{{stage="replicated"}} 2"#));
+    has_line(&metrics, &format!(r#"{NAME}_bucket{{stage="applied",le="0.00002"}} 2"#));
+}
+
+#[test]
 fn nodes_of_one_process_count_apart() {
     let (one, other) = (Metrics::new(), Metrics::new());
     one.mvcc.put_total.inc();

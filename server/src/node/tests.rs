@@ -4,6 +4,7 @@
 
 #![cfg(madsim)]
 
+mod stages;
 mod upgrade;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -33,6 +33,7 @@ use super::silence::Silence;
 use super::stall::{Pressure, Stall};
 use super::state_machine::{AppliedObserver, Audience, StateMachine};
 use super::throttle::Throttle;
+use super::timeline::Timeline;
 use super::type_config::{PeerNode, Raft};
 use crate::admission::Gate;
 use crate::apply::State;
@@ -180,9 +181,10 @@ impl Consensus {
             observer,
         };
         let (departures, pressure) = (Departures::default(), Pressure::default());
-        let mut machine = StateMachine::new(state, audience, started.clone(), departures.clone())
+        let timeline = Timeline::default();
+        let mut machine = StateMachine::new(state, audience, started.clone(), departures.clone(), timeline.clone())
             .map_err(|error| StartError::Stored(error.to_string()))?;
-        let mut log_store = LogStore::new(log.clone());
+        let mut log_store = LogStore::new(log.clone(), timeline);
         if let Some(node) = &options.alone {
             let stand = forced::stand_alone(options.member_id, node, &mut log_store, &mut machine);
             stand.await.map_err(|error| StartError::Stored(error.to_string()))?;

@@ -9,8 +9,9 @@ use openraft::{LogState, OptionalSend, RaftLogReader};
 use prost::Message;
 
 use super::codec;
+use super::timeline::Timeline;
 use super::type_config::{Entry, LogId, TypeConfig, Vote};
-use crate::env::probe;
+use crate::env::{clock, probe};
 
 /// Bytes that one read for applying takes from the log.
 const APPLY_READ_BYTES: usize = 4 * 1024 * 1024;
@@ -22,11 +23,12 @@ const REPLICATE_READ_BYTES: usize = 2 * 1024 * 1024;
 #[derive(Clone)]
 pub(crate) struct LogStore {
     log: RaftLog,
+    timeline: Timeline,
 }
 
 impl LogStore {
-    pub(crate) fn new(log: RaftLog) -> Self {
-        Self { log }
+    pub(crate) fn new(log: RaftLog, timeline: Timeline) -> Self {
+        Self { log, timeline }
     }
 
     fn entries(&self, from: u64, to: u64, bytes_max: usize) -> io::Result<Vec<Entry>> {
@@ -144,6 +146,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
+        if let Some(committed) = &committed {
+            self.timeline.replicated(committed.index, clock::now());
+        }
         let bytes = committed.map(|log_id| codec::log_id_to_wire(&log_id).encode_to_vec()).unwrap_or_default();
         self.log.save_committed(bytes.into()).await.map_err(failed)
     }
@@ -170,7 +175,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let records = entries
+        let records: Vec<Record> = entries
             .into_iter()
             .map(|entry| Record {
                 index: entry.log_id.index,
@@ -178,9 +183,20 @@ impl RaftLogStorage<TypeConfig> for LogStore {
                 payload: codec::payload_to_bytes(&entry),
             })
             .collect();
+        let last = records.last().map(|record| record.index);
+        if let Some(last) = last {
+            self.timeline.proposed(last, clock::now());
+        }
+        let timeline = self.timeline.clone();
+        let done = move |result: Result<(), LogError>| {
+            if let (Ok(()), Some(last)) = (&result, last) {
+                timeline.flushed(last, clock::now());
+            }
+            callback.io_completed(result.map_err(failed));
+        };
         // The log refuses what exceeds its inbox; consensus waits instead, which is its back-pressure.
         self.log.room().await;
-        self.log.append(records, Box::new(move |result| callback.io_completed(result.map_err(failed))));
+        self.log.append(records, Box::new(done));
         Ok(())
     }
 

@@ -13,6 +13,7 @@
 //! | `receiving` | a checkpoint from a peer, file by file; what is left of one that broke off |
 //! | `network`, `peers`, `peer` | to a peer for consensus, to a peer for a client, and what this member answers |
 //! | `read_index`, `confirmation` | one quorum round for all reads that wait; whether a leader still leads |
+//! | `timeline` | when entries were proposed, flushed and replicated, for the metrics |
 //! | `gateway` | propose and forward (`proposals`), read, ask |
 //! | `leadership` | who leads, and handing that over |
 //! | `members`, `reconfigure` | which changes of the members are let through (pure), and carrying them out |
@@ -61,6 +62,7 @@ mod snapshot;
 mod stall;
 mod state_machine;
 mod throttle;
+mod timeline;
 mod type_config;
 
 pub use bootstrap::{ExistingCluster, Past, applied_index, existing_cluster, past_of};
@@ -78,4 +80,4 @@ pub use replace::{Place, ReplaceError, take_place};
 pub use requests::{RequestsError, write_requests};
 pub use snapshot::{SnapshotBuilder, SnapshotData};
 pub use state_machine::{AppliedObserver, StateMachine};
-pub use type_config::{EncodedCommand, PeerNode, TypeConfig};
+pub use type_config::{Applied, EncodedCommand, PeerNode, TypeConfig};

@@ -378,7 +378,7 @@ impl Peer for PeerService {
         let (command, _) = decoded.map_err(|error| Status::invalid_argument(error.to_string()))?;
         let _hold = self.enter(&command, request.command.len()).await.map_err(unavailable_to_status)?;
         drop(command);
-        let (index, outcome) = self.gateway.propose_here(request.command, None).await.map_err(|error| {
+        let (index, outcome) = self.gateway.propose_for_peer(request.command).await.map_err(|error| {
             probe::reached("forward-refused");
             unavailable_to_status(error)
         })?;

@@ -17,7 +17,8 @@ use super::codec;
 use super::departures::Departures;
 use super::removal::Removal;
 use super::snapshot::{Position, Snapshot, SnapshotBuilder, SnapshotData};
-use super::type_config::{EncodedCommand, Entry, LogId, StoredMembership, TypeConfig};
+use super::timeline::{Passage, Timeline};
+use super::type_config::{Applied, EncodedCommand, Entry, LogId, StoredMembership, Times, TypeConfig};
 use crate::apply::{self, Origin, State};
 use crate::auth::{SimpleTokens, TokenChange};
 use crate::command::{self, Outcome, Refusal};
@@ -26,7 +27,7 @@ use crate::engine::{Batch, EngineError, Family};
 use crate::env::{blocking, clock, probe};
 use crate::lease::Lessor;
 use crate::limits;
-use crate::metrics::{Metrics, Operation};
+use crate::metrics::{LogStages, Metrics, Operation};
 use crate::mvcc::RevisionEvents;
 use crate::watch::Hub;
 
@@ -77,6 +78,9 @@ pub struct StateMachine {
     applied: Position,
     /// The position of the last snapshot that openraft was told of.
     reported: Option<LogId>,
+    /// When entries came this far.
+    timeline: Timeline,
+    stages: LogStages,
     /// The checkpoints that are on their way to others.
     departures: Departures,
     /// Set once openraft has read the initial state; before that no snapshot is offered, or it
@@ -84,8 +88,8 @@ pub struct StateMachine {
     started: Arc<AtomicBool>,
 }
 
-/// An answer that is held back until the run is readable.
-type Pending = (ApplyResponder<TypeConfig>, Outcome);
+/// An answer that is held back until the run is readable, with the index of its entry.
+type Pending = (u64, ApplyResponder<TypeConfig>, Outcome);
 
 impl StateMachine {
     /// Takes over an opened state.
@@ -94,6 +98,7 @@ impl StateMachine {
         audience: Audience,
         started: Arc<AtomicBool>,
         departures: Departures,
+        timeline: Timeline,
     ) -> Result<Self, codec::CodecError> {
         let (mut log_id, membership) = codec::applied_from_bytes(state.applied())?;
         state.goes_to(log_id.map_or(0, |log_id| log_id.index));
@@ -108,7 +113,8 @@ impl StateMachine {
         audience.removal.removed(&state.members().removed());
         let applied = Position { log_id, membership };
         audience.applied.send_replace(applied.log_id.map_or(0, |log_id| log_id.index));
-        Ok(Self { state, audience, applied, reported: None, departures, started })
+        let stages = audience.metrics.server.proposal_stages.of_log();
+        Ok(Self { state, audience, applied, reported: None, timeline, stages, departures, started })
     }
 
     /// Removes a slice of what was compacted; whether there is more to do.
@@ -220,10 +226,29 @@ impl StateMachine {
         if let Some(log_id) = self.applied.log_id {
             self.audience.applied.send_replace(log_id.index);
         }
-        for (responder, outcome) in answers.drain(..) {
-            responder.send(outcome);
-        }
+        self.answer(answers);
         self.flush_if_due(false)
+    }
+
+    /// Answers those who proposed what the run holds, and counts how long its entries took.
+    fn answer(&mut self, answers: &mut Vec<Pending>) {
+        if !answers.is_empty() {
+            let applied = clock::now();
+            let mut latest = None::<Passage>;
+            for (index, responder, outcome) in answers.drain(..) {
+                let passage = match latest {
+                    Some(passage) if index <= passage.last => passage,
+                    _ => self.timeline.passage(index, applied),
+                };
+                latest = Some(passage);
+                self.stages.count(passage.took_to_flush(), passage.took_to_replicate(), passage.took_to_apply());
+                responder.send(Applied { outcome, times: Times { proposed: passage.proposed, applied } });
+            }
+            self.stages.publish();
+        }
+        if let Some(log_id) = self.applied.log_id {
+            self.timeline.forget_through(log_id.index);
+        }
     }
 
     /// What the store holds of this member alone. It stays when another member's state takes the place
@@ -290,7 +315,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                     EntryPayload::Blank | EntryPayload::Membership(_) => 0,
                 };
                 if let Some(responder) = responder {
-                    answers.push((responder, outcome));
+                    answers.push((entry.log_id.index, responder, outcome));
                 }
                 if run < limits::APPLY_RUN_ENTRIES && bytes < limits::APPLY_RUN_BYTES {
                     item = entries.next().now_or_never().flatten();

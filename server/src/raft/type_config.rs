@@ -3,12 +3,13 @@ use openraft::impls::leader_id_std;
 
 use crate::command::Outcome;
 use crate::env::RaftRuntime;
+use crate::env::clock::Instant;
 
 openraft::declare_raft_types!(
-    /// What openraft is made of here: encoded commands in, outcomes out, one leader a term.
+    /// What openraft is made of here: encoded commands in, their outcomes out, one leader a term.
     pub TypeConfig:
         D = EncodedCommand,
-        R = Outcome,
+        R = Applied,
         NodeId = u64,
         Node = PeerNode,
         Term = u64,
@@ -37,6 +38,22 @@ impl std::fmt::Display for EncodedCommand {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(formatter, "command of {} bytes", self.0.len())
     }
+}
+
+/// What came of an entry.
+#[derive(Clone, Debug)]
+pub struct Applied {
+    pub(crate) outcome: Outcome,
+    pub(crate) times: Times,
+}
+
+/// When an entry passed what its proposer cannot see; for the metrics, and for nothing else.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Times {
+    /// Consensus gave it its place in the log.
+    pub(crate) proposed: Instant,
+    /// Readers see it.
+    pub(crate) applied: Instant,
 }
 
 /// A member as consensus knows it.

@@ -10,11 +10,15 @@ use openraft::impls::ProgressResponder;
 
 use super::{Gateway, RETRY_INTERVAL, Unavailable, ask};
 use crate::command::{self, Caller, Command, Outcome, command as kind};
+use crate::env::clock::Instant;
 use crate::env::{clock, probe};
 use crate::limits;
 use crate::metrics::Operation;
-use crate::raft::type_config::{EncodedCommand, TypeConfig};
+use crate::raft::type_config::{Applied, EncodedCommand, Times, TypeConfig};
 use crate::raft::{checksum, codec};
+
+/// An outcome, and when its entry was proposed and applied, where this member led.
+type Answer = (Outcome, Option<Times>);
 
 impl Gateway {
     /// Replicates a command of a caller and returns its outcome, from any member.
@@ -27,7 +31,7 @@ impl Gateway {
     }
 
     /// Proposes unless that would be too large or too much.
-    async fn admit(&self, caller: Option<Caller>, command: kind::Kind) -> Result<Outcome, Unavailable> {
+    async fn admit(&self, caller: Option<Caller>, command: kind::Kind) -> Result<Answer, Unavailable> {
         let bytes = command::encode(&Command { kind: Some(command), caller });
         if bytes.len() > self.inner.options.request_bytes_max {
             return Err(Unavailable::TooLarge);
@@ -49,29 +53,48 @@ impl Gateway {
         let operation = Operation::of(&command);
         let bytes = command::encode(&Command { kind: Some(command), caller: Some(command::cluster_itself()) });
         let proposed = self.within_timeout(self.propose_here(bytes, Some(term)));
-        self.measured(operation, async { proposed.await.map(|(_, outcome)| outcome) }).await
+        self.measured(operation, async { proposed.await.map(|(_, applied)| here(applied)) }).await
     }
 
     /// Counts how long a proposal takes and whether it fails; a refusal is no failure of consensus.
     async fn measured(
         &self,
         operation: Operation,
-        proposal: impl Future<Output = Result<Outcome, Unavailable>>,
+        proposal: impl Future<Output = Result<Answer, Unavailable>>,
     ) -> Result<Outcome, Unavailable> {
-        let began = clock::now();
+        let received = clock::now();
         let result = proposal.await;
+        let replied = clock::now();
         let server = &self.inner.metrics.server;
-        server.request_duration_seconds.observe(operation, result.is_ok(), clock::elapsed(began));
-        match result {
+        let took = replied.saturating_duration_since(received);
+        server.request_duration_seconds.observe(operation, result.is_ok(), took);
+        match &result {
+            Ok((_, Some(times))) => self.count_stages(received, times, replied),
+            Ok((_, None)) => server.proposal_stages.forwarded.observe(took.as_secs_f64()),
             // These were not proposed at all.
-            Ok(_) | Err(Unavailable::TooLarge | Unavailable::TooManyRequests | Unavailable::Stopped) => {}
+            Err(Unavailable::TooLarge | Unavailable::TooManyRequests | Unavailable::Stopped) => {}
             Err(_) => server.proposals_failed_total.inc(),
         }
-        result
+        result.map(|(outcome, _)| outcome)
     }
 
-    /// Proposes on this member as the leader; the index and the outcome of the entry.
-    pub(crate) async fn propose_here(&self, command: Bytes, term: Option<u64>) -> Result<(u64, Outcome), Unavailable> {
+    /// Counts the first and the last stage of a proposal; those in between the state machine counts.
+    fn count_stages(&self, received: Instant, times: &Times, replied: Instant) {
+        let stages = &self.inner.metrics.server.proposal_stages;
+        stages.proposed.observe(times.proposed.saturating_duration_since(received).as_secs_f64());
+        stages.replied.observe(replied.saturating_duration_since(times.applied).as_secs_f64());
+    }
+
+    /// Proposes on this member as the leader what another one passes on; the index and the outcome of the entry.
+    pub(crate) async fn propose_for_peer(&self, command: Bytes) -> Result<(u64, Outcome), Unavailable> {
+        let received = clock::now();
+        let (index, applied) = self.propose_here(command, None).await?;
+        self.count_stages(received, &applied.times, clock::now());
+        Ok((index, applied.outcome))
+    }
+
+    /// Proposes on this member as the leader; the index of the entry, and what came of it.
+    async fn propose_here(&self, command: Bytes, term: Option<u64>) -> Result<(u64, Applied), Unavailable> {
         let (responder, answer) = ProgressResponder::<TypeConfig, _>::complete_only();
         let write = self.inner.raft.write(EncodedCommand(command)).responder(responder);
         let sent = match term {
@@ -90,13 +113,13 @@ impl Gateway {
     }
 
     /// Proposes here or at the leader, again where it was certainly not appended.
-    async fn propose_anywhere(&self, command: Bytes) -> Result<Outcome, Unavailable> {
+    async fn propose_anywhere(&self, command: Bytes) -> Result<Answer, Unavailable> {
         loop {
             let result = match self.reachable_leader() {
                 Some(leader) if leader == self.inner.options.member_id => {
-                    self.propose_here(command.clone(), None).await.map(|(_, outcome)| outcome)
+                    self.propose_here(command.clone(), None).await.map(|(_, applied)| here(applied))
                 }
-                Some(leader) => self.forward(leader, command.clone()).await,
+                Some(leader) => self.forward(leader, command.clone()).await.map(|outcome| (outcome, None)),
                 None => Err(Unavailable::NotLeader),
             };
             match result {
@@ -144,4 +167,9 @@ impl Gateway {
         clock::sleep(self.inner.options.election_timeout / 2).await;
         probe::reached("forward-given-up");
     }
+}
+
+/// The answer where this member led.
+fn here(applied: Applied) -> Answer {
+    (applied.outcome, Some(applied.times))
 }
