@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 use clap::{Parser, Subcommand};
 use mainstay_benches::workload::{CatchUp, Maintenance};
-use mainstay_benches::{compare, run, scenario};
+use mainstay_benches::{compare, run, scale, scenario};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Measures servers that speak etcd's API.
@@ -27,6 +27,9 @@ enum Command {
     Maintenance(scenario::Arguments<Maintenance>),
     /// Lets one of three members catch up under a steady load, on mainstay and etcd in turn.
     CatchUp(scenario::Arguments<CatchUp>),
+    /// Many keys, watchers and leases, large values and a slow disk, on mainstay and etcd in turn. Fails where anything
+    /// was answered wrongly, lost, or not survived.
+    Scale(Box<scale::Arguments>),
 }
 
 #[tokio::main]
@@ -54,6 +57,7 @@ async fn work() -> anyhow::Result<()> {
             Command::Compare(arguments) => compare::run(&arguments).await,
             Command::Maintenance(arguments) => scenario::run(&arguments).await,
             Command::CatchUp(arguments) => scenario::run(&arguments).await,
+            Command::Scale(arguments) => scale::run(&arguments).await,
         }
     };
     tokio::select! {
