@@ -113,6 +113,10 @@ pub const INDEX_SLICE_KEYS: usize = 1_000;
 /// Responses that wait for one slow watch stream before its watchers are marked as lagging.
 pub const WATCH_MAILBOX: usize = 128;
 
+/// Responses for each of a stream's watchers that may wait for it, where that is more: an event that concerns a thousand
+/// watchers of one stream is a response for each of them.
+pub const WATCH_MAILBOX_PER_WATCHER: usize = 2;
+
 /// Bytes of events that wait for one slow watch stream before its watchers are marked as lagging.
 pub const WATCH_MAILBOX_BYTES: usize = 4 * 1024 * 1024;
 
