@@ -106,6 +106,8 @@ impl Worker for Loader {
                 Ok(_) => {
                     return Err(Error::Malformed("a transaction without conditions that did not do all it should"));
                 }
+                // A server that is gone does not come back by being asked.
+                Err(error) if matches!(error, Error::NotSent(_) | Error::Broken(_)) => return Err(error),
                 Err(error) if attempt == ATTEMPTS_MAX => return Err(error),
                 // It writes the same once more, so it does not matter whether it took effect.
                 Err(_) => {
