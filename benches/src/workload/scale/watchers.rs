@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use bytes::Bytes;
+use mainstay_client::{Client, Error, Reason};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::super::session::Session;
 use super::fan::{Board, Count, Plan, Stream, numbered};
@@ -22,6 +24,10 @@ const VALUE_BYTES: usize = 256;
 const OWN_MAX: u64 = 10_000;
 /// Puts in flight where many are sent at once.
 const BURST_TASKS: usize = 16;
+/// How often a put is tried that is refused: a server that is late with its timers refuses for a while.
+const ATTEMPTS_MAX: u64 = 300;
+/// How long a refused put rests.
+const REST: Duration = Duration::from_millis(100);
 
 /// The sizes of `watchers`.
 #[derive(Clone, Debug, clap::Args, serde::Serialize)]
@@ -142,13 +148,14 @@ impl Watchers {
 
     /// An event after the other, each when all have seen the one before.
     async fn one_by_one(&self, puts: &Session, plan: Plan, board: &Board, seen: &mut Seen) -> anyhow::Result<()> {
-        let all = Recorder::default();
+        let (all, mut refused) = (Recorder::default(), 0);
         for event in 0..self.watchers_events {
             board.send(event, self.watchers_on_prefix);
-            puts.client(0).put(plan.key(0), numbered(event, VALUE_BYTES)).await?;
+            refused += put(&puts.client(0), plan.key(0), numbered(event, VALUE_BYTES)).await?;
             all.record(0, board.wait(event).await?);
         }
         seen.latency("event_to_all", &all.summary());
+        seen.figure("events_refused", refused as f64);
         Ok(())
     }
 
@@ -164,14 +171,16 @@ impl Watchers {
                 board.send(*event, self.watchers_on_prefix);
             }
             sending.spawn(async move {
+                let mut refused = 0;
                 for event in mine {
-                    client.put(key.clone(), numbered(event, VALUE_BYTES)).await?;
+                    refused += put(&client, key.clone(), numbered(event, VALUE_BYTES)).await?;
                 }
-                Ok::<_, mainstay_client::Error>(())
+                Ok::<u64, Error>(refused)
             });
         }
+        let mut refused = 0;
         while let Some(sent) = sending.join_next().await {
-            sent.context("sending events")??;
+            refused += sent.context("sending events")??;
         }
         let mut longest = Duration::ZERO;
         for event in events {
@@ -180,6 +189,7 @@ impl Watchers {
         let delivered = self.watchers_events * self.watchers_on_prefix;
         seen.figure("burst_events_per_second", delivered as f64 / began.elapsed().as_secs_f64().max(1e-9));
         seen.figure("burst_to_all_seconds", longest.as_secs_f64());
+        seen.figure("burst_refused", refused as f64);
         Ok(())
     }
 
@@ -195,7 +205,7 @@ impl Watchers {
         let recorder = Recorder::default();
         for (event, watcher) in (2 * self.watchers_events..).zip(own) {
             board.send(event, 1);
-            puts.client(0).put(plan.key(*watcher), numbered(event, VALUE_BYTES)).await?;
+            put(&puts.client(0), plan.key(*watcher), numbered(event, VALUE_BYTES)).await?;
             recorder.record(0, board.wait(event).await?);
         }
         seen.latency("own_event", &recorder.summary());
@@ -216,6 +226,22 @@ impl Watchers {
         });
         seen.check(lost == 0, || format!("{lost} events did not come"));
         seen.check(surplus == 0, || format!("{surplus} events came that should not have"));
+    }
+}
+
+/// Puts, and again where that is refused because the server has too much to do: then it has certainly not taken effect.
+/// Returns how often it was refused.
+async fn put(client: &Client, key: Bytes, value: Bytes) -> Result<u64, Error> {
+    let mut refused = 0;
+    loop {
+        match client.put(key.clone(), value.clone()).await {
+            Ok(_) => return Ok(refused),
+            Err(Error::Refused { reason: Reason::TooManyRequests, .. }) if refused < ATTEMPTS_MAX => {
+                refused += 1;
+                sleep(REST).await;
+            }
+            Err(error) => return Err(error),
+        }
     }
 }
 
