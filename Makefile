@@ -72,7 +72,7 @@ test-simulated: setup ## three members in one simulated process, and the simulat
 .PHONY: test-processes
 test-processes: setup $(if $(given),,test-binary) ## real processes: kill -9, lost quorum, restart, bad flags
 	@MAINSTAY_BIN="$(under_test)" $(CARGO) test --quiet --package mainstay-tests --test it -- --test-threads=1 --nocapture
-	@MAINSTAY_BIN="$(under_test)" $(CARGO) test --quiet --package mainstay-benches --test tiny
+	@MAINSTAY_BIN="$(under_test)" $(CARGO) test --quiet --package mainstay-benches --test tiny --test scale
 
 # Not part of `make test`: on a fresh machine it builds a second server, of an older commit (scripts/old-binary.sh).
 .PHONY: test-upgrade
@@ -138,7 +138,7 @@ sim-mutants: setup ## simulate with deliberate bugs until each is found: [MUTANT
 	@scripts/sim.sh mutants $(MUTANT) $(if $(SEEDS),--seeds=$(SEEDS)) $(if $(ALL),--all) $(sim_report)
 
 .PHONY: bench
-bench: setup $(if $(given),,build) ## measure mainstay and etcd side by side: [STEP="what changed"] [ARGS="suite --quick", compare, maintenance or --help]
+bench: setup $(if $(given),,build) ## measure mainstay and etcd side by side: [STEP="what changed"] [ARGS="suite --quick", compare, maintenance, catch-up, "scale --only store" or --help]
 	@MAINSTAY_BIN="$(or $(given),$(target)/release/mainstay)" $(CARGO) run --release --quiet --package mainstay-benches -- \
 	  $(or $(ARGS),suite) $(if $(STEP),--step "$(STEP)")
 

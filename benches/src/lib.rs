@@ -7,6 +7,7 @@
 //! mainstay-bench maintenance --rounds 3
 //! mainstay-bench catch-up --kill-leader
 //! mainstay-bench flame put --duration 10
+//! mainstay-bench scale --only store,leases
 //! ```
 //!
 //! `suite` measures every row that has a target, on mainstay and etcd in turn, and records what came of it
@@ -25,6 +26,17 @@
 //!   `--kill-leader` the leader is killed in the middle of that.
 //!
 //! `flame` starts mainstay alone and draws where its CPU goes while a row runs, by Linux's perf.
+//!
+//! `scale` asks what the servers bear: each scenario starts them anew, measures, and looks at every answer. What was
+//! answered wrongly, lost, or not survived is a failure, which ends the run with an error when all else was measured.
+//! Each stands alone (`--only`), and its flags begin with its name.
+//!
+//! - `store`: 10 million keys of 2 KB with 4 GiB of memory (`--memory-limit`, and a control group where `--cgroup` names
+//!   a place for one): load, `kill -9`, start, and random reads and pages on what nobody has in memory.
+//! - `watchers`: 100,000 watchers, 10,000 of them on one prefix: their memory, and how long an event takes to all.
+//! - `leases`: 100,000 leases, of which 20,000 end within a second while the others are kept alive.
+//! - `values`: values of 1 MB.
+//! - `slow-disk`: three members, 10 ms more for each fsync (by `strace`, as etcd needs it), no election.
 //!
 //! What a row does stands in [`workload`], one file each; how it is timed in [`load`], [`steady`] and
 //! [`latency`]; what the server spent on it in [`process`]. This crate never sees the server's code:
@@ -60,6 +72,7 @@ pub mod phase;
 pub mod process;
 pub mod report;
 pub mod run;
+pub mod scale;
 pub mod scenario;
 pub mod servers;
 #[cfg(test)]

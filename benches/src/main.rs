@@ -6,7 +6,7 @@ use anyhow::bail;
 use clap::{Parser, Subcommand};
 use mainstay_benches::ceiling::echo;
 use mainstay_benches::workload::{CatchUp, Maintenance};
-use mainstay_benches::{compare, flame, run, scenario, suite};
+use mainstay_benches::{compare, flame, run, scale, scenario, suite};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Measures servers that speak etcd's API.
@@ -36,6 +36,9 @@ enum Command {
     EchoServer(echo::Arguments),
     /// Draws where mainstay's CPU goes while a row runs. Needs Linux's perf.
     Flame(flame::Arguments),
+    /// Many keys, watchers and leases, large values and a slow disk, on mainstay and etcd in turn. Fails where anything
+    /// was answered wrongly, lost, or not survived.
+    Scale(Box<scale::Arguments>),
 }
 
 #[tokio::main]
@@ -67,6 +70,7 @@ async fn work() -> anyhow::Result<()> {
             Command::CatchUp(arguments) => scenario::run(&arguments).await,
             Command::EchoServer(arguments) => echo::serve(&arguments).await,
             Command::Flame(arguments) => flame::run(&arguments).await,
+            Command::Scale(arguments) => scale::run(&arguments).await,
         }
     };
     tokio::select! {

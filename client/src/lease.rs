@@ -104,6 +104,11 @@ impl KeepAlive {
         self.id
     }
 
+    /// Renews another lease from now on, over the same stream: one stream may renew thousands in turn.
+    pub fn turn_to(&mut self, id: i64) {
+        self.id = id;
+    }
+
     /// Renews the lease; returns the seconds it now has. Tries other endpoints within the request's
     /// time limit: renewing twice does no harm.
     pub async fn renew(&mut self) -> Result<i64, Error> {

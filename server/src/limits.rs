@@ -93,8 +93,9 @@ pub const PASSWORDS_MAX: usize = 4_096;
 /// Longest time to live of a lease, in seconds; as in etcd.
 pub const LEASE_TTL_MAX: i64 = 9_000_000_000;
 
-/// Leases that the leader ends in one round of half a second; as in etcd (1,000 a second).
-pub const LEASE_REVOKES_PER_ROUND: usize = 500;
+/// Leases that the leader ends at the same time. Others that have run out follow as these are gone; etcd ends as many
+/// every half a second.
+pub const LEASE_REVOKES_UNDER_WAY: usize = 500;
 
 /// Leases whose remaining time one log entry records; as in etcd.
 pub const LEASE_CHECKPOINTS_PER_COMMAND: usize = 1_000;
@@ -114,6 +115,10 @@ pub const INDEX_SLICE_KEYS: usize = 1_000;
 
 /// Responses that wait for one slow watch stream before its watchers are marked as lagging.
 pub const WATCH_MAILBOX: usize = 128;
+
+/// Responses for each of a stream's watchers that may wait for it, where that is more: an event that concerns a thousand
+/// watchers of one stream is a response for each of them.
+pub const WATCH_MAILBOX_PER_WATCHER: usize = 2;
 
 /// Bytes of events that wait for one slow watch stream before its watchers are marked as lagging.
 pub const WATCH_MAILBOX_BYTES: usize = 4 * 1024 * 1024;

@@ -18,7 +18,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::launch::{Cluster, tail};
 use crate::options::Options;
 use crate::report::{Report, table};
-use crate::workload::{Row, Session};
+use crate::workload::{Row, Session, Subjects};
 use stacks::Frame;
 
 /// Bytes of the stack that each sample copies, to be unwound afterwards: futures within futures go deep.

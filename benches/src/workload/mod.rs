@@ -1,7 +1,7 @@
 //! What is measured: each row a load of its own, on keys of its own.
 //!
 //! [`Maintenance`] and [`CatchUp`] are no rows but scenarios: what happens to the servers is measured by
-//! what it does to a steady load.
+//! what it does to a steady load. [`scale`] is what servers have to bear when they are large.
 
 mod catch_up;
 mod fill;
@@ -12,6 +12,7 @@ mod maintenance;
 mod members;
 mod put;
 mod restart;
+pub mod scale;
 mod session;
 mod txn_put;
 mod watch;

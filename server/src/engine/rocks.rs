@@ -42,8 +42,12 @@ const WRITE_BUFFER_BYTES: usize = 256 * 1024 * 1024;
 /// Files that are kept open.
 const OPEN_FILES: i32 = 1024;
 
-/// The same where the memory is limited: what is known of an open file is in it.
+/// The same where the memory is limited, at least: what is known of an open file is in it.
 const OPEN_FILES_FEW: i32 = 128;
+
+/// Where the memory is limited, a file may be open for so many bytes that blocks may take. What is known of one is some
+/// kilobytes (its index is among the blocks), and who has to open it first reads three times for one record.
+const BYTES_PER_OPEN_FILE: usize = 256 * 1024;
 
 /// Memtables of a family before who writes has to wait.
 const WRITE_BUFFERS: usize = 4;
@@ -514,12 +518,17 @@ fn database_options(cache: &Cache, memory: Memory) -> Options {
     options.set_keep_log_file_num(2);
     options.set_log_level(LogLevel::Warn);
     if let Some(unflushed) = memory.unflushed {
-        options.set_max_open_files(OPEN_FILES_FEW);
+        options.set_max_open_files(open_files(memory.blocks));
         // A flush takes all families along, whoever began it, so that it may begin at any time.
         let manager = WriteBufferManager::new_write_buffer_manager_with_cache(unflushed, false, cache.clone());
         options.set_write_buffer_manager(&manager);
     }
     options
+}
+
+/// How many files are kept open where blocks may take so many bytes: the larger the store that is served with them.
+fn open_files(blocks: usize) -> i32 {
+    i32::try_from(blocks / BYTES_PER_OPEN_FILE).unwrap_or(OPEN_FILES).clamp(OPEN_FILES_FEW, OPEN_FILES)
 }
 
 fn family_options(cache: &Cache, memory: Memory) -> Options {
@@ -1264,6 +1273,14 @@ mod tests {
         while engine.is_flushing().unwrap() {
             assert!(Instant::now() < deadline, "the flush does not end");
             std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn with_more_memory_more_files_stay_open() {
+        const MIB: usize = 1024 * 1024;
+        for (blocks, files) in [(0, 128), (10 * MIB, 128), (100 * MIB, 400), (506 * MIB, 1_024), (usize::MAX, 1_024)] {
+            assert_eq!(open_files(blocks), files, "{blocks} bytes of blocks");
         }
     }
 

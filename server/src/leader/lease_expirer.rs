@@ -10,6 +10,9 @@
 //!   (`tests::a_renewed_lease_stays`).
 //! - **Invariant:** a renewal is answered only when no checkpoint is left that would end the lease
 //!   early under the next leader (`tests::a_renewal_waits_until_its_checkpoint_is_cleared`).
+//! - Where many leases end together, one follows the other as fast as the group takes them, and never more than
+//!   [`limits::LEASE_REVOKES_UNDER_WAY`] are under way, so that clients' writes have their turn
+//!   (`tests::leases_that_end_together_do_not_wait_for_rounds`).
 //! - The inbox is read while proposals are under way, so the state machine, which reports every
 //!   change here, never waits for itself.
 
@@ -224,14 +227,7 @@ impl Expirer {
         if failed > 0 {
             warn!(failed, "leases ran out, but could not be revoked; they will be tried again");
         }
-        let room = limits::LEASE_REVOKES_PER_ROUND.saturating_sub(primary.revoking);
-        for id in primary.deadlines.take_expired(now, room) {
-            probe::reached("lease-expired");
-            let revoke = command::Kind::LeaseRevoke(LeaseRevokeRequest { id });
-            let proposal = (self.propose)(primary.term, revoke);
-            primary.under_way.push(Box::pin(async move { Ended::Revocation { id, result: proposal.await } }));
-            primary.revoking += 1;
-        }
+        revoke_expired(primary, &self.propose, now);
         if !primary.checkpointing {
             let due = primary.deadlines.take_checkpoints(now, limits::LEASE_CHECKPOINTS_PER_COMMAND);
             self.checkpoint(due);
@@ -268,6 +264,11 @@ impl Expirer {
                     primary.failed += 1;
                     primary.deadlines.not_revoked(clock::now(), id);
                 }
+                // The others that ran out need not wait for the next round, unless they would fail as well. Not one by
+                // one: those that are proposed together share a write of the log.
+                if primary.failed == 0 && primary.revoking <= limits::LEASE_REVOKES_UNDER_WAY / 2 {
+                    revoke_expired(primary, &self.propose, clock::now());
+                }
             }
             Ended::Checkpoint { clearings, result } => {
                 primary.checkpointing = false;
@@ -283,6 +284,18 @@ impl Expirer {
                 self.checkpoint(Vec::new());
             }
         }
+    }
+}
+
+/// Proposes to revoke what ran out, as far as there is room.
+fn revoke_expired(primary: &mut Primary, propose: &ProposeAsLeader, now: Instant) {
+    let room = limits::LEASE_REVOKES_UNDER_WAY.saturating_sub(primary.revoking);
+    for id in primary.deadlines.take_expired(now, room) {
+        probe::reached("lease-expired");
+        let revoke = command::Kind::LeaseRevoke(LeaseRevokeRequest { id });
+        let proposal = propose(primary.term, revoke);
+        primary.under_way.push(Box::pin(async move { Ended::Revocation { id, result: proposal.await } }));
+        primary.revoking += 1;
     }
 }
 

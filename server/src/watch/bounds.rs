@@ -6,6 +6,8 @@ use crate::limits;
 pub struct Bounds {
     /// See [`limits::WATCH_MAILBOX`].
     pub(super) mailbox_messages: usize,
+    /// See [`limits::WATCH_MAILBOX_PER_WATCHER`].
+    pub(super) mailbox_messages_per_watcher: usize,
     /// See [`limits::WATCH_MAILBOX_BYTES`].
     pub(super) mailbox_bytes: usize,
     /// See [`limits::WATCH_MAILBOX_BYTES_MIN`].
@@ -37,6 +39,7 @@ impl Bounds {
     /// What holds outside of tests and simulations.
     pub const STANDARD: Self = Self {
         mailbox_messages: limits::WATCH_MAILBOX,
+        mailbox_messages_per_watcher: limits::WATCH_MAILBOX_PER_WATCHER,
         mailbox_bytes: limits::WATCH_MAILBOX_BYTES,
         mailbox_bytes_min: limits::WATCH_MAILBOX_BYTES_MIN,
         waiting_bytes: limits::WATCH_WAITING_BYTES,
@@ -63,7 +66,7 @@ impl Bounds {
         }
     }
 
-    /// How many messages with events wait for a stream at most.
+    /// How many messages with events wait for a stream of few watchers at most.
     pub fn mailbox_messages(&self) -> usize {
         self.mailbox_messages
     }
@@ -72,6 +75,7 @@ impl Bounds {
     /// takes hours of load.
     pub const SMALL: Self = Self {
         mailbox_messages: 4,
+        mailbox_messages_per_watcher: 0,
         mailbox_bytes: 4_000,
         mailbox_bytes_min: 500,
         waiting_bytes: 64_000,

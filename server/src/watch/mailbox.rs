@@ -58,6 +58,8 @@ struct Level {
     bounds: Bounds,
     /// Where it matters whose stream it is.
     allowance: Option<Allowance>,
+    /// The stream's watchers.
+    watchers: AtomicUsize,
     /// Messages with events.
     messages: AtomicUsize,
     bytes: AtomicUsize,
@@ -79,6 +81,7 @@ pub(super) fn mailbox(
     let level = Arc::new(Level {
         bounds,
         allowance,
+        watchers: AtomicUsize::new(0),
         messages: AtomicUsize::new(0),
         bytes: AtomicUsize::new(0),
         notices: AtomicUsize::new(0),
@@ -117,6 +120,11 @@ impl Mailbox {
         Ok(())
     }
 
+    /// How many watchers the stream has now: the more there are, the more messages may wait.
+    pub(super) fn set_watchers(&self, count: usize) {
+        self.level.watchers.store(count, Ordering::SeqCst);
+    }
+
     /// Whether a message of this size would fit.
     pub(super) fn has_room(&self, bytes: usize) -> bool {
         self.level.has_room(bytes)
@@ -148,12 +156,18 @@ impl Level {
         // Wrong where it is broken: whoever is slow is sent everything nevertheless.
         (messages == 0 && self.is_allowed(bytes))
             || probe::broken("mailbox-without-bounds")
-            || (messages < self.bounds.mailbox_messages && waiting + bytes <= self.bytes_max())
+            || (messages < self.messages_max() && waiting + bytes <= self.bytes_max())
     }
 
     /// Whether the client may have another message for a stream that has none.
     fn is_allowed(&self, bytes: usize) -> bool {
         bytes <= self.bounds.mailbox_bytes_min || self.allowance.as_ref().is_none_or(|allowance| allowance.left() > 0)
+    }
+
+    /// How many messages with events may wait here.
+    fn messages_max(&self) -> usize {
+        let bounds = &self.bounds;
+        bounds.mailbox_messages.max(bounds.mailbox_messages_per_watcher * self.watchers.load(Ordering::SeqCst))
     }
 
     /// What may wait here, with other streams of the client in mind.
@@ -164,7 +178,7 @@ impl Level {
     }
 
     fn is_half_empty(&self) -> bool {
-        self.messages.load(Ordering::SeqCst) <= self.bounds.mailbox_messages / 2
+        self.messages.load(Ordering::SeqCst) <= self.messages_max() / 2
             && self.bytes.load(Ordering::SeqCst) <= self.bytes_max() / 2
     }
 

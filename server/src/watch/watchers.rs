@@ -194,6 +194,7 @@ impl Watchers {
         let key = WatcherKey(self.next_watcher);
         self.next_watcher += 1;
         stream.ids.insert(id, Some(key));
+        stream.mailbox.set_watchers(stream.ids.len());
         let unwanted = |kind: FilterType| request.filters.contains(&(kind as i32));
         let watcher = Watcher {
             stream: stream_key,
@@ -230,6 +231,7 @@ impl Watchers {
             ..WatchResponse::default()
         });
         stream.ids.remove(&id);
+        stream.mailbox.set_watchers(stream.ids.len());
         // Wrong where it is broken: the answer is sent, and the watcher goes on.
         if let Some(key) = watcher.filter(|_| !probe::broken("cancelled-watch-goes-on")) {
             self.remove(key);

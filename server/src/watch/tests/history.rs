@@ -116,6 +116,7 @@ fn bounds() -> impl Strategy<Value = Bounds> {
     let tiny = (1..4usize, 50..400usize, 1..20usize, 1..5usize, 1..4_000usize);
     let tiny = tiny.prop_map(|(messages, bytes, recent, steps, waiting)| Bounds {
         mailbox_messages: messages,
+        mailbox_messages_per_watcher: 0,
         mailbox_bytes: bytes,
         mailbox_bytes_min: bytes.min(40),
         waiting_bytes: waiting,

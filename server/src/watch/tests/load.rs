@@ -72,6 +72,37 @@ fn what_waits_for_a_stream_is_bounded_in_bytes() {
     });
 }
 
+/// One event is a message for each of them: with room for few of these, all others would be sent back to history by
+/// every event, and each time they are let go on again.
+#[test]
+fn an_event_fits_for_every_watcher_of_a_stream() {
+    run(async {
+        const WATCHERS: usize = 1_000;
+        let mut world = World::new(Bounds::STANDARD);
+        let mut stream = world.hub.open_stream().await;
+        for _ in 0..WATCHERS {
+            stream.create(everything(0)).await;
+            drain(&mut stream, 1).await;
+        }
+        for _ in 0..limits::WATCH_MAILBOX_PER_WATCHER {
+            world.put("k", "v");
+            world.commit().await;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let stats = world.hub.stats();
+        let waiting = limits::WATCH_MAILBOX_PER_WATCHER * WATCHERS;
+        assert_eq!(stats.slow_watchers.load(Ordering::Relaxed), 0);
+        assert_eq!(stats.pending_events.load(Ordering::Relaxed), waiting as u64);
+        // There is a bound nevertheless, and what did not fit comes later.
+        world.put("k", "v");
+        world.commit().await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert_eq!(world.hub.stats().slow_watchers.load(Ordering::Relaxed), WATCHERS as u64);
+        let events = drain(&mut stream, usize::MAX).await.iter().map(|response| response.events.len()).sum::<usize>();
+        assert_eq!(events, waiting + WATCHERS);
+    });
+}
+
 fn client(name: &str) -> Arc<Identity> {
     Arc::new(Identity::User(name.to_owned()))
 }
