@@ -93,7 +93,7 @@ pub async fn measure(
     let systems = servers.binaries()?;
     let mut reports = Vec::new();
     for scenario in scenarios {
-        for round in 1..=servers.rounds {
+        for round in 1..=servers.rounds() {
             for place in turns(systems.len(), round) {
                 let (system, binary) = &systems[place];
                 let (folder, server_flags) = (&servers.folder, &servers.server_flags);
