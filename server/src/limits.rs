@@ -81,6 +81,9 @@ pub const SPAN_TEXT_BYTES: usize = 1_024;
 /// Waiting calls that one round of ReadIndex answers at most.
 pub const READ_INDEX_INBOX: usize = 65_536;
 
+/// Proposals under way at once from which on the next ones wait for each other: fewer are served sooner than gathered.
+pub const PROPOSALS_GATHERED_FROM: usize = 32;
+
 /// Proposals of this member that may be under way at once.
 pub const PROPOSALS_MAX: usize = 16_384;
 
@@ -109,6 +112,9 @@ pub const TXN_DEPTH_MAX: usize = 40;
 
 /// Keys in the first chunk of a streamed range; as in etcd.
 pub const RANGE_STREAM_FIRST_CHUNK: i64 = 10;
+
+/// Keys of a list from which on it is made aside, on a thread that nobody else waits for.
+pub const RANGE_ASIDE_KEYS: i64 = 2_000;
 
 /// Keys that a reader takes from the index before it lets the writer in again.
 pub const INDEX_SLICE_KEYS: usize = 1_000;

@@ -103,6 +103,9 @@ pub struct Surroundings {
     pub resident: Option<Resident>,
     /// The newest format that is known; [`layout::FORMAT`] but in a simulation of several releases.
     pub newest_format: u32,
+    /// From how many proposals under way on they wait for each other; [`limits::PROPOSALS_GATHERED_FROM`] but in a
+    /// simulation, where so many never are.
+    pub gather_from: usize,
 }
 
 /// How full the bounded places of a member are.
@@ -305,6 +308,7 @@ impl Node {
             observer: surroundings.applied_observer,
         };
         let mut options = consensus_options(config, &founded, surroundings.dialer, admission.clone(), newest_format);
+        options.gather_from = surroundings.gather_from;
         let forces = config.force_new_cluster && may_be_forced(&founded, is_first_start);
         options.alone = forces.then(|| peer_node(&config.name, &config.initial_advertise_peer_urls));
         let consensus = Consensus::open(options, log.clone(), state, home, listeners).await?;
@@ -583,6 +587,7 @@ fn consensus_options(
         snapshot_catchup_entries: if config.keep_raft_log { u64::MAX } else { config.snapshot_catchup_entries },
         snapshot_send_rate: config.snapshot_send_rate,
         request_bytes_max: config.max_request_bytes,
+        gather_from: limits::PROPOSALS_GATHERED_FROM,
         newest_format,
         slow_apply: config.warning_apply_duration,
         dialer,

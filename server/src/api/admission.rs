@@ -12,6 +12,7 @@ use super::rpc::Rpc;
 use super::status::ApiError;
 use crate::admission::{Entering, Gate, Hold, Identity, Origin, Refused};
 use crate::apply::range_response;
+use crate::env::blocking;
 use crate::limits;
 use crate::mvcc::{RangeOptions, ReadError, Room, Store};
 
@@ -49,6 +50,29 @@ pub(super) async fn within_room<T>(
             return made;
         }
         hold.make_room(2 * wanted.get()).await.map_err(|Refused| ReadError::NoRoom)?;
+    }
+}
+
+/// The same for an answer that takes long to make: others of its thread do not wait for it.
+pub(super) async fn within_room_aside<T: Send + 'static>(
+    hold: &Hold,
+    make: impl Fn(Room<'_>) -> Result<T, ReadError> + Clone + Send + 'static,
+) -> Result<T, ReadError> {
+    loop {
+        let (held, make) = (hold.clone(), make.clone());
+        let (made, wanted) = blocking(move || {
+            let wanted = Cell::new(0);
+            let made = make(&|bytes| {
+                wanted.set(bytes);
+                held.reads(bytes)
+            });
+            (made, wanted.get())
+        })
+        .await;
+        if !matches!(made, Err(ReadError::NoRoom)) {
+            return made;
+        }
+        hold.make_room(2 * wanted).await.map_err(|Refused| ReadError::NoRoom)?;
     }
 }
 

@@ -1,8 +1,10 @@
 //! Keys and values.
 
 use std::cell::Cell;
+use std::pin::{Pin, pin};
 
 use futures_util::stream;
+use mainstay_proto::KeyRange;
 use mainstay_proto::etcdserverpb::kv_server::Kv;
 use mainstay_proto::etcdserverpb::{
     CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse,
@@ -12,7 +14,7 @@ use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status};
 
 use super::access::{Credentials, Permit};
-use super::admission::{room_for_deletion, room_for_txn, within_room};
+use super::admission::{room_for_deletion, room_for_txn, within_room, within_room_aside};
 use super::header::{header, revision_of};
 use super::propose::Applied;
 use super::range_chunks::RangeChunks;
@@ -27,8 +29,9 @@ use crate::command::Caller;
 use crate::command::command::Kind;
 use crate::command::outcome::Reply;
 use crate::env::clock;
+use crate::limits;
 use crate::metrics::Operation;
-use crate::mvcc::{ReadError, Store};
+use crate::mvcc::{RangeOptions, ReadError, Room, Store};
 use crate::raft::Gateway;
 use crate::space;
 
@@ -44,7 +47,7 @@ impl Kv for Services {
         validate::range(&request)?;
         let stage = call.stage(&request);
         let read = self.read_range(&credentials, &hold, &request, &stage);
-        self.measured(Operation::RANGE, read).await.map(Response::new)
+        self.measured(Operation::RANGE, pin!(read)).await.map(Response::new)
     }
 
     type RangeStreamStream = BoxStream<RangeStreamResponse>;
@@ -83,7 +86,7 @@ impl Kv for Services {
         validate::put(&request)?;
         let stage = call.stage(&request);
         let Applied { revision, reply: Some(Reply::Put(mut response)) } =
-            stage.proposal(self.propose(&credentials, Kind::Put(request))).await?
+            stage.proposal(pin!(self.propose(&credentials, Kind::Put(request)))).await?
         else {
             return Err(status::foreign_outcome());
         };
@@ -102,7 +105,7 @@ impl Kv for Services {
         room_for_deletion(&self.store, &hold, &request).await?;
         let stage = call.stage(&request);
         let Applied { revision, reply: Some(Reply::DeleteRange(mut response)) } =
-            stage.proposal(self.propose(&credentials, Kind::DeleteRange(request))).await?
+            stage.proposal(pin!(self.propose(&credentials, Kind::DeleteRange(request)))).await?
         else {
             return Err(status::foreign_outcome());
         };
@@ -119,11 +122,11 @@ impl Kv for Services {
         let stage = call.stage(&request);
         let (mut response, revision) = if apply::is_read_only(&request) {
             let read = self.read_txn(&credentials, &hold, &request, &stage);
-            self.measured(Operation::READ_ONLY_TXN, read).await?
+            self.measured(Operation::READ_ONLY_TXN, pin!(read)).await?
         } else {
             room_for_txn(&self.store, &hold, &request).await?;
             let Applied { revision, reply: Some(Reply::Txn(response)) } =
-                stage.proposal(self.propose(&credentials, Kind::Txn(request))).await?
+                stage.proposal(pin!(self.propose(&credentials, Kind::Txn(request)))).await?
             else {
                 return Err(status::foreign_outcome());
             };
@@ -137,7 +140,7 @@ impl Kv for Services {
         let (credentials, call) = (Credentials::of(&request), self.call_span(&request));
         let request = request.into_inner();
         let stage = call.stage(&request);
-        let applied = stage.proposal(self.propose(&credentials, Kind::Compaction(request))).await?;
+        let applied = stage.proposal(pin!(self.propose(&credentials, Kind::Compaction(request)))).await?;
         if request.physical {
             // Also ends when the client waits no longer.
             if !self.store.wait_compaction_done(request.revision).await {
@@ -220,10 +223,13 @@ impl Services {
         }
         let permit = self.permit_range(credentials, request).await?;
         let began = clock::now();
-        let response = within_room(hold, |room| {
-            range_response(request, |range, options| self.store.range_within(range, options, room))
-        })
-        .await;
+        let (store, wanted) = (self.store.clone(), request.clone());
+        let make =
+            move |room: Room<'_>| range_response(&wanted, |range, options| store.range_within(range, options, room));
+        let response = match self.is_long(request) {
+            true => within_room_aside(hold, make).await,
+            false => within_room(hold, make).await,
+        };
         self.metrics.mvcc.range_total.inc();
         self.metrics.server.range_duration_seconds.observe(response.is_ok(), clock::elapsed(began));
         self.access.confirm(&permit)?;
@@ -260,7 +266,7 @@ impl Services {
     async fn measured<T>(
         &self,
         operation: Operation,
-        read: impl Future<Output = Result<T, Status>>,
+        read: Pin<&mut impl Future<Output = Result<T, Status>>>,
     ) -> Result<T, Status> {
         let began = clock::now();
         let result = read.await;
@@ -268,6 +274,18 @@ impl Services {
         server.request_duration_seconds.observe(operation, result.is_ok(), took);
         server.applied_in(operation, took, self.slow_apply);
         result
+    }
+
+    /// Whether a list is so long that others should not wait for it to be made.
+    fn is_long(&self, request: &RangeRequest) -> bool {
+        let is_bounded = (1..=limits::RANGE_ASIDE_KEYS).contains(&request.limit);
+        if request.range_end.is_empty() || request.count_only || is_bounded {
+            return false;
+        }
+        let range = KeyRange::new(request.key.clone(), request.range_end.clone());
+        let options = RangeOptions { count_only: true, revision: request.revision, ..RangeOptions::default() };
+        // What is wrong with it is told when it is made.
+        self.store.range(&range, &options).is_ok_and(|found| found.count > limits::RANGE_ASIDE_KEYS)
     }
 
     async fn permit_range(&self, credentials: &Credentials, request: &RangeRequest) -> Result<Permit, ApiError> {

@@ -1,6 +1,7 @@
 //! Leases.
 
 use std::collections::BTreeSet;
+use std::pin::pin;
 
 use futures_util::stream;
 use mainstay_proto::etcdserverpb::lease_server::Lease;
@@ -43,7 +44,7 @@ impl Lease for Services {
         let request = decided(request.into_inner(), self.limits.lease_ttl_min_seconds, rand::random);
         let stage = call.stage(&request);
         let Applied { revision, reply: Some(Reply::LeaseGrant(mut response)) } =
-            stage.proposal(self.propose(&credentials, Kind::LeaseGrant(request))).await?
+            stage.proposal(pin!(self.propose(&credentials, Kind::LeaseGrant(request)))).await?
         else {
             return Err(status::foreign_outcome());
         };
@@ -58,7 +59,7 @@ impl Lease for Services {
         let credentials = Credentials::of(&request);
         let stage = self.call_span(&request).stage(request.get_ref());
         let revoke = self.propose(&credentials, Kind::LeaseRevoke(request.into_inner()));
-        let applied = stage.proposal(revoke).await?;
+        let applied = stage.proposal(pin!(revoke)).await?;
         Ok(Response::new(LeaseRevokeResponse { header: Some(self.header(applied.revision)) }))
     }
 

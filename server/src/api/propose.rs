@@ -73,7 +73,8 @@ impl Services {
             alarm: AlarmType::Nospace as i32,
         };
         // The write fails either way; where the alarm was not raised, the next write tries again.
-        if let Err(status) = self.propose_by(Some(command::cluster_itself()), Kind::Alarm(alarm)).await {
+        let raised = Box::pin(self.propose_by(Some(command::cluster_itself()), Kind::Alarm(alarm))).await;
+        if let Err(status) = raised {
             tracing::warn!(%status, "failed to raise the alarm for the quota");
         }
         Err(ApiError::NoSpace)

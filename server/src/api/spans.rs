@@ -6,6 +6,7 @@
 //!
 //! Does not: know OpenTelemetry, choose which requests are sampled, or follow a request to other members.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use http::HeaderMap;
@@ -113,7 +114,10 @@ impl Stage {
     }
 
     /// Notes when a command is proposed, and when its outcome is there.
-    pub(super) async fn proposal<T>(&self, proposal: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+    pub(super) async fn proposal<T>(
+        &self,
+        proposal: Pin<&mut impl Future<Output = Result<T, Status>>>,
+    ) -> Result<T, Status> {
         self.event("Send raft proposal");
         let result = proposal.await;
         if result.is_ok() {
@@ -331,6 +335,8 @@ pub(super) mod recorded {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
     use bytes::Bytes;
     use mainstay_proto::etcdserverpb::Compare;
 
@@ -419,8 +425,8 @@ mod tests {
         let recorder = Recorder::default();
         let call = CallSpan::begin(Some(&recorder), put(), &sampled());
         let stage = call.stage(&Renewal(7));
-        assert_eq!(stage.proposal(async { Ok(3) }).await.unwrap(), 3);
-        stage.proposal(async { Err::<(), _>(Status::internal("no")) }).await.unwrap_err();
+        assert_eq!(stage.proposal(pin!(async { Ok(3) })).await.unwrap(), 3);
+        stage.proposal(pin!(async { Err::<(), _>(Status::internal("no")) })).await.unwrap_err();
         let [sent, received] = ["Send raft proposal", "Receive raft result"];
         let expected = [sent, received, sent].map(|event| format!("Put/lease_renew: {event}"));
         assert_eq!(recorder.lines()[6..], expected);

@@ -3,6 +3,7 @@
 //! [`bind`] opens every socket of a list of URLs before anything is served, so that a member that
 //! cannot have its ports fails at once. [`serve`] is the owner of one socket and its connections.
 
+mod io_threads;
 mod listen;
 mod stream;
 
@@ -27,6 +28,7 @@ use crate::admission::{Budget, Gate, Origin, Traffic};
 use crate::env::Secured;
 use crate::limits;
 
+pub use self::io_threads::{IoThreads, Placing};
 pub use self::listen::{BindError, Listener, SocketOptions, bind};
 
 /// What a port serves.
@@ -125,6 +127,8 @@ pub struct ServeOptions {
     pub admission: Gate,
     /// What each of them may take of the memory.
     pub budget: Budget,
+    /// The thread on which each of them lives.
+    pub placing: Placing,
 }
 
 /// How many connections are open.
@@ -198,7 +202,16 @@ async fn accept_loop(listener: Listener, content: Content, mut stop: watch::Rece
                     let counted = options.connections.enter();
                     let (builder, content, stop) = (builder.clone(), content.clone(), stop.clone());
                     let security = listener.security().clone();
-                    connections.spawn(async move {
+                    let thread = options.placing.next();
+                    let moves = thread.is_some();
+                    let serving = async move {
+                        let socket = match moves {
+                            true => match socket.taken_over() {
+                                Ok(socket) => socket,
+                                Err(error) => return tracing::warn!(%error, "cannot take a connection over"),
+                            },
+                            false => socket,
+                        };
                         let address = socket.remote_ip();
                         if let Some((stream, secured)) = open(socket, &security, purpose, stop.clone()).await {
                             let certificate = secured.as_ref().and_then(|secured| secured.certificate.as_ref());
@@ -206,7 +219,11 @@ async fn accept_loop(listener: Listener, content: Content, mut stop: watch::Rece
                             connection(builder, stream, Dispatch { content, secured, origin }, stop).await;
                         }
                         drop((counted, hold));
-                    });
+                    };
+                    match thread {
+                        Some(thread) => connections.spawn_on(serving, &thread),
+                        None => connections.spawn(serving),
+                    };
                 }
                 // Out of file descriptors, or the client went before it was accepted: others may do better.
                 Err(error) => {

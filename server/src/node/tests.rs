@@ -4,6 +4,7 @@
 
 #![cfg(madsim)]
 
+mod sizes;
 mod stages;
 mod upgrade;
 
@@ -168,6 +169,7 @@ impl Machine {
             watch_bounds: Bounds::STANDARD,
             resident: None,
             newest_format: self.newest_format,
+            gather_from: 2,
         };
         let peers = SocketAddr::new(address(self.index), 2380);
         let (started, running) = oneshot::channel();

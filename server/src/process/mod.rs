@@ -23,7 +23,10 @@ use mainstay_server::admission::{Budget, Gate};
 use mainstay_server::api::{Services, Tracer};
 use mainstay_server::config::{Config, Url, version};
 use mainstay_server::engine::{self, layout, rocks::RocksHome};
-use mainstay_server::env::serve::{self, ConnectionCount, Content, Listener, Purpose, ServeOptions, SocketOptions};
+use mainstay_server::env::processors;
+use mainstay_server::env::serve::{
+    self, ConnectionCount, Content, IoThreads, Listener, Placing, Purpose, ServeOptions, SocketOptions,
+};
 use mainstay_server::env::system::{self, ServiceState, StopSignals};
 use mainstay_server::env::tls::Tls;
 use mainstay_server::env::transport::Dialer;
@@ -58,6 +61,8 @@ pub(crate) struct Process {
     clients: Serving,
     /// For peers; they are answered until the node has stopped.
     peers: Serving,
+    /// Where clients' connections live, until they have ended.
+    io_threads: IoThreads,
     follow_leader: JoinHandle<()>,
     probe_peers: JoinHandle<Infallible>,
     traces: Option<Traces>,
@@ -100,7 +105,8 @@ impl Process {
             signal = signals.next(), if discovers => anyhow::bail!("{signal} while waiting for the first members"),
         };
         let mut node = opened.inspect_err(|error| discovery::explain(config, error))?;
-        let (clients, peers) = serve_all(config, budget, sockets, &node, &metrics);
+        let io_threads = IoThreads::start(processors())?;
+        let (clients, peers) = serve_all(config, budget, sockets, &node, &metrics, io_threads.placing());
         // It may wait for peers, and must be stoppable meanwhile.
         tokio::select! {
             biased;
@@ -109,7 +115,7 @@ impl Process {
         }
         let follow_leader = tokio::spawn(follow_leader(node.services(), metrics.clone()));
         let probe_peers = tokio::spawn(probe_peers(node.services().gateway.clone(), metrics));
-        Ok(Self { node, signals, clients, peers, follow_leader, probe_peers, traces })
+        Ok(Self { node, signals, clients, peers, io_threads, follow_leader, probe_peers, traces })
     }
 
     /// Runs until a signal or a failure; the failure's reason is returned.
@@ -145,6 +151,7 @@ impl Process {
             self.follow_leader.abort();
             self.probe_peers.abort();
             peers.stop().await;
+            drop(self.io_threads);
         };
         tokio::select! {
             // What has stopped needs no second signal.
@@ -252,6 +259,7 @@ fn surroundings(
         watch_bounds: Bounds::within(budget),
         resident: Some(Box::new(system::resident_bytes)),
         newest_format: layout::FORMAT,
+        gather_from: limits::PROPOSALS_GATHERED_FROM,
     }
 }
 
@@ -270,6 +278,7 @@ fn serve_all(
     sockets: Sockets,
     node: &Node,
     metrics: &Arc<Metrics>,
+    placing: Placing,
 ) -> (Serving, Serving) {
     let grpc = node.client_routes().into_axum_router();
     let site = Arc::new(site(config, node, metrics, &grpc));
@@ -283,12 +292,12 @@ fn serve_all(
     let peer = Content::Grpc(node.peer_routes().prepare().into_axum_router());
     let client =
         if sockets.pages.is_empty() { Content::GrpcAndHttp { grpc, http: pages.clone() } } else { Content::Grpc(grpc) };
-    let mut clients = Serving::new(config, node.services().admission.clone(), budget);
+    let mut clients = Serving::new(config, node.services().admission.clone(), budget, placing);
     clients.add(sockets.clients, Purpose::Client, &client);
     clients.add(sockets.pages, Purpose::Client, &Content::Http(pages));
     clients.add(sockets.metrics, Purpose::Metrics, &Content::Http(metrics_router(site)));
     // There are few of them, and they must find one another.
-    let mut peers = Serving::new(config, Gate::open(), Budget::of(None, config.max_request_bytes));
+    let mut peers = Serving::new(config, Gate::open(), Budget::of(None, config.max_request_bytes), Placing::here());
     peers.add(sockets.peers, Purpose::Peer, &peer);
     (clients, peers)
 }
@@ -301,7 +310,7 @@ struct Serving {
 }
 
 impl Serving {
-    fn new(config: &Config, admission: Gate, budget: Budget) -> Self {
+    fn new(config: &Config, admission: Gate, budget: Budget, placing: Placing) -> Self {
         let options = ServeOptions {
             purpose: Purpose::Client,
             max_concurrent_streams: config.max_concurrent_streams,
@@ -311,6 +320,7 @@ impl Serving {
             connections: ConnectionCount::default(),
             admission,
             budget,
+            placing,
         };
         Self { stop: watch::Sender::new(false), options, servers: JoinSet::new() }
     }

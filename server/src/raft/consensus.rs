@@ -51,6 +51,9 @@ const COMPACTION_PAUSE: Duration = Duration::from_millis(10);
 /// Entries that are purged together, unless the log is to be kept shorter than that.
 const PURGE_BATCH: u64 = 256;
 
+/// How often a member looks whether consensus has failed, which ends it.
+const FAILURE_LOOK: Duration = Duration::from_millis(50);
+
 /// How often it is looked whether there is something left of snapshots that is of no more use.
 const SNAPSHOT_TIDY_INTERVAL: Duration = Duration::from_secs(2);
 
@@ -87,6 +90,8 @@ pub struct ConsensusOptions {
     pub snapshot_send_rate: u64,
     /// Largest command.
     pub request_bytes_max: usize,
+    /// From how many proposals under way on they wait for each other.
+    pub gather_from: usize,
     /// The newest format that this release knows.
     pub newest_format: u32,
     /// A command that takes longer to apply is slow.
@@ -212,6 +217,7 @@ impl Consensus {
             member_id: options.member_id,
             election_timeout: options.election_timeout,
             request_bytes_max: options.request_bytes_max,
+            gather_from: options.gather_from,
             joins: options.joins,
             newest_format: options.newest_format,
             log_at_start,
@@ -223,7 +229,7 @@ impl Consensus {
         let confirmation = Arc::new(Confirmation::new(own, cluster_id, raft.clone(), peers.clone(), timeout));
         let views = (members.clone(), alarms);
         let reconfigure = Arc::new(Reconfigure::new(raft.clone(), confirmation.clone(), views, rules, timeout));
-        let (gateway, rounds) = Gateway::new(
+        let (gateway, tasks) = Gateway::new(
             gateway_options,
             raft.clone(),
             (members, format, addresses),
@@ -247,7 +253,7 @@ impl Consensus {
             compaction,
             metrics,
             store_failure,
-            tasks: vec![rounds],
+            tasks: tasks.into(),
         })
     }
 
@@ -323,7 +329,7 @@ impl Consensus {
 
     /// Resolves with the reason when consensus cannot go on: a failed disk, a command that cannot be applied.
     pub fn failed(&self) -> impl Future<Output = String> + Send + 'static {
-        let mut metrics = self.raft.metrics();
+        let (metrics, mut server) = (self.raft.metrics(), self.raft.server_metrics());
         let mut store_failure = self.store_failure.clone();
         let removal = self.removal.clone();
         let of_store = async move {
@@ -339,7 +345,8 @@ impl Consensus {
                 if let Err(fatal) = &metrics.borrow_watched().running_state {
                     return fatal.to_string();
                 }
-                if metrics.changed().await.is_err() {
+                // With each entry there are new ones: to be woken by them costs more than to look now and then.
+                if let Ok(Err(_)) = clock::timeout(FAILURE_LOOK, server.changed()).await {
                     return "consensus ended".to_owned();
                 }
             }

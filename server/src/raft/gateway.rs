@@ -1,7 +1,10 @@
+mod gathering;
 mod proposals;
 
 use std::future::Future;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use mainstay_proto::mainstay as wire;
@@ -11,7 +14,9 @@ use openraft::async_runtime::WatchReceiver;
 use openraft::{ReadPolicy, ServerState};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
 
+use self::gathering::Gathering;
 use super::addresses::Addresses;
 use super::codec;
 use super::confirmation::Confirmation;
@@ -114,6 +119,8 @@ pub(crate) struct GatewayOptions {
     pub(crate) member_id: u64,
     pub(crate) election_timeout: Duration,
     pub(crate) request_bytes_max: usize,
+    /// From how many proposals under way on they wait for each other.
+    pub(crate) gather_from: usize,
     /// Whether the others were there before this member.
     pub(crate) joins: bool,
     /// The newest format that this release knows.
@@ -146,12 +153,16 @@ struct Inner {
     reads: ReadIndex,
     applied: watch::Receiver<u64>,
     proposals: Semaphore,
+    gathering: Arc<Gathering>,
+    /// The last term of which, as its leader, this member has applied an entry.
+    covers_term: AtomicU64,
     /// When the leader of which term was last heard of. A leaf lock.
     contact: Mutex<Option<(u64, Instant)>>,
 }
 
 impl Gateway {
-    /// Opens the way to a member's consensus; the handle is of the task that runs the ReadIndex rounds.
+    /// Opens the way to a member's consensus; the handles are of the tasks that run the ReadIndex rounds and gather
+    /// proposals.
     pub(crate) fn new(
         options: GatewayOptions,
         raft: Raft,
@@ -160,7 +171,7 @@ impl Gateway {
         lessor: Lessor,
         metrics: Arc<Metrics>,
         applied: watch::Receiver<u64>,
-    ) -> (Self, tokio::task::JoinHandle<()>) {
+    ) -> (Self, [JoinHandle<()>; 2]) {
         let (rounds_tx, rounds_rx) = watch::channel(None::<std::sync::Weak<Inner>>);
         let (reads, task) = ReadIndex::spawn(move || {
             let inner = rounds_rx.borrow().as_ref().and_then(std::sync::Weak::upgrade);
@@ -170,6 +181,11 @@ impl Gateway {
                     None => Err(Unavailable::Stopped),
                 }
             }
+        });
+        let gathering = Arc::new(Gathering::new(options.gather_from));
+        let gather = tokio::task::spawn({
+            let (gathering, raft) = (gathering.clone(), raft.clone());
+            async move { gathering.run(raft).await }
         });
         let inner = Arc::new(Inner {
             removal: options.removal.clone(),
@@ -186,10 +202,12 @@ impl Gateway {
             reads,
             applied,
             proposals: Semaphore::new(limits::PROPOSALS_MAX),
+            gathering,
+            covers_term: AtomicU64::new(0),
             contact: Mutex::default(),
         });
         rounds_tx.send_replace(Some(Arc::downgrade(&inner)));
-        (Self { inner }, task)
+        (Self { inner }, [task, gather])
     }
 
     /// Waits until this member's state covers everything that was acknowledged before the call.
@@ -198,7 +216,12 @@ impl Gateway {
             // Wrong: a linearizable read is served from whatever this member has.
             return Ok(());
         }
-        self.within_timeout(async {
+        if self.leads_alone() {
+            probe::reached("read-by-the-only-voter");
+            return Ok(());
+        }
+        let term = self.leads_in();
+        let covered = async {
             let index = self.inner.reads.wait().await?;
             if index > *self.inner.applied.borrow() {
                 probe::reached("read-index-waited");
@@ -208,8 +231,29 @@ impl Gateway {
                 }
             }
             self.wait_applied(index).await
-        })
-        .await
+        };
+        self.within_timeout(pin!(covered)).await?;
+        if let Some(term) = term
+            && self.leads_in() == Some(term)
+        {
+            self.inner.covers_term.store(term, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Whether this member is the only voter, leads, and has applied what was committed before its term: whatever is
+    /// acknowledged from then on was applied here first.
+    ///
+    /// What consensus publishes may be a moment old. Another one can lead only after this one gave it its vote, which
+    /// is published before any later vote.
+    fn leads_alone(&self) -> bool {
+        let term = self.inner.covers_term.load(Ordering::Acquire);
+        let metrics = self.inner.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        term > 0
+            && metrics.current_term == term
+            && metrics.state == ServerState::Leader
+            && is_only_voter(metrics.membership_config.membership(), self.inner.options.member_id)
     }
 
     /// Waits until this member has applied an entry of the log.
@@ -217,7 +261,7 @@ impl Gateway {
         if *self.inner.applied.borrow() >= index {
             return Ok(());
         }
-        self.within_timeout(self.wait_applied(index)).await
+        self.within_timeout(pin!(self.wait_applied(index))).await
     }
 
     /// What this member knows of consensus right now.
@@ -228,7 +272,7 @@ impl Gateway {
         let leader = match metrics.current_leader {
             Some(leader) if leader == id => {
                 // A sole voter is its own quorum, and nobody acknowledges anything to it.
-                let alone = metrics.membership_config.voter_ids().eq([id]);
+                let alone = is_only_voter(metrics.membership_config.membership(), id);
                 let acknowledged = metrics.last_quorum_acked.map(|at| openraft::Instant::elapsed(&*at));
                 (alone || acknowledged.is_some_and(|ago| self.is_recent(ago))).then_some(leader)
             }
@@ -280,7 +324,7 @@ impl Gateway {
     ///
     /// A timeout leaves open whether they are changed.
     pub async fn change_members(&self, change: MemberChange) -> Result<Result<(), MemberRefusal>, Unavailable> {
-        self.within_timeout(async {
+        let call = async {
             let request = change.to_wire(self.inner.options.cluster_id);
             let at = |client: Client| {
                 let request = request.clone();
@@ -296,8 +340,8 @@ impl Gateway {
                 Ok(index) => self.wait_applied(index).await.map(Ok),
                 Err(refusal) => Ok(Err(refusal)),
             }
-        })
-        .await
+        };
+        self.within_timeout(pin!(call)).await
     }
 
     /// Changes the members as the leader; the index of the entry.
@@ -408,11 +452,11 @@ impl Gateway {
             let request = wire::LeaseRenewRequest { cluster_id: self.inner.options.cluster_id, id };
             async move { ask(client, |mut client| async move { client.lease_renew(request).await }).await }
         };
-        self.within_timeout(self.on_leader(
+        let call = self.on_leader(
             || self.lease_renew_here(id),
             |client| async { renew(client).await.map(|response| response.ttl) },
-        ))
-        .await
+        );
+        self.within_timeout(pin!(call)).await
     }
 
     /// Asks the leader what is left of a lease; `None` where it is unknown.
@@ -421,14 +465,14 @@ impl Gateway {
             let request = wire::LeaseRemainingRequest { cluster_id: self.inner.options.cluster_id, id };
             async move { ask(client, |mut client| async move { client.lease_remaining(request).await }).await }
         };
-        self.within_timeout(self.on_leader(
+        let call = self.on_leader(
             || self.lease_remaining_here(id),
             |client| async {
                 let response = remaining(client).await?;
                 Ok((response.ttl >= 0).then_some(Remaining { ttl: response.ttl, granted_ttl: response.granted_ttl }))
             },
-        ))
-        .await
+        );
+        self.within_timeout(pin!(call)).await
     }
 
     /// Notes that the leader behind a vote is alive.
@@ -491,7 +535,7 @@ impl Gateway {
     /// One round of ReadIndex: here when leading, else at the leader; until there is an answer.
     async fn round(&self) -> Result<u64, Unavailable> {
         let server = &self.inner.metrics.server;
-        let result = self.within_timeout(async {
+        let round = async {
             loop {
                 let result = match self.reachable_leader() {
                     Some(leader) if leader == self.inner.options.member_id => self.confirm_leadership().await,
@@ -510,8 +554,8 @@ impl Gateway {
                     }
                 }
             }
-        });
-        let result = result.await;
+        };
+        let result = self.within_timeout(pin!(round)).await;
         if matches!(result, Err(error) if error != Unavailable::Stopped) {
             server.slow_read_indexes_total.inc();
         }
@@ -574,7 +618,12 @@ impl Gateway {
         applied.wait_for(|applied| *applied >= index).await.map(|_| ()).map_err(|_| Unavailable::Stopped)
     }
 
-    async fn within_timeout<T>(&self, call: impl Future<Output = Result<T, Unavailable>>) -> Result<T, Unavailable> {
+    /// The call is pinned where it is made: what is handed on by value is kept in each future on its way, and a request
+    /// is moved with all of it.
+    async fn within_timeout<T>(
+        &self,
+        call: Pin<&mut impl Future<Output = Result<T, Unavailable>>>,
+    ) -> Result<T, Unavailable> {
         let limit = limits::REQUEST_TIMEOUT_BASE + 2 * self.inner.options.election_timeout;
         let leader_before = self.status().leader;
         let call = async {
@@ -664,6 +713,11 @@ fn unavailable_from_status(status: &tonic::Status) -> Unavailable {
         Unavailable::NoLeader,
     ];
     KNOWN.into_iter().find(|known| known.to_string() == status.message()).unwrap_or(Unavailable::TimeoutConnectionLost)
+}
+
+/// Whether a member is the only one with a vote, and no other is about to get one.
+fn is_only_voter(members: &Membership, id: u64) -> bool {
+    matches!(members.get_joint_config().as_slice(), [voters] if voters.len() == 1 && voters.contains(&id))
 }
 
 /// Whether a member takes part without a vote until it is promoted; `None` where it is not among these.

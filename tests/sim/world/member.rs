@@ -222,6 +222,7 @@ impl Member {
             watch_bounds: if self.plan.small_watches { Bounds::SMALL } else { Bounds::STANDARD },
             resident: None,
             newest_format: layout::FORMAT,
+            gather_from: 2,
         };
         let mut node = match Node::open(&config, storage, surroundings).await {
             Ok(node) => node,

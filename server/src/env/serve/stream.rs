@@ -17,6 +17,14 @@ pub(super) enum Socket {
 }
 
 impl Socket {
+    /// Registers the socket with the runtime of this task instead of the one that accepted it.
+    pub(super) fn taken_over(self) -> io::Result<Self> {
+        match self {
+            Socket::Tcp(stream) => Ok(Socket::Tcp(TcpStream::from_std(stream.into_std()?)?)),
+            Socket::Unix(stream) => Ok(Socket::Unix(UnixStream::from_std(stream.into_std()?)?)),
+        }
+    }
+
     /// Whether the client speaks TLS, as its first byte tells, which is left in place.
     pub(super) async fn speaks_tls(&self) -> io::Result<bool> {
         let mut first = [0];

@@ -27,6 +27,7 @@ fn options() -> ServeOptions {
         connections: ConnectionCount::default(),
         admission: Gate::open(),
         budget: Budget::of(None, 1_572_864),
+        placing: Placing::here(),
     }
 }
 

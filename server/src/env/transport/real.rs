@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::Uri;
+use hyper::rt::Executor;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
+use tokio::runtime::Handle;
 use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint};
 
@@ -25,6 +27,8 @@ const STREAM_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 /// Makes the connections to other members.
 #[derive(Clone, Default)]
 pub struct Dialer {
+    /// Where connections live, whoever makes them: consensus must not depend on a thread that answers clients.
+    home: Option<Handle>,
     /// What URLs that ask for TLS are dialled with.
     tls: Option<Arc<Secure>>,
 }
@@ -42,9 +46,9 @@ impl fmt::Debug for Dialer {
 }
 
 impl Dialer {
-    /// Dials members whose URLs ask for TLS, too.
+    /// Dials members whose URLs ask for TLS, too; connections live on the runtime of who calls this.
     pub fn with_tls(tls: Tls) -> Self {
-        Self { tls: Some(Arc::new(Secure { tls, complaints: Mutex::default() })) }
+        Self { home: Handle::try_current().ok(), tls: Some(Arc::new(Secure { tls, complaints: Mutex::default() })) }
     }
 
     /// Prepares a connection to a peer URL; nothing is sent before the first request.
@@ -53,6 +57,10 @@ impl Dialer {
     /// When the URL cannot be dialled at all.
     pub fn connect(&self, url: &str, connect_timeout: Duration) -> Result<PeerChannel, String> {
         let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|error| format!("peer URL {url:?}: {error}"))?;
+        let endpoint = match &self.home {
+            Some(home) => endpoint.executor(Home(home.clone())),
+            None => endpoint,
+        };
         let endpoint = endpoint
             .connect_timeout(connect_timeout)
             .tcp_nodelay(true)
@@ -71,6 +79,16 @@ impl Dialer {
             let secure = secure.clone();
             async move { secure.open(&uri).await.map(TokioIo::new) }
         })))
+    }
+}
+
+/// Runs what belongs to connections on one runtime.
+#[derive(Clone)]
+struct Home(Handle);
+
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Home {
+    fn execute(&self, future: F) {
+        drop(self.0.spawn(future));
     }
 }
 

@@ -1,6 +1,7 @@
 //! From a command to its outcome: here or at the leader, within the request timeout.
 
 use std::future::Future;
+use std::pin::{Pin, pin};
 
 use bytes::Bytes;
 use mainstay_proto::mainstay as wire;
@@ -8,6 +9,7 @@ use openraft::async_runtime::WatchReceiver;
 use openraft::error::ClientWriteError;
 use openraft::impls::ProgressResponder;
 
+use super::gathering::Answer as Answered;
 use super::{Gateway, RETRY_INTERVAL, Unavailable, ask};
 use crate::command::{self, Caller, Command, Outcome, command as kind};
 use crate::env::clock::Instant;
@@ -27,7 +29,7 @@ impl Gateway {
     /// the command takes effect.
     pub async fn propose(&self, caller: Option<Caller>, command: kind::Kind) -> Result<Outcome, Unavailable> {
         let operation = Operation::of(&command);
-        self.measured(operation, self.admit(caller, command)).await
+        self.measured(operation, pin!(self.admit(caller, command))).await
     }
 
     /// Proposes unless that would be too large or too much.
@@ -45,22 +47,25 @@ impl Gateway {
             probe::reached("proposal-refused-for-load");
             return Err(Unavailable::TooManyRequests);
         }
-        self.within_timeout(self.propose_anywhere(bytes)).await
+        self.within_timeout(pin!(self.propose_anywhere(bytes))).await
     }
 
     /// Replicates a command only if this member leads in `term`; for duties that a deposed leader must not carry out.
     pub async fn propose_as_leader(&self, term: u64, command: kind::Kind) -> Result<Outcome, Unavailable> {
         let operation = Operation::of(&command);
         let bytes = command::encode(&Command { kind: Some(command), caller: Some(command::cluster_itself()) });
-        let proposed = self.within_timeout(self.propose_here(bytes, Some(term)));
-        self.measured(operation, async { proposed.await.map(|(_, applied)| here(applied)) }).await
+        let proposed = async {
+            let proposed = self.within_timeout(pin!(self.propose_here(bytes, Some(term)))).await;
+            proposed.map(|(_, applied)| here(applied))
+        };
+        self.measured(operation, pin!(proposed)).await
     }
 
     /// Counts how long a proposal takes and whether it fails; a refusal is no failure of consensus.
     async fn measured(
         &self,
         operation: Operation,
-        proposal: impl Future<Output = Result<Answer, Unavailable>>,
+        proposal: Pin<&mut impl Future<Output = Result<Answer, Unavailable>>>,
     ) -> Result<Outcome, Unavailable> {
         let received = clock::now();
         let result = proposal.await;
@@ -95,21 +100,30 @@ impl Gateway {
 
     /// Proposes on this member as the leader; the index of the entry, and what came of it.
     async fn propose_here(&self, command: Bytes, term: Option<u64>) -> Result<(u64, Applied), Unavailable> {
+        let (_under_way, gathers) = self.inner.gathering.begin();
+        let answer = match term {
+            None if gathers => self.inner.gathering.propose(EncodedCommand(command)).await?,
+            _ => self.propose_alone(EncodedCommand(command), term).await?,
+        };
+        match answer {
+            Ok((log_id, applied)) => Ok((log_id.index, applied)),
+            // Never appended: the caller may ask another member.
+            Err(ClientWriteError::ForwardToLeader(_)) => Err(Unavailable::NotLeader),
+            // It may or may not have been committed elsewhere.
+            Err(_) => Err(Unavailable::TimeoutLeaderFailure),
+        }
+    }
+
+    async fn propose_alone(&self, command: EncodedCommand, term: Option<u64>) -> Result<Answered, Unavailable> {
         let (responder, answer) = ProgressResponder::<TypeConfig, _>::complete_only();
-        let write = self.inner.raft.write(EncodedCommand(command)).responder(responder);
+        let write = self.inner.raft.write(command).responder(responder);
         let sent = match term {
             Some(term) => write.with_leader(codec::log_id(term, 0).leader_id).await,
             None => write.await,
         };
         sent.map_err(|_| Unavailable::Stopped)?;
-        match answer.await {
-            Ok(Ok(response)) => Ok((response.log_id.index, response.data)),
-            // Never appended: the caller may ask another member.
-            Ok(Err(ClientWriteError::ForwardToLeader(_))) => Err(Unavailable::NotLeader),
-            // It may or may not have been committed elsewhere.
-            Ok(Err(_)) => Err(Unavailable::TimeoutLeaderFailure),
-            Err(_) => Err(Unavailable::Stopped),
-        }
+        let answer = answer.await.map_err(|_| Unavailable::Stopped)?;
+        Ok(answer.map(|response| (response.log_id, response.data)))
     }
 
     /// Proposes here or at the leader, again where it was certainly not appended.
@@ -119,7 +133,7 @@ impl Gateway {
                 Some(leader) if leader == self.inner.options.member_id => {
                     self.propose_here(command.clone(), None).await.map(|(_, applied)| here(applied))
                 }
-                Some(leader) => self.forward(leader, command.clone()).await.map(|outcome| (outcome, None)),
+                Some(leader) => Box::pin(self.forward(leader, command.clone())).await.map(|outcome| (outcome, None)),
                 None => Err(Unavailable::NotLeader),
             };
             match result {
