@@ -35,7 +35,8 @@ pub(super) struct Gathering {
     /// From how many on under way a proposal waits for others.
     from: usize,
     under_way: AtomicUsize,
-    waiting: Mutex<Vec<Waiting>>,
+    /// `None` once nobody takes them any more.
+    waiting: Mutex<Option<Vec<Waiting>>>,
     came: Notify,
     enough: Notify,
 }
@@ -54,12 +55,21 @@ impl Drop for UnderWay<'_> {
     }
 }
 
+/// The end of who takes the proposals: whoever waits is told.
+struct End<'a>(&'a Gathering);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        *self.0.waiting.lock() = None;
+    }
+}
+
 impl Gathering {
     pub(super) fn new(from: usize) -> Self {
         Self {
             from,
             under_way: AtomicUsize::new(0),
-            waiting: Mutex::default(),
+            waiting: Mutex::new(Some(Vec::new())),
             came: Notify::new(),
             enough: Notify::new(),
         }
@@ -76,6 +86,7 @@ impl Gathering {
         let (reply, answer) = oneshot::channel();
         let gathered = {
             let mut waiting = self.waiting.lock();
+            let waiting = waiting.as_mut().ok_or(Unavailable::Stopped)?;
             waiting.push(Waiting { command, reply });
             waiting.len()
         };
@@ -86,6 +97,10 @@ impl Gathering {
             self.enough.notify_one();
         }
         answer.await.map_err(|_| Unavailable::Stopped)?
+    }
+
+    fn gathered(&self) -> usize {
+        self.waiting.lock().as_ref().map_or(0, Vec::len)
     }
 
     fn suffices(&self, gathered: usize) -> bool {
@@ -99,6 +114,7 @@ impl Gathering {
 
     /// Hands batches to consensus, and their answers to who waits for them, until it is dropped.
     pub(super) async fn run(&self, raft: Raft) {
+        let _end = End(self);
         let mut answers: FuturesUnordered<BoxFuture<'static, ()>> = FuturesUnordered::new();
         loop {
             tokio::select! {
@@ -107,7 +123,7 @@ impl Gathering {
                 Some(()) = answers.next() => continue,
             }
             let mut patience = Box::pin(clock::sleep(self.patience()));
-            while !self.suffices(self.waiting.lock().len()) {
+            while !self.suffices(self.gathered()) {
                 probe::reached("proposals-gathered");
                 tokio::select! {
                     biased;
@@ -117,9 +133,12 @@ impl Gathering {
                     Some(()) = answers.next() => {}
                 }
             }
-            let mut batch = std::mem::take(&mut *self.waiting.lock());
+            let mut batch = self.waiting.lock().as_mut().map(std::mem::take).unwrap_or_default();
             // Whoever gave up before anything happened need not be served.
             batch.retain(|waiting| !waiting.reply.is_closed());
+            if batch.is_empty() {
+                continue;
+            }
             let (commands, replies): (Vec<_>, Vec<_>) =
                 batch.into_iter().map(|waiting| (waiting.command, waiting.reply)).unzip();
             match raft.client_write_many(commands).await {
@@ -160,6 +179,20 @@ mod tests {
         assert!(gathering.begin().1, "two were over, one of them for good");
         drop(second);
         assert_eq!(gathering.under_way.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn who_waits_is_told_that_nobody_takes_it() {
+        let gathering = Gathering::new(1);
+        let proposal = gathering.propose(EncodedCommand(bytes::Bytes::from_static(b"command")));
+        let end = async {
+            tokio::task::yield_now().await;
+            drop(End(&gathering));
+        };
+        let (answer, ()) = tokio::join!(proposal, end);
+        assert_eq!(answer.err(), Some(Unavailable::Stopped));
+        let late = gathering.propose(EncodedCommand(bytes::Bytes::from_static(b"command"))).await;
+        assert_eq!(late.err(), Some(Unavailable::Stopped));
     }
 
     #[test]
