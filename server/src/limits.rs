@@ -196,11 +196,11 @@ pub const FLUSH_BYTES: u64 = 64 * 1024 * 1024;
 /// Keys that one slice of an index checkpoint writes.
 pub const CHECKPOINT_SLICE_KEYS: usize = 500;
 
-/// Revisions that one slice of a compaction removes.
-pub const COMPACTION_SLICE_REVISIONS: usize = 500;
+/// Revisions that one slice of a compaction removes: what is applied meanwhile waits for it.
+pub const COMPACTION_SLICE_REVISIONS: usize = 100;
 
 /// Keys that one slice of a compaction looks at.
-pub const COMPACTION_SLICE_KEYS: usize = 2_000;
+pub const COMPACTION_SLICE_KEYS: usize = 500;
 
 /// Bytes of history that one slice of a compaction reads for its hash.
 pub const HASH_SLICE_BYTES: usize = 256 * 1024;

@@ -46,7 +46,7 @@ use crate::metrics::Metrics;
 use crate::watch::Hub;
 
 /// Pause between two slices of background compaction, so that commands are not held up.
-const COMPACTION_PAUSE: Duration = Duration::from_millis(10);
+const COMPACTION_PAUSE: Duration = Duration::from_millis(4);
 
 /// Entries that are purged together, unless the log is to be kept shorter than that.
 const PURGE_BATCH: u64 = 256;

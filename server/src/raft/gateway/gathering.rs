@@ -176,7 +176,7 @@ mod tests {
         assert!(!first.1 && !second.1);
         assert!(gathering.begin().1);
         drop(first);
-        assert!(gathering.begin().1, "two were over, one of them for good");
+        assert!(!gathering.begin().1, "two of the three are over");
         drop(second);
         assert_eq!(gathering.under_way.load(Ordering::Relaxed), 0);
     }
