@@ -3,7 +3,8 @@
 //! counting and tracing.
 //!
 //! It stands directly around the generated services and adds neither a task nor a boxed body to
-//! a unary request.
+//! a unary request. A port for clients calls [`Edge::serve`] with bodies as they come from the socket; a router, which
+//! boxes them, is for the JSON gateway and for simulations.
 
 mod bodies;
 
@@ -22,17 +23,18 @@ use tonic::server::NamedService;
 use tonic::{Code, Status};
 use tower_service::Service;
 
-use self::bodies::ResponseBody;
 use super::access::Credentials;
 use super::metadata::Metadata;
 use super::rpc::{self, Rpc, RpcObserver};
 use super::spans::CallSpan;
 use super::status::{self, ApiError};
 use super::{Access, RpcAccess, Services, admission, stopping};
-use crate::admission::{Entering, Hold};
+use crate::admission::{Entering, Hold, Origin};
+use crate::env::RequestBytes;
 use crate::raft;
 
 pub(super) use self::bodies::RequestBody;
+pub use self::bodies::ResponseBody;
 
 const GRPC_STATUS: &str = "grpc-status";
 
@@ -50,6 +52,7 @@ impl<S: NamedService> Edge<S> {
     }
 }
 
+/// By a router, which knows where a request comes from by its extensions alone.
 impl<S> Service<Request<HttpBody>> for Edge<S>
 where
     S: Service<
@@ -70,6 +73,24 @@ where
     }
 
     fn call(&mut self, request: Request<HttpBody>) -> EdgeFuture {
+        let origin = request.extensions().get::<Origin>().cloned().unwrap_or_default();
+        self.serve(request.map(RequestBytes::from), &origin)
+    }
+}
+
+impl<S> Edge<S>
+where
+    S: Service<
+            Request<RequestBody>,
+            Response = Response<Body>,
+            Error = Infallible,
+            Future = BoxFuture<Response<Body>, Infallible>,
+        > + Clone
+        + Send
+        + 'static,
+{
+    /// Serves a request that comes from there. The generated services are always ready.
+    pub(super) fn serve(&self, request: Request<RequestBytes>, origin: &Origin) -> EdgeFuture {
         let method = rpc::split(request.uri().path());
         let Some(rpc) = self.methods.iter().find(|rpc| method == Some((rpc.service, rpc.method))) else {
             return EdgeFuture::refused(unknown(request.uri().path()));
@@ -81,7 +102,7 @@ where
         let status = services.gateway.status();
         let admitted = admit(rpc, request.headers(), &status, is_out_of_service, &*services.observer);
         let entered = admitted.and_then(|requires_leader| {
-            let origin = admission::origin(&services.access, request.headers(), request.extensions());
+            let origin = admission::origin(&services.access, request.headers(), origin);
             let (hold, entering) = admission::enter(&services.admission, rpc, &origin)?;
             Ok((requires_leader, hold, entering))
         });
@@ -102,7 +123,7 @@ where
         let ending = ending(&self.services, rpc, requires_leader);
         let is_open = rpc.access == RpcAccess::ByRequest || !self.services.access.is_enabled();
         let response = if is_open && entering.is_none() {
-            self.service.call(request)
+            self.service.clone().call(request)
         } else {
             let access = self.services.access.clone();
             Box::pin(once_admitted(entering, access, rpc.access, self.service.clone(), request))
@@ -204,10 +225,10 @@ async fn some(what: Option<impl Future<Output = ()>>) {
 }
 
 /// The response of a method, under way.
-pub(super) struct EdgeFuture(Progress);
+pub struct EdgeFuture(Progress);
 
 enum Progress {
-    Refused(Option<Box<Status>>),
+    Answered(Option<Box<Response<ResponseBody>>>),
     Serving {
         response: BoxFuture<Response<Body>, Infallible>,
         call: Option<Call>,
@@ -218,8 +239,13 @@ enum Progress {
 }
 
 impl EdgeFuture {
-    fn refused(status: Status) -> Self {
-        Self(Progress::Refused(Some(Box::new(status))))
+    pub(super) fn refused(status: Status) -> Self {
+        Self::answered(status.into_http())
+    }
+
+    /// Is ready at once.
+    pub(super) fn answered(response: Response<ResponseBody>) -> Self {
+        Self(Progress::Answered(Some(Box::new(response))))
     }
 }
 
@@ -228,9 +254,9 @@ impl Future for EdgeFuture {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut self.0 {
-            Progress::Refused(status) => {
-                let status = status.take().expect("a future is not polled after it is ready");
-                Poll::Ready(Ok(status.into_http()))
+            Progress::Answered(response) => {
+                let response = response.take().expect("a future is not polled after it is ready");
+                Poll::Ready(Ok(*response))
             }
             Progress::Serving { response, call, ending, hold } => {
                 let Poll::Ready(Ok(response)) = response.as_mut().poll(context) else {
@@ -242,7 +268,7 @@ impl Future for EdgeFuture {
                     }
                     return Poll::Ready(Ok(Status::from(error).into_http()));
                 };
-                let Some(call) = call.take() else { return Poll::Ready(Ok(response.map(ResponseBody::Uncounted))) };
+                let Some(call) = call.take() else { return Poll::Ready(Ok(response.map(ResponseBody::uncounted))) };
                 Poll::Ready(Ok(finish(response, call, ending.take(), std::mem::take(hold))))
             }
         }
@@ -253,7 +279,7 @@ impl Future for EdgeFuture {
 fn finish(response: Response<Body>, call: Call, ending: Option<Ending>, hold: Hold) -> Response<ResponseBody> {
     if let Some(code) = response.headers().get(GRPC_STATUS) {
         call.end(Code::from_bytes(code.as_bytes()), || message_in(response.headers()));
-        return response.map(ResponseBody::Uncounted);
+        return response.map(ResponseBody::uncounted);
     }
     if call.rpc.kind.is_stream() {
         return response.map(|body| ResponseBody::stream(body, call, ending, hold));
