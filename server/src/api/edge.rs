@@ -52,6 +52,15 @@ impl<S: NamedService> Edge<S> {
     }
 }
 
+impl<S> Edge<S> {
+    /// The method of this service that a path names.
+    fn method(&self, path: &str) -> Option<&'static Rpc> {
+        let (service, method) = rpc::split(path)?;
+        let is_this = self.methods.first().is_some_and(|rpc| rpc.service == service);
+        self.methods.iter().find(|rpc| is_this && rpc.method == method)
+    }
+}
+
 /// By a router, which knows where a request comes from by its extensions alone.
 impl<S> Service<Request<HttpBody>> for Edge<S>
 where
@@ -91,16 +100,15 @@ where
 {
     /// Serves a request that comes from there. The generated services are always ready.
     pub(super) fn serve(&self, request: Request<RequestBytes>, origin: &Origin) -> EdgeFuture {
-        let method = rpc::split(request.uri().path());
-        let Some(rpc) = self.methods.iter().find(|rpc| method == Some((rpc.service, rpc.method))) else {
+        let Some(rpc) = self.method(request.uri().path()) else {
             return EdgeFuture::refused(unknown(request.uri().path()));
         };
         let services = &self.services;
         let span = CallSpan::begin(services.tracer.as_deref(), rpc, request.headers());
         let call = Call::begin(&services.observer, rpc, span);
         let is_out_of_service = services.out_of_service.refuses(rpc);
-        let status = services.gateway.status();
-        let admitted = admit(rpc, request.headers(), &status, is_out_of_service, &*services.observer);
+        let (role, knows_leader) = (services.gateway.role(), || services.gateway.leader().is_some());
+        let admitted = admit(rpc, request.headers(), role, knows_leader, is_out_of_service, &*services.observer);
         let entered = admitted.and_then(|requires_leader| {
             let origin = admission::origin(&services.access, request.headers(), origin);
             let (hold, entering) = admission::enter(&services.admission, rpc, &origin)?;
@@ -136,20 +144,21 @@ where
 fn admit(
     rpc: &'static Rpc,
     headers: &HeaderMap,
-    status: &raft::Status,
+    role: raft::Role,
+    knows_leader: impl FnOnce() -> bool,
     is_out_of_service: bool,
     observer: &dyn RpcObserver,
 ) -> Result<bool, ApiError> {
     // Whether it may serve this depends on what kind of member it is, and what it holds may be of no member's.
-    if status.is_outside && !rpc.tells_of_itself() {
+    if role.is_outside && !rpc.tells_of_itself() {
         return Err(ApiError::NoLeader);
     }
-    if status.is_learner && !rpc.on_learner {
+    if role.is_learner && !rpc.on_learner {
         return Err(ApiError::NotSupportedForLearner);
     }
     let metadata = Metadata::parse(headers)?;
     observer.client_request(rpc.kind, metadata.client_api_version);
-    if metadata.requires_leader && status.leader.is_none() {
+    if metadata.requires_leader && !knows_leader() {
         return Err(ApiError::NoLeader);
     }
     if is_out_of_service {

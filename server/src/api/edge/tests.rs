@@ -82,8 +82,8 @@ fn check_admission(
     for (name, value) in headers {
         map.insert(*name, HeaderValue::from_bytes(value).unwrap());
     }
-    let status = raft::Status { leader: leader.then_some(1), is_learner: learner, ..raft::Status::default() };
-    assert_eq!(admit(rpc(method), &map, &status, false, &Recorder::default()), expected);
+    let role = raft::Role { is_learner: learner, is_outside: false };
+    assert_eq!(admit(rpc(method), &map, role, || leader, false, &Recorder::default()), expected);
 }
 
 #[test]
@@ -97,18 +97,19 @@ fn a_leader_is_needed_where_the_client_says_so() {
 
 #[test]
 fn a_member_whose_data_is_in_doubt_serves_none() {
-    let status = raft::Status { leader: Some(1), ..raft::Status::default() };
-    let admitted = admit(rpc("Range"), &HeaderMap::new(), &status, true, &Recorder::default());
+    let role = raft::Role::default();
+    let admitted = admit(rpc("Range"), &HeaderMap::new(), role, || true, true, &Recorder::default());
     assert_eq!(admitted, Err(ApiError::Corrupt));
 }
 
 #[test]
 fn who_joins_and_knows_no_members_yet_serves_nobody() {
-    for leader in [None, Some(1)] {
-        let status = raft::Status { leader, is_outside: true, ..raft::Status::default() };
+    let role = raft::Role { is_outside: true, is_learner: false };
+    for leader in [false, true] {
         for rpc in &RPCS {
             let expected = if rpc.method == "Status" { Ok(false) } else { Err(ApiError::NoLeader) };
-            assert_eq!(admit(rpc, &HeaderMap::new(), &status, false, &Recorder::default()), expected, "{}", rpc.method);
+            let admitted = admit(rpc, &HeaderMap::new(), role, || leader, false, &Recorder::default());
+            assert_eq!(admitted, expected, "{}", rpc.method);
         }
     }
 }
