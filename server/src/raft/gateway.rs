@@ -39,6 +39,9 @@ use crate::metrics::Metrics;
 /// How long a call waits before it looks again for a leader, or asks again.
 const RETRY_INTERVAL: Duration = Duration::from_millis(25);
 
+/// A call that takes no longer does not look whether this member is removed meanwhile.
+const PROMPT: Duration = Duration::from_millis(100);
+
 /// Why a request could not be served now. A client may try again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unavailable {
@@ -672,10 +675,22 @@ impl Gateway {
     /// is moved with all of it.
     async fn within_timeout<T>(
         &self,
-        call: Pin<&mut impl Future<Output = Result<T, Unavailable>>>,
+        mut call: Pin<&mut impl Future<Output = Result<T, Unavailable>>>,
     ) -> Result<T, Unavailable> {
-        let limit = limits::REQUEST_TIMEOUT_BASE + 2 * self.inner.options.election_timeout;
         let leader_before = self.leader();
+        match clock::timeout(PROMPT, call.as_mut()).await {
+            Ok(result) => result,
+            // Boxed, since hardly any comes here, and each would be as large.
+            Err(_) => Box::pin(self.within_rest_of_timeout(call, leader_before)).await,
+        }
+    }
+
+    async fn within_rest_of_timeout<T>(
+        &self,
+        call: Pin<&mut impl Future<Output = Result<T, Unavailable>>>,
+        leader_before: Option<u64>,
+    ) -> Result<T, Unavailable> {
+        let limit = limits::REQUEST_TIMEOUT_BASE + 2 * self.inner.options.election_timeout - PROMPT;
         let call = async {
             tokio::select! {
                 biased;
