@@ -29,7 +29,7 @@ pub(super) fn enter(gate: &Gate, rpc: &Rpc, origin: &Origin) -> Result<(Hold, Op
 /// Who sends a request, as far as its share goes: a user with a token that counts, or else what the connection tells.
 pub(super) fn origin<'a>(access: &Access, headers: &HeaderMap, origin: &'a Origin) -> Cow<'a, Origin> {
     match access.bearer(headers) {
-        Some(user) => Cow::Owned(Origin { caller: Identity::User(user).into(), ..origin.clone() }),
+        Some(user) => Cow::Owned(Origin { caller: Identity::User(user).into(), is_json: origin.is_json }),
         None => Cow::Borrowed(origin),
     }
 }

@@ -48,13 +48,6 @@ pub enum RequestBytes {
     Boxed(axum::body::Body),
 }
 
-#[cfg(not(madsim))]
-impl From<hyper::body::Incoming> for RequestBytes {
-    fn from(body: hyper::body::Incoming) -> Self {
-        Self::Socket(body)
-    }
-}
-
 impl From<axum::body::Body> for RequestBytes {
     fn from(body: axum::body::Body) -> Self {
         Self::Boxed(body)

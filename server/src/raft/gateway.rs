@@ -678,7 +678,8 @@ impl Gateway {
         mut call: Pin<&mut impl Future<Output = Result<T, Unavailable>>>,
     ) -> Result<T, Unavailable> {
         let leader_before = self.leader();
-        match clock::timeout(PROMPT, call.as_mut()).await {
+        let prompt = clock::timeout(PROMPT, call.as_mut()).await;
+        match prompt {
             Ok(result) => result,
             // Boxed, since hardly any comes here, and each would be as large.
             Err(_) => Box::pin(self.within_rest_of_timeout(call, leader_before)).await,
