@@ -22,7 +22,8 @@ use tokio::task::JoinHandle;
 use crate::admission::memory::{self, Resident};
 use crate::admission::{Budget, Gate, GateOptions, overload};
 use crate::api::{
-    self, Access, ApiLimits, LeaderLoss, OutOfService, RpcObserver, Services, Stopping, Tracer, Withdrawals,
+    self, Access, ApiLimits, GrpcServices, LeaderLoss, OutOfService, RpcObserver, Services, Stopping, Tracer,
+    Withdrawals,
 };
 use crate::apply::{State, StateOptions, stored_format};
 use crate::auth::{Passwords, SimpleTokens, TokenError, TokenProvider};
@@ -370,9 +371,14 @@ impl Node {
         Ok(Self { services: Arc::new(services), consensus, lessor, log, tasks, attributes, is_first_start })
     }
 
-    /// What clients call.
+    /// What clients call, by a router.
     pub fn client_routes(&self) -> tonic::service::Routes {
-        api::routes(self.services.clone())
+        api::routes(&self.services)
+    }
+
+    /// The same, as a port serves it that is theirs.
+    pub fn client_services(&self) -> GrpcServices {
+        GrpcServices::new(&self.services)
     }
 
     /// What peers call.

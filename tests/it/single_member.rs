@@ -2,7 +2,12 @@
 
 use mainstay_client::revision;
 use mainstay_client::{Client, ClientOptions, Compare, Delete, EventType, Put, Range, Reason, Txn, Update, Watch};
+use mainstay_proto::etcdserverpb::PutRequest;
+use mainstay_tests::wire::{Connection, frame};
 use mainstay_tests::{Cluster, ProcessCluster, wait_until_serving};
+use prost::Message as _;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 fn client(cluster: &ProcessCluster) -> Client {
     cluster.client(0, ClientOptions::default())
@@ -113,4 +118,37 @@ async fn a_member_ends_when_asked_to() {
     cluster.start(0).await.unwrap();
     wait_until_serving(&cluster, [0]).await.unwrap();
     assert_eq!(client.get("a").await.unwrap().unwrap().value, "1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_port_answers_methods_and_pages() {
+    let cluster = ProcessCluster::start_all(1).await.unwrap();
+    let address = cluster.client_url(0).trim_start_matches("http://").parse().unwrap();
+    let connection = Connection::open(address).await.unwrap();
+    let put = frame(&PutRequest { key: "a".into(), value: "1".into(), ..PutRequest::default() }.encode_to_vec());
+    let call = async |path: &str| connection.call(path, &http::HeaderMap::new(), put.clone()).await;
+    let answer = call("/etcdserverpb.KV/Put").await;
+    assert!(answer.is_ok() && answer.messages.len() == 1, "{answer:?}");
+    assert_eq!(client(&cluster).get("a").await.unwrap().unwrap().value, "1");
+    for (path, text) in [
+        ("/etcdserverpb.KV/Nope", "unknown method Nope for service etcdserverpb.KV"),
+        ("/etcdserverpb.KV/", "unknown method  for service etcdserverpb.KV"),
+        ("/etcdserverpb.KV/Put/x", "unknown service etcdserverpb.KV/Put"),
+        ("/no.Such/Method", "unknown service no.Such"),
+    ] {
+        let answer = call(path).await;
+        assert_eq!((answer.code, answer.text.as_str()), (Some(12), text), "{path}");
+    }
+    // gRPC needs HTTP/2: by HTTP/1.1 there are pages, whatever the content type says.
+    for (request, status) in [
+        ("GET /version HTTP/1.1\r\nContent-Type: application/grpc", "200"),
+        ("POST /etcdserverpb.KV/Put HTTP/1.1\r\nContent-Length: 0\r\nContent-Type: application/grpc", "404"),
+    ] {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!("{request}\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut page = String::new();
+        stream.read_to_string(&mut page).await.unwrap();
+        assert_eq!(page.split(' ').nth(1), Some(status), "{page}");
+    }
 }

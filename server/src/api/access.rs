@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use http::{Extensions, HeaderMap};
+use http::header::AUTHORIZATION;
+use http::{Extensions, HeaderMap, HeaderName};
 use tonic::Request;
 
 use super::status::ApiError;
@@ -11,11 +12,10 @@ use crate::command::{Caller, Refusal};
 use crate::env::{Secured, clock};
 use crate::raft::Gateway;
 
-const TOKEN: &str = "token";
-const AUTHORIZATION: &str = "authorization";
+static TOKEN: HeaderName = HeaderName::from_static("token");
 const BEARER: &str = "Bearer ";
 /// The JSON gateway calls with a certificate of its own, whose name is nobody's.
-const FROM_GATEWAY: &str = "grpcgateway-accept";
+static FROM_GATEWAY: HeaderName = HeaderName::from_static("grpcgateway-accept");
 
 /// What a request says of who sends it. Not shown: a token is a credential.
 #[derive(Clone, Default)]
@@ -33,16 +33,16 @@ impl Credentials {
     /// Those in a request's headers and extensions.
     pub(super) fn read(headers: &HeaderMap, extensions: &Extensions) -> Self {
         let token = token_in(headers);
-        let secured = extensions.get::<Secured>().filter(|_| !headers.contains_key(FROM_GATEWAY));
+        let secured = extensions.get::<Secured>().filter(|_| !headers.contains_key(&FROM_GATEWAY));
         let certificate = secured.and_then(|secured| secured.certificate.as_ref());
         Self { token, certificate: certificate.map(|certificate| certificate.common_name.clone()) }
     }
 }
 
 fn token_in(headers: &HeaderMap) -> Option<String> {
-    let text = |name| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
-    let token = text(TOKEN).or_else(|| text(AUTHORIZATION));
-    token.map(|token| token.strip_prefix(BEARER).unwrap_or(&token).to_owned())
+    let token = headers.get(&TOKEN).or_else(|| headers.get(AUTHORIZATION))?;
+    let token = String::from_utf8_lossy(token.as_bytes());
+    Some(token.strip_prefix(BEARER).unwrap_or(&token).to_owned())
 }
 
 /// What a method asks of whoever calls it, before its request is read.

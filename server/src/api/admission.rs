@@ -1,8 +1,9 @@
 //! What a request takes of the server's memory: what is reckoned when it comes, and what its answer turns out to take.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 
-use http::{Extensions, HeaderMap};
+use http::HeaderMap;
 use mainstay_proto::KeyRange;
 use mainstay_proto::etcdserverpb::request_op::Request;
 use mainstay_proto::etcdserverpb::{DeleteRangeRequest, RangeRequest, TxnRequest};
@@ -26,11 +27,10 @@ pub(super) fn enter(gate: &Gate, rpc: &Rpc, origin: &Origin) -> Result<(Hold, Op
 }
 
 /// Who sends a request, as far as its share goes: a user with a token that counts, or else what the connection tells.
-pub(super) fn origin(access: &Access, headers: &HeaderMap, extensions: &Extensions) -> Origin {
-    let origin = extensions.get::<Origin>().cloned().unwrap_or_default();
+pub(super) fn origin<'a>(access: &Access, headers: &HeaderMap, origin: &'a Origin) -> Cow<'a, Origin> {
     match access.bearer(headers) {
-        Some(user) => Origin { caller: Identity::User(user).into(), ..origin },
-        None => origin,
+        Some(user) => Cow::Owned(Origin { caller: Identity::User(user).into(), is_json: origin.is_json }),
+        None => Cow::Borrowed(origin),
     }
 }
 

@@ -3,7 +3,8 @@
 //! counting and tracing.
 //!
 //! It stands directly around the generated services and adds neither a task nor a boxed body to
-//! a unary request.
+//! a unary request. A port for clients calls [`Edge::serve`] with bodies as they come from the socket; a router, which
+//! boxes them, is for the JSON gateway and for simulations.
 
 mod bodies;
 
@@ -22,17 +23,18 @@ use tonic::server::NamedService;
 use tonic::{Code, Status};
 use tower_service::Service;
 
-use self::bodies::ResponseBody;
 use super::access::Credentials;
 use super::metadata::Metadata;
 use super::rpc::{self, Rpc, RpcObserver};
 use super::spans::CallSpan;
 use super::status::{self, ApiError};
 use super::{Access, RpcAccess, Services, admission, stopping};
-use crate::admission::{Entering, Hold};
+use crate::admission::{Entering, Hold, Origin};
+use crate::env::RequestBytes;
 use crate::raft;
 
 pub(super) use self::bodies::RequestBody;
+pub use self::bodies::ResponseBody;
 
 const GRPC_STATUS: &str = "grpc-status";
 
@@ -50,6 +52,16 @@ impl<S: NamedService> Edge<S> {
     }
 }
 
+impl<S> Edge<S> {
+    /// The method of this service that a path names.
+    fn method(&self, path: &str) -> Option<&'static Rpc> {
+        let (service, method) = rpc::split(path)?;
+        let is_this = self.methods.first().is_some_and(|rpc| rpc.service == service);
+        self.methods.iter().find(|rpc| is_this && rpc.method == method)
+    }
+}
+
+/// By a router, which knows where a request comes from by its extensions alone.
 impl<S> Service<Request<HttpBody>> for Edge<S>
 where
     S: Service<
@@ -70,18 +82,35 @@ where
     }
 
     fn call(&mut self, request: Request<HttpBody>) -> EdgeFuture {
-        let method = rpc::split(request.uri().path());
-        let Some(rpc) = self.methods.iter().find(|rpc| method == Some((rpc.service, rpc.method))) else {
+        let origin = request.extensions().get::<Origin>().cloned().unwrap_or_default();
+        self.serve(request.map(RequestBytes::from), &origin)
+    }
+}
+
+impl<S> Edge<S>
+where
+    S: Service<
+            Request<RequestBody>,
+            Response = Response<Body>,
+            Error = Infallible,
+            Future = BoxFuture<Response<Body>, Infallible>,
+        > + Clone
+        + Send
+        + 'static,
+{
+    /// Serves a request that comes from there. The generated services are always ready.
+    pub(super) fn serve(&self, request: Request<RequestBytes>, origin: &Origin) -> EdgeFuture {
+        let Some(rpc) = self.method(request.uri().path()) else {
             return EdgeFuture::refused(unknown(request.uri().path()));
         };
         let services = &self.services;
         let span = CallSpan::begin(services.tracer.as_deref(), rpc, request.headers());
         let call = Call::begin(&services.observer, rpc, span);
         let is_out_of_service = services.out_of_service.refuses(rpc);
-        let status = services.gateway.status();
-        let admitted = admit(rpc, request.headers(), &status, is_out_of_service, &*services.observer);
+        let (role, knows_leader) = (services.gateway.role(), || services.gateway.leader().is_some());
+        let admitted = admit(rpc, request.headers(), role, knows_leader, is_out_of_service, &*services.observer);
         let entered = admitted.and_then(|requires_leader| {
-            let origin = admission::origin(&services.access, request.headers(), request.extensions());
+            let origin = admission::origin(&services.access, request.headers(), origin);
             let (hold, entering) = admission::enter(&services.admission, rpc, &origin)?;
             Ok((requires_leader, hold, entering))
         });
@@ -102,7 +131,7 @@ where
         let ending = ending(&self.services, rpc, requires_leader);
         let is_open = rpc.access == RpcAccess::ByRequest || !self.services.access.is_enabled();
         let response = if is_open && entering.is_none() {
-            self.service.call(request)
+            self.service.clone().call(request)
         } else {
             let access = self.services.access.clone();
             Box::pin(once_admitted(entering, access, rpc.access, self.service.clone(), request))
@@ -115,20 +144,21 @@ where
 fn admit(
     rpc: &'static Rpc,
     headers: &HeaderMap,
-    status: &raft::Status,
+    role: raft::Role,
+    knows_leader: impl FnOnce() -> bool,
     is_out_of_service: bool,
     observer: &dyn RpcObserver,
 ) -> Result<bool, ApiError> {
     // Whether it may serve this depends on what kind of member it is, and what it holds may be of no member's.
-    if status.is_outside && !rpc.tells_of_itself() {
+    if role.is_outside && !rpc.tells_of_itself() {
         return Err(ApiError::NoLeader);
     }
-    if status.is_learner && !rpc.on_learner {
+    if role.is_learner && !rpc.on_learner {
         return Err(ApiError::NotSupportedForLearner);
     }
     let metadata = Metadata::parse(headers)?;
     observer.client_request(rpc.kind, metadata.client_api_version);
-    if metadata.requires_leader && status.leader.is_none() {
+    if metadata.requires_leader && !knows_leader() {
         return Err(ApiError::NoLeader);
     }
     if is_out_of_service {
@@ -204,10 +234,10 @@ async fn some(what: Option<impl Future<Output = ()>>) {
 }
 
 /// The response of a method, under way.
-pub(super) struct EdgeFuture(Progress);
+pub struct EdgeFuture(Progress);
 
 enum Progress {
-    Refused(Option<Box<Status>>),
+    Answered(Option<Box<Response<ResponseBody>>>),
     Serving {
         response: BoxFuture<Response<Body>, Infallible>,
         call: Option<Call>,
@@ -218,8 +248,13 @@ enum Progress {
 }
 
 impl EdgeFuture {
-    fn refused(status: Status) -> Self {
-        Self(Progress::Refused(Some(Box::new(status))))
+    pub(super) fn refused(status: Status) -> Self {
+        Self::answered(status.into_http())
+    }
+
+    /// Is ready at once.
+    pub(super) fn answered(response: Response<ResponseBody>) -> Self {
+        Self(Progress::Answered(Some(Box::new(response))))
     }
 }
 
@@ -228,9 +263,9 @@ impl Future for EdgeFuture {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut self.0 {
-            Progress::Refused(status) => {
-                let status = status.take().expect("a future is not polled after it is ready");
-                Poll::Ready(Ok(status.into_http()))
+            Progress::Answered(response) => {
+                let response = response.take().expect("a future is not polled after it is ready");
+                Poll::Ready(Ok(*response))
             }
             Progress::Serving { response, call, ending, hold } => {
                 let Poll::Ready(Ok(response)) = response.as_mut().poll(context) else {
@@ -242,7 +277,7 @@ impl Future for EdgeFuture {
                     }
                     return Poll::Ready(Ok(Status::from(error).into_http()));
                 };
-                let Some(call) = call.take() else { return Poll::Ready(Ok(response.map(ResponseBody::Uncounted))) };
+                let Some(call) = call.take() else { return Poll::Ready(Ok(response.map(ResponseBody::uncounted))) };
                 Poll::Ready(Ok(finish(response, call, ending.take(), std::mem::take(hold))))
             }
         }
@@ -253,7 +288,7 @@ impl Future for EdgeFuture {
 fn finish(response: Response<Body>, call: Call, ending: Option<Ending>, hold: Hold) -> Response<ResponseBody> {
     if let Some(code) = response.headers().get(GRPC_STATUS) {
         call.end(Code::from_bytes(code.as_bytes()), || message_in(response.headers()));
-        return response.map(ResponseBody::Uncounted);
+        return response.map(ResponseBody::uncounted);
     }
     if call.rpc.kind.is_stream() {
         return response.map(|body| ResponseBody::stream(body, call, ending, hold));

@@ -8,13 +8,12 @@ use crate::raft::Gateway;
 
 /// A header that tells this revision, for responses that outlive the call that began them.
 pub(super) fn header(gateway: &Gateway, revision: i64) -> ResponseHeader {
-    let status = gateway.status();
-    let mut member_id = status.member_id;
+    let mut member_id = gateway.member_id();
     if probe::broken("header-names-the-leader") {
         // Wrong: it is not the leader who answers.
-        member_id = status.leader.unwrap_or(member_id);
+        member_id = gateway.leader().unwrap_or(member_id);
     }
-    ResponseHeader { cluster_id: status.cluster_id, member_id, revision, raft_term: status.term }
+    ResponseHeader { cluster_id: gateway.cluster_id(), member_id, revision, raft_term: gateway.term() }
 }
 
 impl Services {

@@ -41,7 +41,7 @@ impl Kv for Services {
         let (credentials, call) = (Credentials::of(&request), self.call_span(&request));
         let hold = Hold::of(request.extensions());
         let request = request.into_inner();
-        if !request.serializable && self.gateway.status().is_learner {
+        if !request.serializable && self.gateway.role().is_learner {
             return Err(ApiError::NotSupportedForLearner.into());
         }
         validate::range(&request)?;
@@ -223,12 +223,17 @@ impl Services {
         }
         let permit = self.permit_range(credentials, request).await?;
         let began = clock::now();
-        let (store, wanted) = (self.store.clone(), request.clone());
-        let make =
-            move |room: Room<'_>| range_response(&wanted, |range, options| store.range_within(range, options, room));
-        let response = match self.is_long(request) {
-            true => within_room_aside(hold, make).await,
-            false => within_room(hold, make).await,
+        let response = if self.is_long(request) {
+            let (store, wanted) = (self.store.clone(), request.clone());
+            let make = move |room: Room<'_>| {
+                range_response(&wanted, |range, options| store.range_within(range, options, room))
+            };
+            within_room_aside(hold, make).await
+        } else {
+            let make = |room: Room<'_>| {
+                range_response(request, |range, options| self.store.range_within(range, options, room))
+            };
+            within_room(hold, make).await
         };
         self.metrics.mvcc.range_total.inc();
         self.metrics.server.range_duration_seconds.observe(response.is_ok(), clock::elapsed(began));

@@ -1,11 +1,12 @@
 //! What a client says about a request in its metadata (pure).
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 
 use super::status::ApiError;
 
-const HAS_LEADER: &str = "hasleader";
-const CLIENT_API_VERSION: &str = "client-api-version";
+// Names that need not be read anew for each request.
+static HAS_LEADER: HeaderName = HeaderName::from_static("hasleader");
+static CLIENT_API_VERSION: HeaderName = HeaderName::from_static("client-api-version");
 
 /// The metadata that concerns every request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,11 +19,11 @@ pub(super) struct Metadata<'a> {
 
 impl<'a> Metadata<'a> {
     pub(super) fn parse(headers: &'a HeaderMap) -> Result<Self, ApiError> {
-        let client_api_version = match headers.get(CLIENT_API_VERSION) {
+        let client_api_version = match headers.get(&CLIENT_API_VERSION) {
             None => "unknown",
             Some(version) => str::from_utf8(version.as_bytes()).map_err(|_| ApiError::InvalidClientApiVersion)?,
         };
-        let requires_leader = headers.get(HAS_LEADER).is_some_and(|value| value == "true");
+        let requires_leader = headers.get(&HAS_LEADER).is_some_and(|value| value == "true");
         Ok(Self { requires_leader, client_api_version })
     }
 }

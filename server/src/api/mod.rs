@@ -9,7 +9,8 @@
 //! When the member stops, [`Stopping`] ends what would not end by itself; one whose data differs from the others'
 //! is [`OutOfService`].
 //!
-//! [`routes`] holds no transport: a process serves it over HTTP/2, a simulation over its own channels.
+//! Neither [`GrpcServices`] nor [`routes`] holds a transport: a process serves the first over HTTP/2, and the JSON
+//! gateway and a simulation call the second, which is a router.
 //! No task is spawned for a request.
 //!
 //! Who asks is found out by [`Access`]. Writes are judged when they are applied, reads here, and what concerns
@@ -59,11 +60,12 @@ mod watch;
 
 pub use access::{Access, RpcAccess};
 pub use concurrency::Withdrawals;
+pub use edge::{EdgeFuture, ResponseBody};
 pub use leader_loss::LeaderLoss;
 pub use limits::ApiLimits;
 pub use maintenance::{STORAGE_VERSION, VERSION};
 pub use out_of_service::OutOfService;
-pub use routes::routes;
+pub use routes::{GrpcServices, routes};
 pub use rpc::{RPCS, Rpc, RpcKind, RpcObserver};
 pub use services::Services;
 pub use spans::{Attribute, Span, Tracer};

@@ -1,6 +1,7 @@
 //! What differs between a real process and a simulated one.
 //!
-//! Owns the runtime under openraft, the member's clock, blocking calls, and the transport between members. Everything
+//! Owns the runtime under openraft, the member's clock, blocking calls, the transport between members, and what a port
+//! for clients hands to the services ([`GrpcService`]). Everything
 //! else of the server is the same code in both worlds: `tokio` is a renamed package that a
 //! simulation replaces, the disk and the engine are traits.
 //!
@@ -11,6 +12,7 @@
 
 mod blocking;
 pub mod clock;
+mod grpc;
 mod raft_runtime;
 mod secured;
 #[cfg(not(madsim))]
@@ -22,6 +24,7 @@ pub mod tls;
 pub mod transport;
 
 pub use blocking::{Outlet, Production, blocking, processors, produce};
+pub use grpc::{GrpcService, RequestBytes};
 pub use mainstay_raft_log::probe;
 pub use raft_runtime::{RaftInstant, RaftRuntime};
 pub use secured::{PeerCertificate, Secured};

@@ -7,14 +7,20 @@ mod io_threads;
 mod listen;
 mod stream;
 
+use std::convert::Infallible;
+use std::error::Error;
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use axum::Router;
 use axum::routing::future::RouteFuture;
-use http::{Request, Version, header};
+use bytes::Bytes;
+use http::{Request, Response, Version, header};
+use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -25,7 +31,7 @@ use tower::Service as _;
 use self::listen::Security;
 use self::stream::{Socket, Stream};
 use crate::admission::{Budget, Gate, Origin, Traffic};
-use crate::env::Secured;
+use crate::env::{GrpcService, RequestBytes, Secured};
 use crate::limits;
 
 pub use self::io_threads::{IoThreads, Placing};
@@ -33,39 +39,26 @@ pub use self::listen::{BindError, Listener, SocketOptions, bind};
 
 /// What a port serves.
 #[derive(Clone)]
-pub enum Content {
+pub enum Content<G = Router> {
     /// gRPC to who asks for it, and pages.
     GrpcAndHttp {
         /// Answers requests of the type `application/grpc`.
-        grpc: axum::Router,
+        grpc: G,
         /// Answers all others.
-        http: axum::Router,
+        http: Router,
     },
     /// gRPC only.
-    Grpc(axum::Router),
-    /// Pages only.
-    Http(axum::Router),
+    Grpc(G),
+    /// What a router knows: to clients pages only, to other members their services.
+    Routed(Router),
 }
 
-impl Content {
+impl<G> Content<G> {
     fn traffic(&self) -> &'static str {
         match self {
             Content::GrpcAndHttp { .. } => "grpc+http",
             Content::Grpc(_) => "grpc",
-            Content::Http(_) => "http",
-        }
-    }
-
-    fn for_request<B>(&self, request: &Request<B>) -> &axum::Router {
-        match self {
-            Content::GrpcAndHttp { grpc, http } => {
-                if is_grpc(request) {
-                    grpc
-                } else {
-                    http
-                }
-            }
-            Content::Grpc(router) | Content::Http(router) => router,
+            Content::Routed(_) => "http",
         }
     }
 }
@@ -76,24 +69,95 @@ fn is_grpc<B>(request: &Request<B>) -> bool {
         && content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
-/// Hands a connection's requests to the routers; they are always ready.
-struct Dispatch {
-    content: Content,
+/// Hands a connection's requests to whoever answers them; they are always ready.
+struct Dispatch<G> {
+    content: Content<G>,
     secured: Option<Secured>,
     origin: Origin,
 }
 
-impl hyper::service::Service<Request<Incoming>> for Dispatch {
-    type Response = axum::response::Response;
-    type Error = std::convert::Infallible;
-    type Future = RouteFuture<std::convert::Infallible>;
+impl<G: GrpcService> hyper::service::Service<Request<Incoming>> for Dispatch<G> {
+    type Response = Response<Answer<G::Body>>;
+    type Error = Infallible;
+    type Future = Dispatched<G::Future>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         if let Some(secured) = &self.secured {
             request.extensions_mut().insert(secured.clone());
         }
-        request.extensions_mut().insert(self.origin.clone());
-        self.content.for_request(&request).clone().call(request)
+        match &self.content {
+            Content::GrpcAndHttp { grpc, .. } if is_grpc(&request) => self.by_service(grpc, request),
+            Content::Grpc(grpc) => self.by_service(grpc, request),
+            Content::GrpcAndHttp { http: router, .. } | Content::Routed(router) => {
+                request.extensions_mut().insert(self.origin.clone());
+                Dispatched::Routed(Box::pin(router.clone().call(request)))
+            }
+        }
+    }
+}
+
+impl<G: GrpcService> Dispatch<G> {
+    fn by_service(&self, grpc: &G, request: Request<Incoming>) -> Dispatched<G::Future> {
+        Dispatched::Grpc(grpc.answer(request.map(RequestBytes::Socket), &self.origin))
+    }
+}
+
+/// A response under way. It is kept once for each request in flight, so what is rare and large is boxed.
+enum Dispatched<F> {
+    Grpc(F),
+    Routed(Pin<Box<RouteFuture<Infallible>>>),
+}
+
+impl<F, B> Future for Dispatched<F>
+where
+    F: Future<Output = Result<Response<B>, Infallible>> + Unpin,
+{
+    type Output = Result<Response<Answer<B>>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut *self {
+            Self::Grpc(answer) => Pin::new(answer).poll(context).map_ok(|response| response.map(Answer::Grpc)),
+            Self::Routed(answer) => answer.as_mut().poll(context).map_ok(|response| response.map(Answer::Routed)),
+        }
+    }
+}
+
+/// The body of a response, as it was made.
+enum Answer<B> {
+    Grpc(B),
+    Routed(axum::body::Body),
+}
+
+impl<B> Body for Answer<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    type Data = Bytes;
+    type Error = Box<dyn Error + Send + Sync>;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        match &mut *self {
+            Self::Grpc(body) => Pin::new(body).poll_frame(context).map_err(Into::into),
+            Self::Routed(body) => Pin::new(body).poll_frame(context).map_err(Into::into),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Grpc(body) => body.is_end_stream(),
+            Self::Routed(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Grpc(body) => body.size_hint(),
+            Self::Routed(body) => body.size_hint(),
+        }
     }
 }
 
@@ -157,9 +221,9 @@ impl Drop for Counted {
 
 /// Serves a socket until `stop` becomes true (or its sender goes); then no connection is accepted,
 /// each is told to finish, and what has not ended after [`ServeOptions::drain`] is cut off.
-pub fn serve(
+pub fn serve<G: GrpcService>(
     listener: Listener,
-    content: Content,
+    content: Content<G>,
     stop: watch::Receiver<bool>,
     options: ServeOptions,
 ) -> JoinHandle<()> {
@@ -181,7 +245,12 @@ fn announce(security: &Security, traffic: &str, address: &str) {
     }
 }
 
-async fn accept_loop(listener: Listener, content: Content, mut stop: watch::Receiver<bool>, options: ServeOptions) {
+async fn accept_loop<G: GrpcService>(
+    listener: Listener,
+    content: Content<G>,
+    mut stop: watch::Receiver<bool>,
+    options: ServeOptions,
+) {
     let (builder, purpose) = (connection_builder(&options), options.purpose);
     let mut connections = JoinSet::new();
     loop {
@@ -308,10 +377,10 @@ async fn open(
 }
 
 /// Serves one connection to its end.
-async fn connection(
+async fn connection<G: GrpcService>(
     builder: auto::Builder<TokioExecutor>,
     stream: Stream,
-    dispatch: Dispatch,
+    dispatch: Dispatch<G>,
     mut stop: watch::Receiver<bool>,
 ) {
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), dispatch));

@@ -20,7 +20,7 @@ use std::time::Duration;
 use mainstay_proto::etcdserverpb::DowngradeInfo;
 use mainstay_raft_log::disk::real::RealDisk;
 use mainstay_server::admission::{Budget, Gate};
-use mainstay_server::api::{Services, Tracer};
+use mainstay_server::api::{GrpcServices, Services, Tracer};
 use mainstay_server::config::{Config, Url, version};
 use mainstay_server::engine::{self, layout, rocks::RocksHome};
 use mainstay_server::env::processors;
@@ -280,8 +280,8 @@ fn serve_all(
     metrics: &Arc<Metrics>,
     placing: Placing,
 ) -> (Serving, Serving) {
-    let grpc = node.client_routes().into_axum_router();
-    let site = Arc::new(site(config, node, metrics, &grpc));
+    let (grpc, in_process) = (node.client_services(), node.client_routes().into_axum_router());
+    let site = Arc::new(site(config, node, metrics, &in_process));
     let names_are_users = {
         let (certificates, services) = (config.client_tls.client_cert_auth, node.services());
         move || certificates && services.access.auth().is_enabled()
@@ -289,13 +289,13 @@ fn serve_all(
     let access = Access::new(&config.host_whitelist, &config.cors);
     let access = if config.enable_grpc_gateway { access.refusing_names(names_are_users) } else { access };
     let pages = client_router(site.clone(), access);
-    let peer = Content::Grpc(node.peer_routes().prepare().into_axum_router());
+    let peer = Content::Routed(node.peer_routes().prepare().into_axum_router());
     let client =
         if sockets.pages.is_empty() { Content::GrpcAndHttp { grpc, http: pages.clone() } } else { Content::Grpc(grpc) };
     let mut clients = Serving::new(config, node.services().admission.clone(), budget, placing);
     clients.add(sockets.clients, Purpose::Client, &client);
-    clients.add(sockets.pages, Purpose::Client, &Content::Http(pages));
-    clients.add(sockets.metrics, Purpose::Metrics, &Content::Http(metrics_router(site)));
+    clients.add(sockets.pages, Purpose::Client, &Content::Routed(pages));
+    clients.add(sockets.metrics, Purpose::Metrics, &Content::Routed(metrics_router(site)));
     // There are few of them, and they must find one another.
     let mut peers = Serving::new(config, Gate::open(), Budget::of(None, config.max_request_bytes), Placing::here());
     peers.add(sockets.peers, Purpose::Peer, &peer);
@@ -325,7 +325,7 @@ impl Serving {
         Self { stop: watch::Sender::new(false), options, servers: JoinSet::new() }
     }
 
-    fn add(&mut self, listeners: Vec<Listener>, purpose: Purpose, content: &Content) {
+    fn add(&mut self, listeners: Vec<Listener>, purpose: Purpose, content: &Content<GrpcServices>) {
         for listener in listeners {
             let options = ServeOptions { purpose, ..self.options.clone() };
             let server = serve::serve(listener, content.clone(), self.stop.subscribe(), options);

@@ -10,8 +10,10 @@ use std::time::Duration;
 use mainstay_proto::mainstay as wire;
 use mainstay_proto::mainstay::peer_client::PeerClient;
 use mainstay_proto::mainstay::{MemberRefusal, MembersResponse};
+use openraft::alias::WatchReceiverOf;
 use openraft::async_runtime::WatchReceiver;
-use openraft::{ReadPolicy, ServerState};
+use openraft::metrics::RaftServerMetrics;
+use openraft::{RaftMetrics, ReadPolicy, ServerState};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
@@ -25,7 +27,7 @@ use super::peers::Peers;
 use super::read_index::ReadIndex;
 use super::reconfigure::Reconfigure;
 use super::removal::Removal;
-use super::type_config::{Membership, Raft, Vote};
+use super::type_config::{Membership, Raft, TypeConfig, Vote};
 use crate::apply::{FormatView, MemberView};
 use crate::env::clock::{self, Instant};
 use crate::env::probe;
@@ -36,6 +38,9 @@ use crate::metrics::Metrics;
 
 /// How long a call waits before it looks again for a leader, or asks again.
 const RETRY_INTERVAL: Duration = Duration::from_millis(25);
+
+/// A call that takes no longer does not look whether this member is removed meanwhile.
+const PROMPT: Duration = Duration::from_millis(100);
 
 /// Why a request could not be served now. A client may try again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -97,6 +102,15 @@ pub struct Status {
     pub is_outside: bool,
 }
 
+/// What a member is to its cluster, as far as that decides what it serves; as in [`Status`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Role {
+    /// Whether this member has no vote.
+    pub is_learner: bool,
+    /// Whether it is not known yet, or not any more, to be a member.
+    pub is_outside: bool,
+}
+
 /// A member of the cluster, as this one knows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Member {
@@ -141,6 +155,9 @@ pub struct Gateway {
 struct Inner {
     options: GatewayOptions,
     raft: Raft,
+    /// What consensus publishes. Kept, since to ask for the channel anew counts a receiver in and out each time.
+    published: WatchReceiverOf<TypeConfig, RaftMetrics<TypeConfig>>,
+    published_server: WatchReceiverOf<TypeConfig, RaftServerMetrics<TypeConfig>>,
     members: MemberView,
     format: FormatView,
     addresses: Addresses,
@@ -192,6 +209,8 @@ impl Gateway {
             options,
             peers,
             confirmation,
+            published: raft.metrics(),
+            published_server: raft.server_metrics(),
             raft,
             members,
             format,
@@ -248,8 +267,7 @@ impl Gateway {
     /// is published before any later vote.
     fn leads_alone(&self) -> bool {
         let term = self.inner.covers_term.load(Ordering::Acquire);
-        let metrics = self.inner.raft.metrics();
-        let metrics = metrics.borrow_watched();
+        let metrics = self.inner.published.borrow_watched();
         term > 0
             && metrics.current_term == term
             && metrics.state == ServerState::Leader
@@ -266,10 +284,48 @@ impl Gateway {
 
     /// What this member knows of consensus right now.
     pub fn status(&self) -> Status {
-        let metrics = self.inner.raft.metrics();
-        let metrics = metrics.borrow_watched();
+        let metrics = self.inner.published.borrow_watched();
+        let Role { is_learner, is_outside } = self.role_in(&metrics);
+        Status {
+            cluster_id: self.inner.options.cluster_id,
+            member_id: self.inner.options.member_id,
+            leader: self.leader_in(&metrics),
+            term: metrics.current_term,
+            committed: committed_in(&metrics),
+            applied: *self.inner.applied.borrow(),
+            is_learner,
+            is_outside,
+        }
+    }
+
+    /// The cluster; as in [`Gateway::status`], as are the next ones, for who needs no more of it.
+    pub fn cluster_id(&self) -> u64 {
+        self.inner.options.cluster_id
+    }
+
+    /// This member.
+    pub fn member_id(&self) -> u64 {
+        self.inner.options.member_id
+    }
+
+    /// The current term.
+    pub fn term(&self) -> u64 {
+        self.inner.published.borrow_watched().current_term
+    }
+
+    /// The leader, where one is known and was heard of lately.
+    pub fn leader(&self) -> Option<u64> {
+        self.leader_in(&self.inner.published.borrow_watched())
+    }
+
+    /// What this member is to its cluster.
+    pub fn role(&self) -> Role {
+        self.role_in(&self.inner.published.borrow_watched())
+    }
+
+    fn leader_in(&self, metrics: &RaftMetrics<TypeConfig>) -> Option<u64> {
         let id = self.inner.options.member_id;
-        let leader = match metrics.current_leader {
+        match metrics.current_leader {
             Some(leader) if leader == id => {
                 // A sole voter is its own quorum, and nobody acknowledges anything to it.
                 let alone = is_only_voter(metrics.membership_config.membership(), id);
@@ -280,20 +336,21 @@ impl Gateway {
                 self.heard_within(metrics.current_term, 2 * self.inner.options.election_timeout).then_some(leader)
             }
             None => None,
-        };
+        }
+    }
+
+    fn role_in(&self, metrics: &RaftMetrics<TypeConfig>) -> Role {
+        let id = self.inner.options.member_id;
         // A change is known as soon as it is in the log; where one is still to be made, what was applied counts.
         let learns = learner_in(metrics.membership_config.membership(), id);
         let learns = learns.or_else(|| learner_in(&self.inner.addresses.members(), id));
-        Status {
-            cluster_id: self.inner.options.cluster_id,
-            member_id: id,
-            leader,
-            term: metrics.current_term,
-            committed: metrics.cluster_committed.map_or(0, |log_id| log_id.index),
-            applied: *self.inner.applied.borrow(),
-            is_learner: learns == Some(true),
-            is_outside: self.inner.options.joins && learns.is_none(),
-        }
+        Role { is_learner: learns == Some(true), is_outside: self.inner.options.joins && learns.is_none() }
+    }
+
+    /// Whether so much is committed that was not applied here yet that no more is taken.
+    fn lags(&self) -> bool {
+        let committed = committed_in(&self.inner.published.borrow_watched());
+        committed > *self.inner.applied.borrow() + limits::COMMIT_APPLY_GAP_MAX
     }
 
     /// Proposals of this member that are under way.
@@ -307,8 +364,7 @@ impl Gateway {
         // Before the first list of members is applied, it is in the log at best. Wrong where it is broken: a change
         // that is in the log alone may never be made.
         if members.nodes().next().is_none() || probe::broken("members-listed-before-committed") {
-            let metrics = self.inner.raft.metrics();
-            members = Arc::new(metrics.borrow_watched().membership_config.membership().clone());
+            members = Arc::new(self.inner.published.borrow_watched().membership_config.membership().clone());
         }
         members
             .nodes()
@@ -424,15 +480,13 @@ impl Gateway {
 
     /// Whether this member has no memory: it has no entry and has never voted.
     pub(crate) fn is_fresh(&self) -> bool {
-        let metrics = self.inner.raft.metrics();
-        let metrics = metrics.borrow_watched();
+        let metrics = self.inner.published.borrow_watched();
         metrics.last_log_index.is_none() && metrics.vote.leader_id.term == 0
     }
 
     /// Whether a member has taken part before: it published its name, or, seen from the leader, holds entries.
     pub(crate) fn is_known(&self, id: u64) -> bool {
-        let metrics = self.inner.raft.metrics();
-        let metrics = metrics.borrow_watched();
+        let metrics = self.inner.published.borrow_watched();
         let matched = metrics.replication.as_ref().and_then(|progress| progress.get(&id).cloned().flatten());
         // The first entry is the list of first members, which every one of them writes for itself.
         self.inner.members.get(id).is_some() || self.is_removed(id) || matched.is_some_and(|log_id| log_id.index > 0)
@@ -517,8 +571,7 @@ impl Gateway {
 
     /// The term in which this member takes itself for the leader.
     fn leads_in(&self) -> Option<u64> {
-        let metrics = self.inner.raft.server_metrics();
-        let metrics = metrics.borrow_watched();
+        let metrics = self.inner.published_server.borrow_watched();
         (metrics.state == ServerState::Leader).then_some(metrics.vote.leader_id.term)
     }
 
@@ -622,10 +675,23 @@ impl Gateway {
     /// is moved with all of it.
     async fn within_timeout<T>(
         &self,
-        call: Pin<&mut impl Future<Output = Result<T, Unavailable>>>,
+        mut call: Pin<&mut impl Future<Output = Result<T, Unavailable>>>,
     ) -> Result<T, Unavailable> {
-        let limit = limits::REQUEST_TIMEOUT_BASE + 2 * self.inner.options.election_timeout;
-        let leader_before = self.status().leader;
+        let leader_before = self.leader();
+        let prompt = clock::timeout(PROMPT, call.as_mut()).await;
+        match prompt {
+            Ok(result) => result,
+            // Boxed, since hardly any comes here, and each would be as large.
+            Err(_) => Box::pin(self.within_rest_of_timeout(call, leader_before)).await,
+        }
+    }
+
+    async fn within_rest_of_timeout<T>(
+        &self,
+        call: Pin<&mut impl Future<Output = Result<T, Unavailable>>>,
+        leader_before: Option<u64>,
+    ) -> Result<T, Unavailable> {
+        let limit = limits::REQUEST_TIMEOUT_BASE + 2 * self.inner.options.election_timeout - PROMPT;
         let call = async {
             tokio::select! {
                 biased;
@@ -638,7 +704,7 @@ impl Gateway {
             Ok(result) => result,
             Err(_) => {
                 probe::reached("request-timed-out");
-                let leader = self.status().leader;
+                let leader = self.leader();
                 Err(match (leader_before, leader) {
                     (Some(_), None) => Unavailable::TimeoutLeaderFailure,
                     (Some(before), Some(now)) if before != now => Unavailable::TimeoutLeaderFailure,
@@ -651,16 +717,14 @@ impl Gateway {
     /// The leader, if a request to it has a fair chance: this member, or one that was heard of within
     /// half an election timeout. Waiting for the next one is better than an error whose meaning is open.
     fn reachable_leader(&self) -> Option<u64> {
-        let metrics = self.inner.raft.metrics();
-        let metrics = metrics.borrow_watched();
+        let metrics = self.inner.published.borrow_watched();
         let leader = metrics.current_leader?;
         let here = leader == self.inner.options.member_id;
         (here || self.heard_within(metrics.current_term, self.inner.options.election_timeout / 2)).then_some(leader)
     }
 
     pub(super) fn client(&self, id: u64) -> Result<Client, Unavailable> {
-        let metrics = self.inner.raft.metrics();
-        let stored = metrics.borrow_watched().membership_config.clone();
+        let stored = self.inner.published.borrow_watched().membership_config.clone();
         self.inner.peers.client(id, stored.membership())
     }
 
@@ -723,6 +787,11 @@ fn is_only_voter(members: &Membership, id: u64) -> bool {
 /// Whether a member takes part without a vote until it is promoted; `None` where it is not among these.
 fn learner_in(members: &Membership, id: u64) -> Option<bool> {
     members.get_node(&id).map(|node| node.learner)
+}
+
+/// Index of the last entry that is known to be committed.
+fn committed_in(metrics: &RaftMetrics<TypeConfig>) -> u64 {
+    metrics.cluster_committed.as_ref().map_or(0, |log_id| log_id.index)
 }
 
 /// How a change ended that the leader was asked for.

@@ -69,7 +69,7 @@ pub use bootstrap::{ExistingCluster, Past, applied_index, existing_cluster, past
 pub use consensus::{Consensus, ConsensusOptions, Listeners, StartError};
 pub use departures::Departure;
 pub use evidence::Evidence;
-pub use gateway::{Gateway, Member, Status, Unavailable};
+pub use gateway::{Gateway, Member, Role, Status, Unavailable};
 pub use leadership::{Leadership, LeadershipView, TransferError};
 pub use mainstay_proto::mainstay::MemberRefusal;
 pub use members::{MemberChange, MemberRules};

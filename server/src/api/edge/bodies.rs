@@ -5,7 +5,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use axum::body::Body as HttpBody;
 use http::HeaderMap;
 use http_body::Frame;
 use tonic::body::Body;
@@ -17,13 +16,14 @@ use crate::admission::{Entering, Hold};
 use crate::api::frames::FrameScanner;
 use crate::api::rpc::{Rpc, RpcObserver};
 use crate::api::status::{self, ApiError};
+use crate::env::RequestBytes;
 
 /// The body of a request: refuses messages that are too large before they are read, and reads those for which there is
 /// room.
 ///
 /// tonic has a limit too, but words its refusal in its own way, so there it is switched off.
 pub(in crate::api) struct RequestBody {
-    body: HttpBody,
+    body: RequestBytes,
     limit: usize,
     rpc: &'static Rpc,
     observer: Arc<dyn RpcObserver>,
@@ -35,7 +35,7 @@ pub(in crate::api) struct RequestBody {
 
 impl RequestBody {
     pub(super) fn new(
-        body: HttpBody,
+        body: RequestBytes,
         limit: usize,
         rpc: &'static Rpc,
         observer: Arc<dyn RpcObserver>,
@@ -72,7 +72,7 @@ impl http_body::Body for RequestBody {
         if this.waiting.is_none() {
             let frame = match ready!(Pin::new(&mut this.body).poll_frame(context)) {
                 None => return Poll::Ready(None),
-                Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
                 Some(Ok(frame)) => frame,
             };
             let entering = match frame.data_ref() {
@@ -105,7 +105,9 @@ impl http_body::Body for RequestBody {
 }
 
 /// The body of a response, counted as it goes out. One type for all, so that none is boxed for it.
-pub(in crate::api) enum ResponseBody {
+pub struct ResponseBody(Counted);
+
+enum Counted {
     /// Without a message.
     Uncounted(Body),
     /// With one.
@@ -116,18 +118,22 @@ pub(in crate::api) enum ResponseBody {
 
 impl Default for ResponseBody {
     fn default() -> Self {
-        Self::Uncounted(Body::empty())
+        Self::uncounted(Body::empty())
     }
 }
 
 impl ResponseBody {
+    pub(super) fn uncounted(body: Body) -> Self {
+        Self(Counted::Uncounted(body))
+    }
+
     pub(super) fn unary(body: Body, rpc: &'static Rpc, observer: Arc<dyn RpcObserver>, hold: Hold) -> Self {
-        Self::Unary { body, rpc, observer, scanner: FrameScanner::default(), hold }
+        Self(Counted::Unary { body, rpc, observer, scanner: FrameScanner::default(), hold })
     }
 
     pub(super) fn stream(body: Body, call: Call, ending: Option<Ending>, hold: Hold) -> Self {
         let scanner = FrameScanner::default();
-        Self::Stream(Box::new(StreamBody { body, call: Some(call), ending, scanner, hold }))
+        Self(Counted::Stream(Box::new(StreamBody { body, call: Some(call), ending, scanner, hold })))
     }
 }
 
@@ -136,10 +142,10 @@ impl http_body::Body for ResponseBody {
     type Error = Status;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        match &mut *self {
-            Self::Uncounted(body) => Pin::new(body).poll_frame(context),
-            Self::Stream(stream) => Pin::new(&mut **stream).poll_frame(context),
-            Self::Unary { body, rpc, observer, scanner, hold } => {
+        match &mut self.0 {
+            Counted::Uncounted(body) => Pin::new(body).poll_frame(context),
+            Counted::Stream(stream) => Pin::new(&mut **stream).poll_frame(context),
+            Counted::Unary { body, rpc, observer, scanner, hold } => {
                 let frame = ready!(Pin::new(body).poll_frame(context));
                 if let Some(Ok(frame)) = &frame
                     && let Some(data) = frame.data_ref()
@@ -152,22 +158,22 @@ impl http_body::Body for ResponseBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Uncounted(body) | Self::Unary { body, .. } => body.is_end_stream(),
-            Self::Stream(_) => false,
+        match &self.0 {
+            Counted::Uncounted(body) | Counted::Unary { body, .. } => body.is_end_stream(),
+            Counted::Stream(_) => false,
         }
     }
 
     fn size_hint(&self) -> http_body::SizeHint {
-        match self {
-            Self::Uncounted(body) | Self::Unary { body, .. } => body.size_hint(),
-            Self::Stream(_) => http_body::SizeHint::default(),
+        match &self.0 {
+            Counted::Uncounted(body) | Counted::Unary { body, .. } => body.size_hint(),
+            Counted::Stream(_) => http_body::SizeHint::default(),
         }
     }
 }
 
 /// The body of a streamed response: counts its messages, and ends it where its leader is lost or the member stops.
-pub(in crate::api) struct StreamBody {
+struct StreamBody {
     body: Body,
     call: Option<Call>,
     ending: Option<Ending>,

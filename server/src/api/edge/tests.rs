@@ -82,8 +82,8 @@ fn check_admission(
     for (name, value) in headers {
         map.insert(*name, HeaderValue::from_bytes(value).unwrap());
     }
-    let status = raft::Status { leader: leader.then_some(1), is_learner: learner, ..raft::Status::default() };
-    assert_eq!(admit(rpc(method), &map, &status, false, &Recorder::default()), expected);
+    let role = raft::Role { is_learner: learner, is_outside: false };
+    assert_eq!(admit(rpc(method), &map, role, || leader, false, &Recorder::default()), expected);
 }
 
 #[test]
@@ -97,18 +97,19 @@ fn a_leader_is_needed_where_the_client_says_so() {
 
 #[test]
 fn a_member_whose_data_is_in_doubt_serves_none() {
-    let status = raft::Status { leader: Some(1), ..raft::Status::default() };
-    let admitted = admit(rpc("Range"), &HeaderMap::new(), &status, true, &Recorder::default());
+    let role = raft::Role::default();
+    let admitted = admit(rpc("Range"), &HeaderMap::new(), role, || true, true, &Recorder::default());
     assert_eq!(admitted, Err(ApiError::Corrupt));
 }
 
 #[test]
 fn who_joins_and_knows_no_members_yet_serves_nobody() {
-    for leader in [None, Some(1)] {
-        let status = raft::Status { leader, is_outside: true, ..raft::Status::default() };
+    let role = raft::Role { is_outside: true, is_learner: false };
+    for leader in [false, true] {
         for rpc in &RPCS {
             let expected = if rpc.method == "Status" { Ok(false) } else { Err(ApiError::NoLeader) };
-            assert_eq!(admit(rpc, &HeaderMap::new(), &status, false, &Recorder::default()), expected, "{}", rpc.method);
+            let admitted = admit(rpc, &HeaderMap::new(), role, || leader, false, &Recorder::default());
+            assert_eq!(admitted, expected, "{}", rpc.method);
         }
     }
 }
@@ -147,7 +148,7 @@ fn paths_without_a_method_are_answered_as_by_grpc_go() {
 async fn read(lengths: &[usize], limit: usize) -> (Result<usize, Status>, Vec<String>) {
     let (notes, observer) = recorder();
     let body = HttpBody::from(framed(lengths));
-    let body = RequestBody::new(body, limit, rpc("Watch"), observer, Hold::default());
+    let body = RequestBody::new(body.into(), limit, rpc("Watch"), observer, Hold::default());
     let read = body.collect().await.map(|body| body.to_bytes().len()).map_err(Status::from_error);
     (read, notes.notes())
 }
@@ -309,7 +310,7 @@ async fn a_request_holds_what_it_takes_until_its_answer_has_left() {
     let hold = entered(&gate, "Put", 1).unwrap();
     assert_eq!(gate.numbers().held, limits::UNARY_BYTES);
     let body = HttpBody::from(framed(&[10_000]));
-    let mut body = RequestBody::new(body, 100_000, rpc("Put"), Arc::clone(&observer), hold.clone());
+    let mut body = RequestBody::new(body.into(), 100_000, rpc("Put"), Arc::clone(&observer), hold.clone());
     let piece = body.frame().await.unwrap().unwrap().into_data().unwrap();
     assert_eq!(gate.numbers().held, limits::UNARY_BYTES + 40_000, "what a command takes until it is applied");
     drop((body, piece));
@@ -333,7 +334,7 @@ async fn a_message_that_finds_no_room_is_read_later() {
     let other = gate.enter_now(Traffic::Ordinary, &origin(1), POOL / 2).unwrap();
     let hold = entered(&gate, "Put", 1).unwrap();
     let message = || HttpBody::from(framed(&[100_000]));
-    let mut body = RequestBody::new(message(), 1 << 20, rpc("Put"), Arc::clone(&observer), hold.clone());
+    let mut body = RequestBody::new(message().into(), 1 << 20, rpc("Put"), Arc::clone(&observer), hold.clone());
     let waits = Duration::from_millis(10);
     assert!(tokio::time::timeout(waits, body.frame()).await.is_err(), "it waits for room");
     assert!(!http_body::Body::is_end_stream(&body));
@@ -345,7 +346,7 @@ async fn a_message_that_finds_no_room_is_read_later() {
 
     let _other = gate.enter_now(Traffic::Ordinary, &origin(1), POOL * 3 / 4).unwrap();
     let hold = entered(&gate, "Put", 2).unwrap();
-    let body = RequestBody::new(message(), 1 << 20, rpc("Put"), observer, hold);
+    let body = RequestBody::new(message().into(), 1 << 20, rpc("Put"), observer, hold);
     let status = body.collect().await.map_err(Status::from_error).unwrap_err();
     assert_eq!((status.code(), status.message()), (Code::Unknown, "etcdserver: too many requests"));
     assert_eq!(notes.notes(), ["received Put 100000", "received Put 100000"]);

@@ -1,11 +1,9 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use axum::Router;
 use axum::routing::{any, post};
-use bytes::Bytes;
 use http::StatusCode;
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Empty, Full};
 use hyper::client::conn::{http1, http2};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
@@ -42,6 +40,11 @@ fn content() -> Content {
     }
 }
 
+/// A port on which a router answers all.
+fn routed(router: Router) -> Content {
+    Content::Routed(router)
+}
+
 struct Running {
     address: SocketAddr,
     stop: watch::Sender<bool>,
@@ -49,12 +52,12 @@ struct Running {
     connections: ConnectionCount,
 }
 
-async fn run(content: Content, options: ServeOptions) -> Running {
+async fn run<G: GrpcService>(content: Content<G>, options: ServeOptions) -> Running {
     let mut listeners = bind(&[url("http://127.0.0.1:0")], &SocketOptions::default()).await.unwrap();
     run_on(listeners.remove(0), content, options)
 }
 
-fn run_on(listener: Listener, content: Content, options: ServeOptions) -> Running {
+fn run_on<G: GrpcService>(listener: Listener, content: Content<G>, options: ServeOptions) -> Running {
     let address = listener.local_address().unwrap();
     let (stop, stopping) = watch::channel(false);
     let connections = options.connections.clone();
@@ -105,6 +108,47 @@ async fn one_port_speaks_http1_http2_and_grpc() {
     assert_eq!(ask2(&mut client, "/page", "application/grpc").await.0, StatusCode::NOT_FOUND);
 }
 
+/// Answers with what it was asked, by whom, and how it was brought.
+#[derive(Clone)]
+struct Asked;
+
+impl GrpcService for Asked {
+    type Body = Full<Bytes>;
+    type Error = Infallible;
+    type Future = std::future::Ready<Result<Response<Full<Bytes>>, Infallible>>;
+
+    fn answer(&self, request: Request<RequestBytes>, origin: &Origin) -> Self::Future {
+        let brought = match request.body() {
+            RequestBytes::Socket(_) => "socket",
+            RequestBytes::Boxed(_) => "box",
+        };
+        let text = format!("{} {:?} {brought} {}", request.uri().path(), origin.caller, request.extensions().len());
+        std::future::ready(Ok(Response::new(Full::from(text))))
+    }
+}
+
+#[tokio::test]
+async fn a_service_is_asked_without_a_router_beside_pages() {
+    let Content::GrpcAndHttp { http, .. } = content() else { panic!() };
+    let server = run(Content::GrpcAndHttp { grpc: Asked, http }, options()).await;
+    let mut client = http2_client(server.address).await;
+    let asked = ask2(&mut client, "/s/m", "application/grpc").await;
+    assert_eq!(asked, (StatusCode::OK, "/s/m Address(127.0.0.1) socket 0".to_owned()));
+    assert_eq!(ask2(&mut client, "/page", "text/plain").await, (StatusCode::OK, "page".to_owned()));
+    let stream = TokioIo::new(TcpStream::connect(server.address).await.unwrap());
+    let (mut client, connection) = http1::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    let request = Request::post("/s/m").header("host", "x").header("content-type", "application/grpc");
+    let response = client.send_request(request.body(Empty::<Bytes>::new()).unwrap()).await.unwrap();
+    assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "page");
+}
+
+#[test]
+fn a_request_under_way_keeps_no_more_than_its_answer() {
+    let kept = size_of::<Dispatched<crate::api::EdgeFuture>>();
+    assert!(kept <= 160, "{kept} bytes for each request in flight");
+}
+
 #[tokio::test]
 async fn split_ports_serve_one_of_both() {
     let Content::GrpcAndHttp { grpc, http } = content() else { panic!() };
@@ -112,7 +156,7 @@ async fn split_ports_serve_one_of_both() {
     let mut client = http2_client(server.address).await;
     assert_eq!(ask2(&mut client, "/s/m", "application/grpc").await.1, "grpc");
     assert_eq!(ask2(&mut client, "/page", "text/plain").await.0, StatusCode::NOT_FOUND);
-    let server = run(Content::Http(http), options()).await;
+    let server = run(routed(http), options()).await;
     let mut client = http2_client(server.address).await;
     assert_eq!(ask2(&mut client, "/s/m", "application/grpc").await.1, "page");
 }
@@ -241,7 +285,7 @@ fn slow_page() -> (Router, mpsc::Receiver<()>, watch::Sender<bool>) {
 #[tokio::test]
 async fn a_stop_lets_requests_end_and_takes_no_new_connections() {
     let (page, mut asked, go) = slow_page();
-    let server = run(Content::Http(page), options()).await;
+    let server = run(routed(page), options()).await;
     let mut client = http2_client(server.address).await;
     let mut other = client.clone();
     let request = tokio::spawn(async move { ask2(&mut other, "/slow", "text/plain").await });
@@ -273,7 +317,7 @@ async fn a_stop_lets_requests_end_and_takes_no_new_connections() {
 #[tokio::test]
 async fn what_does_not_end_is_cut_off() {
     let (page, mut asked, _go) = slow_page();
-    let server = run(Content::Http(page), ServeOptions { drain: Duration::from_millis(50), ..options() }).await;
+    let server = run(routed(page), ServeOptions { drain: Duration::from_millis(50), ..options() }).await;
     let mut client = http2_client(server.address).await;
     let request = tokio::spawn(async move {
         let request = Request::get("http://localhost/slow").body(Empty::<Bytes>::new()).unwrap();

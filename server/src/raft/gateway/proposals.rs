@@ -14,7 +14,6 @@ use super::{Gateway, RETRY_INTERVAL, Unavailable, ask};
 use crate::command::{self, Caller, Command, Outcome, command as kind};
 use crate::env::clock::Instant;
 use crate::env::{clock, probe};
-use crate::limits;
 use crate::metrics::Operation;
 use crate::raft::type_config::{Applied, EncodedCommand, Times, TypeConfig};
 use crate::raft::{checksum, codec};
@@ -42,8 +41,7 @@ impl Gateway {
             probe::reached("proposal-refused-for-number");
             Unavailable::TooManyRequests
         })?;
-        let status = self.status();
-        if status.committed > status.applied + limits::COMMIT_APPLY_GAP_MAX {
+        if self.lags() {
             probe::reached("proposal-refused-for-load");
             return Err(Unavailable::TooManyRequests);
         }

@@ -58,7 +58,7 @@ async fn who(security: &TransportSecurity, scheme: &[&str]) -> Running {
             Some(Extension(Secured { certificate: Some(certificate) })) => format!("<{}>", certificate.common_name),
         }),
     );
-    run_on(listeners.remove(0), Content::Http(pages), options())
+    run_on(listeners.remove(0), routed(pages), options())
 }
 
 #[tokio::test]
