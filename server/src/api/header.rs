@@ -8,13 +8,12 @@ use crate::raft::Gateway;
 
 /// A header that tells this revision, for responses that outlive the call that began them.
 pub(super) fn header(gateway: &Gateway, revision: i64) -> ResponseHeader {
-    let status = gateway.status();
-    let mut member_id = status.member_id;
+    let (cluster_id, mut member_id) = gateway.identity();
     if probe::broken("header-names-the-leader") {
         // Wrong: it is not the leader who answers.
-        member_id = status.leader.unwrap_or(member_id);
+        member_id = gateway.status().leader.unwrap_or(member_id);
     }
-    ResponseHeader { cluster_id: status.cluster_id, member_id, revision, raft_term: status.term }
+    ResponseHeader { cluster_id, member_id, revision, raft_term: gateway.term() }
 }
 
 impl Services {

@@ -10,7 +10,6 @@ use mainstay_proto::etcdserverpb::cluster_server::ClusterServer;
 use mainstay_proto::etcdserverpb::kv_server::KvServer;
 use mainstay_proto::etcdserverpb::lease_server::LeaseServer;
 use mainstay_proto::etcdserverpb::maintenance_server::MaintenanceServer;
-use mainstay_proto::etcdserverpb::watch_server::WatchServer;
 use mainstay_proto::health::health_server::HealthServer;
 use mainstay_proto::v3electionpb::election_server::ElectionServer;
 use mainstay_proto::v3lockpb::lock_server::LockServer;
@@ -23,6 +22,7 @@ use tower_service::Service;
 use super::Services;
 use super::concurrency::Elections;
 use super::edge::{self, Edge, RequestBody};
+use super::watch::WatchService;
 
 /// Every gRPC service, without a transport.
 ///
@@ -34,7 +34,7 @@ pub fn routes(services: Arc<Services>) -> Routes {
     let of = || Arc::clone(&services);
     let router = Router::new().fallback(unknown_service);
     let router = route(router, KvServer::from_arc(of()).max_decoding_message_size(UNBOUNDED), &services);
-    let router = route(router, WatchServer::from_arc(of()).max_decoding_message_size(UNBOUNDED), &services);
+    let router = route(router, WatchService::new(of()), &services);
     let router = route(router, LeaseServer::from_arc(of()).max_decoding_message_size(UNBOUNDED), &services);
     let router = route(router, ClusterServer::from_arc(of()).max_decoding_message_size(UNBOUNDED), &services);
     let router = route(router, MaintenanceServer::from_arc(of()).max_decoding_message_size(UNBOUNDED), &services);
