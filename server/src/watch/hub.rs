@@ -192,17 +192,22 @@ fn handle(watchers: &mut Watchers, message: HubMessage, messages: &mut mpsc::Rec
 }
 
 /// Adds what was published meanwhile: the further the hub is behind, the fewer messages it makes of as many events.
-/// Returns the first message that is something else.
+/// Returns the first message that is something else, or does not go on where this one ends.
 fn gather(events: &mut Vec<Arc<RevisionEvents>>, messages: &mut mpsc::Receiver<HubMessage>) -> Option<HubMessage> {
     while events.len() < limits::HUB_REVISIONS_TOGETHER {
         match messages.try_recv() {
-            Ok(HubMessage::Publish(more)) => events.extend(more),
+            Ok(HubMessage::Publish(more)) if goes_on(events, &more) => events.extend(more),
             Ok(message) => return Some(message),
             // Where it is closed, that is found out by waiting for the next one.
             Err(_) => return None,
         }
     }
     None
+}
+
+/// Whether no revision is left out between two publications.
+fn goes_on(events: &[Arc<RevisionEvents>], more: &[Arc<RevisionEvents>]) -> bool {
+    events.last().zip(more.first()).is_some_and(|(last, first)| last.revision + 1 == first.revision)
 }
 
 fn read(store: Store, plan: Plan) -> Reading {
