@@ -106,6 +106,9 @@ pub const LEASE_CHECKPOINTS_PER_COMMAND: usize = 1_000;
 /// Messages that may wait for the leader's lease expirer; who sends waits when it is full.
 pub const LESSOR_INBOX: usize = 4_096;
 
+/// How many of them it takes at once.
+pub const LESSOR_TOGETHER: usize = 256;
+
 /// How deep transactions may be nested. Messages nested deeper than 100 cannot be decoded, a level of
 /// a transaction takes two of that, and the outcome in a forwarded response has five more.
 pub const TXN_DEPTH_MAX: usize = 40;
@@ -144,6 +147,9 @@ pub const WATCH_MESSAGE_BYTES: usize = 1024 * 1024;
 
 /// Batches of events that may wait for the watch hub; the state machine waits when it is full.
 pub const HUB_INBOX: usize = 1_024;
+
+/// Revisions from which on the watch hub tells of what it has before it takes what was published meanwhile.
+pub const HUB_REVISIONS_TOGETHER: usize = 64;
 
 /// Bytes of the newest revisions that the watch hub keeps for watchers that lag a little.
 pub const HUB_RECENT_BYTES: usize = 16 * 1024 * 1024;

@@ -67,6 +67,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant("filter-ignored-in-catch-up", "A watcher that catches up gets events that its filter excludes."),
     mutant("split-revision-in-watch", "The events of a revision come in several responses that are not marked as fragments."),
     mutant("prev-kv-from-wrong-revision", "The record after a change passes for the one before it."),
+    mutant("event-shared-with-its-record-before", "A watcher is told the record before an event because another one asked for it."),
     mutant("mailbox-without-bounds", "A watcher that is slow is sent everything nevertheless, so that it waits in memory."),
     mutant("watches-outlive-their-stream", "The watches of a stream that has ended stay."),
     mutant("cancelled-watch-goes-on", "A watch is told events after the answer to its cancellation."),

@@ -31,6 +31,8 @@ pub(crate) const REACHABLE: &[&str] = &[
     "request-timed-out",
     "read-index-waited",
     "read-index-shared",
+    "read-by-the-only-voter",
+    "renewal-by-the-only-voter",
     "append-conflict",
     "append-from-old-leader",
     "append-damaged",

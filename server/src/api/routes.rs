@@ -10,7 +10,7 @@ use mainstay_proto::etcdserverpb::cluster_server::{self, ClusterServer};
 use mainstay_proto::etcdserverpb::kv_server::{self, KvServer};
 use mainstay_proto::etcdserverpb::lease_server::{self, LeaseServer};
 use mainstay_proto::etcdserverpb::maintenance_server::{self, MaintenanceServer};
-use mainstay_proto::etcdserverpb::watch_server::{self, WatchServer};
+use mainstay_proto::etcdserverpb::watch_server;
 use mainstay_proto::health::health_server::{self, HealthServer};
 use mainstay_proto::v3electionpb::election_server::{self, ElectionServer};
 use mainstay_proto::v3lockpb::lock_server::{self, LockServer};
@@ -24,6 +24,7 @@ use tower_service::Service;
 use super::Services;
 use super::concurrency::Elections;
 use super::edge::{self, Edge, EdgeFuture, RequestBody, ResponseBody};
+use super::watch::WatchService;
 use crate::admission::Origin;
 use crate::env::{GrpcService, RequestBytes};
 
@@ -35,7 +36,7 @@ pub struct GrpcServices(Arc<Edges>);
 /// The services behind the rules for all methods.
 struct Edges {
     kv: Edge<KvServer<Services>>,
-    watch: Edge<WatchServer<Services>>,
+    watch: Edge<WatchService>,
     lease: Edge<LeaseServer<Services>>,
     cluster: Edge<ClusterServer<Services>>,
     maintenance: Edge<MaintenanceServer<Services>>,
@@ -51,7 +52,7 @@ impl Edges {
         const UNBOUNDED: usize = usize::MAX;
         let of = || Arc::clone(services);
         let kv = KvServer::from_arc(of()).max_decoding_message_size(UNBOUNDED);
-        let watch = WatchServer::from_arc(of()).max_decoding_message_size(UNBOUNDED);
+        let watch = WatchService::new(of());
         let lease = LeaseServer::from_arc(of()).max_decoding_message_size(UNBOUNDED);
         let cluster = ClusterServer::from_arc(of()).max_decoding_message_size(UNBOUNDED);
         let maintenance = MaintenanceServer::from_arc(of()).max_decoding_message_size(UNBOUNDED);

@@ -1,16 +1,17 @@
 //! Watches: any number of them over one stream.
 
+mod service;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::future;
 
 use futures_util::{Stream, StreamExt, stream};
 use mainstay_proto::etcdserverpb::watch_request::RequestUnion;
-use mainstay_proto::etcdserverpb::watch_server::Watch;
-use mainstay_proto::etcdserverpb::{ResponseHeader, WatchCreateRequest, WatchRequest, WatchResponse};
-use prost::Message;
+use mainstay_proto::etcdserverpb::{ResponseHeader, WatchCreateRequest, WatchRequest};
 use tonic::codegen::{BoxFuture, BoxStream};
-use tonic::{Code, Request, Response, Status, Streaming};
+use tonic::{Code, Request, Status, Streaming};
 
+pub(super) use self::service::WatchService;
 use super::access::Credentials;
 use super::header::{header, revision_of};
 use super::status::{self, ApiError};
@@ -19,13 +20,14 @@ use crate::admission::{Hold, Part};
 use crate::auth::{Auth, Right};
 use crate::command::Caller;
 use crate::limits;
-use crate::watch::{WatchStream, WatchStreamEnd};
+use crate::watch::{SplicedResponse, WatchStream, WatchStreamEnd};
 
-#[tonic::async_trait]
-impl Watch for Services {
-    type WatchStream = BoxStream<WatchResponse>;
+/// Responses that may go out before the client is heard again. It costs much to look for a request where there is none.
+const UNHEARD: usize = 16;
 
-    async fn watch(&self, request: Request<Streaming<WatchRequest>>) -> Result<Response<Self::WatchStream>, Status> {
+impl Services {
+    /// Opens a stream of watches.
+    async fn open_watches(&self, request: Request<Streaming<WatchRequest>>) -> BoxStream<SplicedResponse> {
         let gateway = self.gateway.clone();
         let (access, credentials) = (self.access.clone(), Credentials::of(&request));
         let hold = Hold::of(request.extensions());
@@ -35,8 +37,9 @@ impl Watch for Services {
             requests: Some(request.into_inner()),
             header: move |revision| header(&gateway, revision),
             room: WatcherRoom::new(hold),
+            unheard: 0,
         };
-        Ok(Response::new(Box::pin(session.responses())))
+        Box::pin(session.responses())
     }
 }
 
@@ -52,6 +55,8 @@ struct Session<R, H, J> {
     /// Makes the header that tells a revision.
     header: H,
     room: WatcherRoom,
+    /// Responses that were given since requests were looked for.
+    unheard: usize,
 }
 
 impl<R, H, J> Session<R, H, J>
@@ -60,20 +65,25 @@ where
     H: Fn(i64) -> ResponseHeader,
     J: Fn(WatchCreateRequest) -> Judged,
 {
-    fn responses(self) -> impl Stream<Item = Result<WatchResponse, Status>> {
-        stream::try_unfold(self, |mut session| async move {
+    fn responses(self) -> impl Stream<Item = Result<SplicedResponse, Status>> {
+        // It is handed on with each response, so it had better be small.
+        stream::try_unfold(Box::new(self), |mut session| async move {
             let response = session.next().await?;
             Ok(Some((response, session)))
         })
     }
 
-    async fn next(&mut self) -> Result<WatchResponse, Status> {
+    async fn next(&mut self) -> Result<SplicedResponse, Status> {
         loop {
-            if let Some(mut response) = self.watches.take().await.map_err(ended)? {
-                response.header = Some((self.header)(revision_of(response.header)));
+            if let Some(mut response) = self.watches.take_spliced().await.map_err(ended)? {
+                response.head.header = Some((self.header)(revision_of(response.head.header)));
                 // While its client does not read, no more is encoded for it than there is room for.
                 self.room.told(&response).await;
                 return Ok(response);
+            }
+            if self.unheard < UNHEARD && self.watches.has_arrived() {
+                self.unheard += 1;
+                continue;
             }
             let requests = self.requests.as_mut().filter(|_| self.watches.takes_requests());
             tokio::select! {
@@ -84,7 +94,10 @@ where
                     Some(request) => self.request(request.map_err(failed)?).await,
                     None => self.requests = None,
                 },
-                arrival = self.watches.arrival() => arrival.map_err(ended)?,
+                arrival = self.watches.arrival() => {
+                    arrival.map_err(ended)?;
+                    self.unheard = 0;
+                }
             }
         }
     }
@@ -128,16 +141,17 @@ impl WatcherRoom {
     }
 
     /// Takes note of a response, and waits for room to encode it.
-    async fn told(&mut self, response: &WatchResponse) {
-        if response.created
+    async fn told(&mut self, response: &SplicedResponse) {
+        let head = &response.head;
+        if head.created
             && let Some(Some(part)) = self.asked.pop_front()
-            && !response.canceled
+            && !head.canceled
         {
-            self.watchers.insert(response.watch_id, part);
-        } else if response.canceled {
-            self.watchers.remove(&response.watch_id);
+            self.watchers.insert(head.watch_id, part);
+        } else if head.canceled {
+            self.watchers.remove(&head.watch_id);
         }
-        if self.hold.counts() && !response.events.is_empty() {
+        if self.hold.counts() && response.has_events() {
             let bytes = response.encoded_len() as u64;
             // Smaller ones are in what every stream takes.
             if bytes > FREE_RESPONSE_BYTES {
@@ -192,7 +206,8 @@ mod tests {
     use std::time::Duration;
 
     use bytes::Bytes;
-    use mainstay_proto::etcdserverpb::WatchCancelRequest;
+    use mainstay_proto::etcdserverpb::{WatchCancelRequest, WatchResponse};
+    use prost::Message;
     use tokio::sync::mpsc;
 
     use super::*;
@@ -241,8 +256,9 @@ mod tests {
                 requests: Some(requests),
                 header,
                 room: WatcherRoom::new(self.hold.clone()),
+                unheard: 0,
             };
-            (sender, session.responses())
+            (sender, session.responses().map(|response| response.map(SplicedResponse::into_response)))
         }
 
         async fn put(&mut self, key: &'static str) {
@@ -255,6 +271,8 @@ mod tests {
             txn.end();
             let events = self.writer.commit().unwrap();
             self.hub.publish(events).await;
+            // So that the hub does not find this together with what is published next.
+            tokio::task::yield_now().await;
         }
     }
 
@@ -383,8 +401,11 @@ mod tests {
             tokio::task::yield_now().await;
         }
         send(&requests, RequestUnion::CancelRequest(WatchCancelRequest { watch_id: 0 }));
-        // The first event is taken, and the request with it, though many other events wait.
-        let mut events = responses.next().await.unwrap().unwrap().events.len();
+        // A few events are taken, and the request with them, though many other events wait.
+        let mut events = 0;
+        for _ in 0..=UNHEARD {
+            events += responses.next().await.unwrap().unwrap().events.len();
+        }
         while stats.watchers.load(Ordering::Relaxed) == 1 {
             tokio::task::yield_now().await;
         }

@@ -111,6 +111,7 @@ enum Ended {
 
 async fn run(mut inbox: mpsc::Receiver<LessorMessage>, mut expirer: Expirer) {
     let mut next_round = std::pin::pin!(clock::sleep_until(clock::now()));
+    let mut messages = Vec::new();
     loop {
         // Rounds are rare and proposals bounded, so neither starves the inbox, which may be full at all times.
         tokio::select! {
@@ -120,10 +121,18 @@ async fn run(mut inbox: mpsc::Receiver<LessorMessage>, mut expirer: Expirer) {
                 expirer.round();
             }
             ended = next_ended(&mut expirer.primary) => expirer.ended(ended),
-            message = inbox.recv() => match message {
-                Some(LessorMessage::Stop) | None => return,
-                Some(message) => expirer.receive(message),
-            },
+            count = inbox.recv_many(&mut messages, limits::LESSOR_TOGETHER) => {
+                if count == 0 {
+                    return;
+                }
+                let now = clock::now();
+                for message in messages.drain(..) {
+                    if matches!(message, LessorMessage::Stop) {
+                        return;
+                    }
+                    expirer.receive(now, message);
+                }
+            }
         }
     }
 }
@@ -139,8 +148,7 @@ async fn next_ended(primary: &mut Option<Primary>) -> Ended {
 }
 
 impl Expirer {
-    fn receive(&mut self, message: LessorMessage) {
-        let now = clock::now();
+    fn receive(&mut self, now: Instant, message: LessorMessage) {
         match message {
             LessorMessage::Renew { id, reply } => self.renew(now, id, reply),
             LessorMessage::Remaining { id, reply } => {

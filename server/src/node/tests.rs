@@ -23,7 +23,7 @@ use crate::engine::layout::{self, meta};
 use crate::engine::mem::{Fault, MemHome};
 use crate::engine::{Batch, EngineHome, Family};
 use crate::env::transport::LinkConditions;
-use crate::env::{clock, transport};
+use crate::env::{clock, probe, transport};
 use crate::metrics::Metrics;
 use crate::raft::{self, AppliedObserver, Leadership, Member, MemberChange, TransferError, Unavailable};
 use crate::watch::Bounds;
@@ -645,6 +645,30 @@ fn a_leader_that_was_deposed_without_knowing_it_renews_no_lease_and_denies_none(
         cut_off_from_others(&machines, old, false);
         assert_eq!(renew().await, Ok(60), "by the one that leads");
         assert!(remaining().await.is_ok_and(|remaining| remaining.is_some()));
+    });
+}
+
+/// Who has the only vote need not ask whether it still leads, once it has applied an entry of its term.
+#[test]
+fn the_only_voter_renews_leases_by_itself() {
+    simulate(30, |machines, members| async move {
+        const LEASE: i64 = 7;
+        assert!(put(&machines[0], &members[0], "a").await);
+        sleep(Duration::from_secs(1)).await; // until its log holds that
+        machines.iter().for_each(Machine::kill);
+        let forced = Config { force_new_cluster: true, ..config(0) };
+        let alone = machines[0].start_with(forced).await.unwrap_or_else(|error| panic!("{error}"));
+        let grant = LeaseGrantRequest { ttl: 60, id: LEASE };
+        assert!(propose(&machines[0], &alone, Kind::LeaseGrant(grant)).await);
+        let renew = async || {
+            let gateway = alone.services.gateway.clone();
+            machines[0].node().spawn(async move { gateway.lease_renew(LEASE).await }).await.unwrap()
+        };
+        assert_eq!(renew().await, Ok(60));
+        let times = || probe::all_reached().get("renewal-by-the-only-voter").copied().unwrap_or(0);
+        let before = times();
+        assert_eq!(renew().await, Ok(60));
+        assert!(times() > before, "it asked for a round");
     });
 }
 

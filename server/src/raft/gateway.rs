@@ -235,7 +235,7 @@ impl Gateway {
             // Wrong: a linearizable read is served from whatever this member has.
             return Ok(());
         }
-        if self.leads_alone() {
+        if self.leads_alone_in().is_some() {
             probe::reached("read-by-the-only-voter");
             return Ok(());
         }
@@ -252,26 +252,33 @@ impl Gateway {
             self.wait_applied(index).await
         };
         self.within_timeout(pin!(covered)).await?;
+        self.covers(term);
+        Ok(())
+    }
+
+    /// Notes that this member has applied what was committed before a term, if it still leads in it.
+    fn covers(&self, term: Option<u64>) {
         if let Some(term) = term
+            && self.inner.covers_term.load(Ordering::Acquire) != term
             && self.leads_in() == Some(term)
         {
             self.inner.covers_term.store(term, Ordering::Release);
         }
-        Ok(())
     }
 
-    /// Whether this member is the only voter, leads, and has applied what was committed before its term: whatever is
+    /// The term in which this member is the only voter, leads, and has applied what was committed before: whatever is
     /// acknowledged from then on was applied here first.
     ///
     /// What consensus publishes may be a moment old. Another one can lead only after this one gave it its vote, which
     /// is published before any later vote.
-    fn leads_alone(&self) -> bool {
+    fn leads_alone_in(&self) -> Option<u64> {
         let term = self.inner.covers_term.load(Ordering::Acquire);
         let metrics = self.inner.published.borrow_watched();
-        term > 0
+        let leads_alone = term > 0
             && metrics.current_term == term
             && metrics.state == ServerState::Leader
-            && is_only_voter(metrics.membership_config.membership(), self.inner.options.member_id)
+            && is_only_voter(metrics.membership_config.membership(), self.inner.options.member_id);
+        leads_alone.then_some(term)
     }
 
     /// Waits until this member has applied an entry of the log.
@@ -552,11 +559,26 @@ impl Gateway {
             // Wrong: the renewal is answered though another member may lead, who knows nothing of it.
             return Ok(ttl);
         }
-        self.still_leads_in(term).await?;
+        self.led_in(term).await?;
         if ttl > 0 {
             self.inner.metrics.lease.renewed_total.inc();
         }
         Ok(ttl)
+    }
+
+    /// Makes sure that nobody else led when this was called, given the term in which this member took itself for the
+    /// leader before.
+    async fn led_in(&self, term: Option<u64>) -> Result<(), Unavailable> {
+        // Nobody else leads before this member has added a voter, or voted for somebody, and has published that.
+        if term.is_some() && self.leads_alone_in() == term {
+            probe::reached("renewal-by-the-only-voter");
+            return Ok(());
+        }
+        let index = self.still_leads_in(term).await?;
+        if index <= *self.inner.applied.borrow() {
+            self.covers(term);
+        }
+        Ok(())
     }
 
     /// Says what is left of a lease, as its leader. One that was deposed may not know of the lease.
@@ -816,6 +838,21 @@ mod tests {
         assert_eq!(unavailable_from_status(&reset), Unavailable::TimeoutConnectionLost);
         let damaged = tonic::Status::data_loss("its checksum is not that of what was sent");
         assert_eq!(unavailable_from_status(&damaged), Unavailable::NotLeader);
+    }
+
+    #[test]
+    fn who_is_about_to_share_the_vote_is_not_the_only_voter() {
+        let nodes = || BTreeMap::from([1, 2].map(|id| (id, PeerNode::default())));
+        let members = |configs: &[&[u64]]| {
+            let configs = configs.iter().map(|voters| voters.iter().copied().collect::<BTreeSet<u64>>());
+            Membership::new(configs.collect::<Vec<_>>(), nodes()).unwrap()
+        };
+        assert!(is_only_voter(&members(&[&[1]]), 1), "another one learns");
+        assert!(!is_only_voter(&members(&[&[1]]), 2));
+        assert!(!is_only_voter(&members(&[&[1, 2]]), 1));
+        assert!(!is_only_voter(&members(&[&[1], &[1, 2]]), 1), "the other one gets a vote");
+        assert!(!is_only_voter(&members(&[&[1], &[2]]), 1), "it hands its vote over");
+        assert!(!is_only_voter(&Membership::default(), 1));
     }
 
     #[test]

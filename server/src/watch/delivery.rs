@@ -1,11 +1,13 @@
 //! What travels from the hub to a stream.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
 use mainstay_proto::etcdserverpb::{ResponseHeader, WatchResponse};
+use parking_lot::Mutex;
 
-use crate::mvcc::{Event, KeyValue, RevisionEvents};
+use crate::mvcc::{Event, RevisionEvents};
 
 /// A message for a stream.
 pub(super) enum Delivery {
@@ -59,27 +61,63 @@ impl Part {
     }
 }
 
-/// The events of a revision, and the records before them as far as anybody asked for those.
+/// In which of two forms an event is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// Without the record before it.
+    Plain,
+    /// With it, where there is one.
+    WithPrevious,
+}
+
+/// The events of a revision, and their encodings as far as anybody was told of them.
 pub(super) struct Recorded {
     pub(super) revision_events: Arc<RevisionEvents>,
-    /// One for each event, made when the first one is asked for.
-    previous: OnceLock<Box<[OnceLock<Option<KeyValue>>]>>,
-    /// What the records take that are kept here.
-    kept: AtomicUsize,
+    /// A leaf lock.
+    encoded: Mutex<Encoded>,
     kept_by_all: Kept,
 }
 
-/// What all records before events take that are kept.
+/// What is kept of the encodings of a revision's events.
+#[derive(Default)]
+struct Encoded {
+    /// One for each event, made when the first encoding is kept.
+    events: Box<[EncodedEvent]>,
+    /// What they take.
+    bytes: usize,
+}
+
+#[derive(Clone, Default)]
+struct EncodedEvent {
+    plain: Option<Bytes>,
+    with_previous: Option<Bytes>,
+}
+
+impl EncodedEvent {
+    fn form(&self, form: Form) -> &Option<Bytes> {
+        match form {
+            Form::Plain => &self.plain,
+            Form::WithPrevious => &self.with_previous,
+        }
+    }
+}
+
+/// What all encodings take that are kept.
 #[derive(Clone)]
 pub(super) struct Kept {
     bytes: Arc<AtomicUsize>,
-    /// Beyond it everyone who wants one looks it up.
+    /// Beyond it everyone makes their own.
     max: usize,
 }
 
 impl Kept {
     pub(super) fn new(max: usize) -> Self {
         Self { bytes: Arc::default(), max }
+    }
+
+    /// Whether old ones should make room for those that come.
+    pub(super) fn is_half_full(&self) -> bool {
+        self.bytes.load(Ordering::Relaxed) > self.max / 2
     }
 
     #[cfg(test)]
@@ -90,14 +128,13 @@ impl Kept {
 
 impl Drop for Recorded {
     fn drop(&mut self) {
-        self.kept_by_all.bytes.fetch_sub(*self.kept.get_mut(), Ordering::Relaxed);
+        self.kept_by_all.bytes.fetch_sub(self.encoded.get_mut().bytes, Ordering::Relaxed);
     }
 }
 
 impl Recorded {
     pub(super) fn new(revision_events: Arc<RevisionEvents>, kept_by_all: Kept) -> Arc<Self> {
-        let (previous, kept) = (OnceLock::new(), AtomicUsize::new(0));
-        Arc::new(Self { revision_events, previous, kept, kept_by_all })
+        Arc::new(Self { revision_events, encoded: Mutex::default(), kept_by_all })
     }
 
     pub(super) fn revision(&self) -> i64 {
@@ -109,25 +146,39 @@ impl Recorded {
         self.revision_events.events.iter().map(event_bytes).sum()
     }
 
-    /// The record before an event, if somebody has looked it up.
-    pub(super) fn previous(&self, place: usize) -> Option<&Option<KeyValue>> {
-        self.previous.get().and_then(|previous| previous[place].get())
+    /// The encoding of an event, if somebody has made it.
+    pub(super) fn encoded(&self, place: usize, form: Form) -> Option<Bytes> {
+        self.encoded.lock().events.get(place)?.form(form).clone()
     }
 
-    /// Keeps the record before an event, which every watcher of the event shares, if there is room.
-    pub(super) fn keep_previous(&self, place: usize, found: &Option<KeyValue>) {
-        const FIXED: usize = 128;
-        let bytes = FIXED + found.as_ref().map_or(0, |kv| kv.key.len() + kv.value.len());
+    /// Keeps the encoding of an event, which every watcher of the event shares, if there is room.
+    pub(super) fn keep_encoded(&self, place: usize, form: Form, event: &Bytes) {
+        const FIXED: usize = 64;
+        let bytes = FIXED + event.len();
         if self.kept_by_all.bytes.load(Ordering::Relaxed) + bytes > self.kept_by_all.max {
             return;
         }
-        let count = self.revision_events.events.len();
-        let previous = self.previous.get_or_init(|| (0..count).map(|_| OnceLock::new()).collect());
+        let mut encoded = self.encoded.lock();
+        if encoded.events.is_empty() {
+            encoded.events = vec![EncodedEvent::default(); self.revision_events.events.len()].into();
+        }
+        let kept = &mut encoded.events[place];
+        let kept = match form {
+            Form::Plain => &mut kept.plain,
+            Form::WithPrevious => &mut kept.with_previous,
+        };
         // Somebody else may have been faster.
-        if previous[place].set(found.clone()).is_ok() {
-            self.kept.fetch_add(bytes, Ordering::Relaxed);
+        if kept.is_none() {
+            *kept = Some(event.clone());
+            encoded.bytes += bytes;
             self.kept_by_all.bytes.fetch_add(bytes, Ordering::Relaxed);
         }
+    }
+
+    /// Lets go of the encodings.
+    pub(super) fn forget_encoded(&self) {
+        let forgotten = std::mem::take(&mut *self.encoded.lock());
+        self.kept_by_all.bytes.fetch_sub(forgotten.bytes, Ordering::Relaxed);
     }
 }
 
@@ -150,6 +201,7 @@ pub(super) fn revision_of(response: &WatchResponse) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mvcc::KeyValue;
 
     fn recorded(kept: &Kept) -> Arc<Recorded> {
         let event = Event { kv: Some(KeyValue::default()), ..Event::default() };
@@ -157,21 +209,28 @@ mod tests {
     }
 
     #[test]
-    fn records_before_events_are_kept_while_there_is_room() {
+    fn encodings_are_kept_while_there_is_room() {
         let kept = Kept::new(1_000);
-        let found = Some(KeyValue { value: vec![0; 400].into(), ..KeyValue::default() });
+        let (plain, longer) = (Bytes::from(vec![0; 300]), Bytes::from(vec![1; 500]));
         let first = recorded(&kept);
-        first.keep_previous(0, &found);
-        assert_eq!((first.previous(0), first.previous(1)), (Some(&found), None));
+        first.keep_encoded(0, Form::Plain, &plain);
+        assert_eq!(first.encoded(0, Form::Plain).as_ref(), Some(&plain));
+        assert_eq!((first.encoded(0, Form::WithPrevious), first.encoded(1, Form::Plain)), (None, None));
         let bytes = kept.bytes();
-        first.keep_previous(0, &found);
+        first.keep_encoded(0, Form::Plain, &plain);
         assert_eq!(kept.bytes(), bytes, "it is kept once");
+        assert!(!kept.is_half_full());
+        first.keep_encoded(0, Form::WithPrevious, &longer);
+        assert_eq!(first.encoded(0, Form::WithPrevious).as_ref(), Some(&longer));
+        assert!(kept.is_half_full());
         let second = recorded(&kept);
-        second.keep_previous(1, &found);
-        assert_eq!(second.previous(1), None, "there is no room");
-        drop(first);
+        second.keep_encoded(1, Form::Plain, &plain);
+        assert_eq!(second.encoded(1, Form::Plain), None, "there is no room");
+        first.forget_encoded();
+        assert_eq!((kept.bytes(), first.encoded(0, Form::Plain)), (0, None));
+        second.keep_encoded(1, Form::Plain, &plain);
+        assert_eq!(second.encoded(1, Form::Plain).as_ref(), Some(&plain));
+        drop(second);
         assert_eq!(kept.bytes(), 0);
-        second.keep_previous(1, &found);
-        assert_eq!(second.previous(1), Some(&found));
     }
 }

@@ -2,48 +2,38 @@
 
 use mainstay_proto::etcdserverpb::WatchResponse;
 use prost::Message;
-use prost::encoding::encoded_len_varint;
 
-use crate::mvcc::Event;
+use super::spliced::SplicedResponse;
 
 /// Splits a response of at least `limit` bytes into pieces below it, as etcd does: each has at
 /// least one event however large, and all but the last are marked as fragments.
-pub(super) fn split(response: WatchResponse, limit: usize) -> Vec<WatchResponse> {
-    if response.events.len() < 2 || response.encoded_len() < limit {
+pub(super) fn split(response: SplicedResponse, limit: usize) -> Vec<SplicedResponse> {
+    if response.events().len() < 2 || response.encoded_len() < limit {
         return vec![response];
     }
-    let WatchResponse { events, .. } = response;
-    let empty = WatchResponse { events: Vec::new(), fragment: true, ..response };
-    let empty_bytes = empty.encoded_len();
+    let (head, events) = response.into_parts();
+    let fragment = WatchResponse { fragment: true, ..head.clone() };
+    let empty_bytes = fragment.encoded_len();
 
     let mut pieces = Vec::new();
-    let mut piece = empty.clone();
+    let mut piece = Vec::new();
     let mut bytes = empty_bytes;
     for event in events {
-        let event_bytes = event_len(&event);
-        if !piece.events.is_empty() && bytes + event_bytes >= limit {
-            pieces.push(std::mem::replace(&mut piece, empty.clone()));
+        if !piece.is_empty() && bytes + event.len() >= limit {
+            pieces.push(SplicedResponse::new(fragment.clone(), std::mem::take(&mut piece)));
             bytes = empty_bytes;
         }
-        bytes += event_bytes;
-        piece.events.push(event);
+        bytes += event.len();
+        piece.push(event);
     }
-    piece.fragment = false;
-    pieces.push(piece);
+    pieces.push(SplicedResponse::new(WatchResponse { fragment: false, ..head }, piece));
     pieces
-}
-
-/// What an event adds to the length of a response.
-fn event_len(event: &Event) -> usize {
-    const TAG: usize = 1;
-    let len = event.encoded_len();
-    TAG + encoded_len_varint(len as u64) + len
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mvcc::KeyValue;
+    use crate::mvcc::{Event, KeyValue};
 
     fn response(sizes: &[usize]) -> WatchResponse {
         let event = |size: &usize| Event {
@@ -55,7 +45,8 @@ mod tests {
 
     #[track_caller]
     fn check(sizes: &[usize], limit: usize, pieces: &[usize]) {
-        let split = split(response(sizes), limit);
+        let split = split(response(sizes).into(), limit);
+        let split: Vec<WatchResponse> = split.into_iter().map(SplicedResponse::into_response).collect();
         assert_eq!(split.iter().map(|piece| piece.events.len()).collect::<Vec<_>>(), pieces);
         for (place, piece) in split.iter().enumerate() {
             assert_eq!(piece.fragment, place + 1 < pieces.len());
@@ -86,7 +77,7 @@ mod tests {
     #[test]
     fn the_limit_itself_is_too_much() {
         let exact = response(&[100, 100]).encoded_len();
-        assert_eq!(split(response(&[100, 100]), exact).len(), 2);
-        assert_eq!(split(response(&[100, 100]), exact + 1).len(), 1);
+        assert_eq!(split(response(&[100, 100]).into(), exact).len(), 2);
+        assert_eq!(split(response(&[100, 100]).into(), exact + 1).len(), 1);
     }
 }

@@ -158,10 +158,12 @@ async fn run(
                 watchers.read(plan, slice, clock::now());
             }
             () = until(due) => watchers.tick(clock::now()),
-            message = messages.recv() => match message {
-                Some(HubMessage::Stop) | None => return,
-                Some(message) => handle(&mut watchers, message),
-            },
+            message = messages.recv() => {
+                let Some(message) = message else { return };
+                if !handle(&mut watchers, message, &mut messages) {
+                    return;
+                }
+            }
             () = tokio::task::yield_now(), if is_busy => {}
         }
         if watchers.is_busy() {
@@ -170,17 +172,42 @@ async fn run(
     }
 }
 
-fn handle(watchers: &mut Watchers, message: HubMessage) {
+/// Does what a message says; whether the hub goes on.
+fn handle(watchers: &mut Watchers, message: HubMessage, messages: &mut mpsc::Receiver<HubMessage>) -> bool {
     match message {
-        HubMessage::Publish(events) => watchers.publish(events),
+        HubMessage::Publish(mut events) => {
+            let behind = gather(&mut events, messages);
+            watchers.publish(events);
+            return behind.is_none_or(|message| handle(watchers, message, messages));
+        }
         HubMessage::Restored => watchers.restored(),
         HubMessage::Open { stream, mailbox } => watchers.open(stream, mailbox),
         HubMessage::Create { stream, request } => watchers.create(stream, request, clock::now()),
         HubMessage::Refuse { stream, reason } => watchers.refuse(stream, &reason),
         HubMessage::Cancel { stream, id } => watchers.cancel(stream, id),
         HubMessage::Progress { stream } => watchers.progress(stream),
-        HubMessage::Stop => {}
+        HubMessage::Stop => return false,
     }
+    true
+}
+
+/// Adds what was published meanwhile: the further the hub is behind, the fewer messages it makes of as many events.
+/// Returns the first message that is something else, or does not go on where this one ends.
+fn gather(events: &mut Vec<Arc<RevisionEvents>>, messages: &mut mpsc::Receiver<HubMessage>) -> Option<HubMessage> {
+    while events.len() < limits::HUB_REVISIONS_TOGETHER {
+        match messages.try_recv() {
+            Ok(HubMessage::Publish(more)) if goes_on(events, &more) => events.extend(more),
+            Ok(message) => return Some(message),
+            // Where it is closed, that is found out by waiting for the next one.
+            Err(_) => return None,
+        }
+    }
+    None
+}
+
+/// Whether no revision is left out between two publications.
+fn goes_on(events: &[Arc<RevisionEvents>], more: &[Arc<RevisionEvents>]) -> bool {
+    events.last().zip(more.first()).is_some_and(|(last, first)| last.revision + 1 == first.revision)
 }
 
 fn read(store: Store, plan: Plan) -> Reading {

@@ -144,7 +144,7 @@ impl Mailbox {
     fn send(&self, delivery: Delivery) {
         if let Err(mpsc::error::SendError(delivery)) = self.sender.send(delivery) {
             // The stream has just ended; its signal is on its way.
-            self.level.taken(&delivery);
+            self.level.lost(&delivery);
         }
     }
 }
@@ -182,15 +182,21 @@ impl Level {
             && self.bytes.load(Ordering::SeqCst) <= self.bytes_max() / 2
     }
 
+    /// Takes note that nobody will read a message.
+    fn lost(&self, delivery: &Delivery) {
+        if let (Some(allowance), Delivery::Events(events)) = (&self.allowance, delivery) {
+            allowance.give_back(events.bytes);
+        }
+        self.taken(delivery);
+    }
+
+    /// Takes note that a message waits no more. Whoever took it has it of the client's allowance until it is put down.
     fn taken(&self, delivery: &Delivery) {
         match delivery {
             Delivery::Notice(_) => {
                 self.notices.fetch_sub(1, Ordering::SeqCst);
             }
             Delivery::Events(events) => {
-                if let Some(allowance) = &self.allowance {
-                    allowance.give_back(events.bytes);
-                }
                 // The bytes go first: `messages == 0` then means that none are left.
                 self.bytes.fetch_sub(events.bytes, Ordering::SeqCst);
                 self.messages.fetch_sub(1, Ordering::SeqCst);
@@ -206,12 +212,14 @@ impl MailboxReader {
     pub(super) async fn recv(&mut self) -> Option<Delivery> {
         self.put_down();
         let delivery = self.receiver.recv().await?;
-        self.level.taken(&delivery);
-        self.pick_up(&delivery);
-        if self.level.is_half_empty() && self.level.starved.swap(false, Ordering::SeqCst) {
-            self.signal(Signal::Drained(self.stream));
-        }
-        Some(delivery)
+        Some(self.pick_up(delivery))
+    }
+
+    /// Takes the next message if one waits.
+    pub(super) fn try_recv(&mut self) -> Option<Delivery> {
+        self.put_down();
+        let delivery = self.receiver.try_recv().ok()?;
+        Some(self.pick_up(delivery))
     }
 
     /// Whether few enough answers wait to ask for more of them.
@@ -219,16 +227,23 @@ impl MailboxReader {
         self.level.notices.load(Ordering::SeqCst) < limits::WATCH_ANSWERS
     }
 
-    fn pick_up(&mut self, delivery: &Delivery) {
-        if let (Some(allowance), Delivery::Events(events)) = (&self.level.allowance, delivery) {
-            allowance.take(events.bytes);
+    fn pick_up(&mut self, delivery: Delivery) -> Delivery {
+        self.level.taken(&delivery);
+        if let Delivery::Events(events) = &delivery {
             self.in_hand = events.bytes;
         }
+        // The mark is looked at first, as it is rarely there; whoever makes it looks for room again afterwards.
+        let level = &self.level;
+        if level.starved.load(Ordering::SeqCst) && level.is_half_empty() && level.starved.swap(false, Ordering::SeqCst)
+        {
+            self.signal(Signal::Drained(self.stream));
+        }
+        delivery
     }
 
     fn put_down(&mut self) {
         let bytes = std::mem::take(&mut self.in_hand);
-        if let Some(allowance) = &self.level.allowance {
+        if let Some(allowance) = self.level.allowance.as_ref().filter(|_| bytes > 0) {
             allowance.give_back(bytes);
         }
     }
@@ -245,7 +260,7 @@ impl Drop for MailboxReader {
         self.put_down();
         self.receiver.close();
         while let Ok(delivery) = self.receiver.try_recv() {
-            self.level.taken(&delivery);
+            self.level.lost(&delivery);
         }
         self.signal(Signal::Closed(self.stream));
     }

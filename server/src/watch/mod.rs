@@ -27,7 +27,10 @@
 //! - **Invariant:** what waits for all streams of a client is bounded too, and does not depend on how many they are;
 //!   other clients have as much (`tests::many_slow_streams_share_what_their_client_may_have`).
 //!
-//! Absent by design: permissions and the leader (they are `api`'s), the network, encoding.
+//! An event is encoded once for all its watchers, with and without the record before it ([`spliced`]); what is kept of
+//! that is bounded, and gives way to newer events first.
+//!
+//! Absent by design: permissions and the leader (they are `api`'s), the network, the encoding of all else.
 
 mod allowance;
 mod bounds;
@@ -39,6 +42,7 @@ mod hub;
 mod mailbox;
 mod matching;
 mod recent;
+mod spliced;
 mod stats;
 mod stream;
 mod watchers;
@@ -48,6 +52,7 @@ mod tests;
 
 pub use bounds::Bounds;
 pub use hub::{Hub, HubOptions};
+pub use spliced::SplicedResponse;
 pub use stats::WatchStats;
 pub use stream::{WatchStream, WatchStreamEnd};
 

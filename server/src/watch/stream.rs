@@ -1,21 +1,22 @@
 //! One client's stream of watches.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
+use bytes::Bytes;
 use mainstay_proto::etcdserverpb::watch_request::RequestUnion;
 use mainstay_proto::etcdserverpb::{WatchCreateRequest, WatchRequest, WatchResponse};
 use mainstay_proto::mvccpb::event::EventType;
 
 use super::StreamKey;
-use super::delivery::{Delivery, Events, Recorded, header};
+use super::delivery::{Delivery, Events, Form, Recorded, header};
 use super::fragment;
 use super::hub::{Hub, HubMessage};
 use super::mailbox::MailboxReader;
+use super::spliced::{SplicedResponse, encoded_event};
 use crate::env::clock;
 use crate::env::probe;
 use crate::limits;
-use crate::mvcc::{Event, KeyValue, ReadError};
+use crate::mvcc::{Event, ReadError};
 
 /// A stream: takes requests, gives responses. Their headers tell the revision only.
 pub struct WatchStream {
@@ -25,7 +26,7 @@ pub struct WatchStream {
     /// Came out of the mailbox, and is not a response yet.
     arrived: Option<Delivery>,
     /// Responses to be taken.
-    ready: VecDeque<WatchResponse>,
+    ready: VecDeque<SplicedResponse>,
 }
 
 /// Why a stream gives no more responses.
@@ -88,56 +89,74 @@ impl WatchStream {
         Ok(())
     }
 
+    /// Whether there is a response to be taken now, without waiting.
+    pub fn has_arrived(&mut self) -> bool {
+        if self.arrived.is_none() && self.ready.is_empty() {
+            self.arrived = self.reader.try_recv();
+        }
+        self.arrived.is_some() || !self.ready.is_empty()
+    }
+
     /// Takes the next response that has arrived.
     pub async fn take(&mut self) -> Result<Option<WatchResponse>, WatchStreamEnd> {
+        Ok(self.take_spliced().await?.map(SplicedResponse::into_response))
+    }
+
+    /// The same for who sends it on: its events are encoded already.
+    pub async fn take_spliced(&mut self) -> Result<Option<SplicedResponse>, WatchStreamEnd> {
         match self.arrived.take() {
             None => {}
-            Some(Delivery::Notice(response)) => self.ready.push_back(response),
-            Some(Delivery::Events(events)) => self.ready.extend(self.responses(events).await?),
+            Some(Delivery::Notice(response)) => self.ready.push_back(response.into()),
+            Some(Delivery::Events(events)) => {
+                let response = self.response(&events).await?;
+                self.make_ready(response, events.fragment);
+            }
         }
         Ok(self.ready.pop_front())
     }
 
-    async fn responses(&self, delivered: Events) -> Result<Vec<WatchResponse>, WatchStreamEnd> {
+    async fn response(&self, delivered: &Events) -> Result<SplicedResponse, WatchStreamEnd> {
         let mut events = Vec::with_capacity(delivered.count);
         let mut looked_up = 0;
         for part in &delivered.parts {
             for (place, event) in part.events() {
-                let mut event = event.clone();
-                if delivered.prev_kv && !is_create(&event) {
+                let encoded = if delivered.prev_kv && !is_create(event) {
                     looked_up += 1;
                     if looked_up % limits::PREVIOUS_LOOKUPS == 0 {
                         tokio::task::yield_now().await;
                     }
-                    event.prev_kv = self.previous(&part.recorded, place).await?;
-                }
-                events.push(event);
+                    self.with_previous(&part.recorded, place, event).await?
+                } else {
+                    plain(&part.recorded, place, event)
+                };
+                events.push(encoded);
             }
         }
-        let response = WatchResponse {
-            header: header(delivered.revision),
-            watch_id: delivered.id,
-            events,
-            ..WatchResponse::default()
-        };
-        if response.events.len() > 1 && probe::broken("split-revision-in-watch") {
+        let head =
+            WatchResponse { header: header(delivered.revision), watch_id: delivered.id, ..WatchResponse::default() };
+        Ok(SplicedResponse::new(head, events))
+    }
+
+    /// Gives a response, in several pieces where it may be split and has to be.
+    fn make_ready(&mut self, response: SplicedResponse, fragment: bool) {
+        if response.events().len() > 1 && probe::broken("split-revision-in-watch") {
             // Wrong: a revision comes in several responses, none of which says that it is not all.
-            let alone = |event: &Event| WatchResponse { events: vec![event.clone()], ..response.clone() };
-            return Ok(response.events.iter().map(alone).collect());
-        }
-        if delivered.fragment {
+            let (head, events) = response.into_parts();
+            self.ready.extend(events.into_iter().map(|event| SplicedResponse::new(head.clone(), vec![event])));
+        } else if fragment {
             let pieces = fragment::split(response, self.hub.max_response_bytes());
             if pieces.len() > 1 {
                 probe::reached("watch-response-fragmented");
             }
-            return Ok(pieces);
+            self.ready.extend(pieces);
+        } else {
+            self.ready.push_back(response);
         }
-        Ok(vec![response])
     }
 
-    /// The record before an event; `None` where it is compacted.
-    async fn previous(&self, recorded: &Arc<Recorded>, place: usize) -> Result<Option<KeyValue>, WatchStreamEnd> {
-        let Some(kv) = &recorded.revision_events.events[place].kv else { return Ok(None) };
+    /// An event with the record before it; without one where that is compacted.
+    async fn with_previous(&self, recorded: &Recorded, place: usize, event: &Event) -> Result<Bytes, WatchStreamEnd> {
+        let Some(kv) = &event.kv else { return Ok(plain(recorded, place, event)) };
         // Wrong where it is broken: the record after the change passes for the one before it.
         let before = kv.mod_revision - i64::from(!probe::broken("prev-kv-from-wrong-revision"));
         for _ in 0..limits::PREVIOUS_ATTEMPTS {
@@ -145,10 +164,10 @@ impl WatchStream {
             // depend on that.
             if before < self.hub.store().compact_revision() {
                 probe::reached("prev-kv-compacted");
-                return Ok(None);
+                return Ok(plain(recorded, place, event));
             }
-            if let Some(found) = recorded.previous(place) {
-                return Ok(found.clone());
+            if let Some(encoded) = recorded.encoded(place, Form::WithPrevious) {
+                return Ok(encoded);
             }
             let found = match self.hub.store().get_at(&kv.key, before) {
                 Ok(found) => found,
@@ -161,11 +180,25 @@ impl WatchStream {
                     continue;
                 }
             };
-            recorded.keep_previous(place, &found);
-            return Ok(found);
+            let encoded = encoded_event(event, found);
+            recorded.keep_encoded(place, Form::WithPrevious, &encoded);
+            return Ok(encoded);
         }
         Err(WatchStreamEnd::Unreadable)
     }
+}
+
+/// An event without the record before it.
+fn plain(recorded: &Recorded, place: usize, event: &Event) -> Bytes {
+    // Wrong where it is broken: whoever did not ask for it is told the record before an event, if somebody else did.
+    let is_wrong = probe::broken("event-shared-with-its-record-before");
+    let form = if is_wrong { Form::WithPrevious } else { Form::Plain };
+    if let Some(encoded) = recorded.encoded(place, form) {
+        return encoded;
+    }
+    let encoded = encoded_event(event, None);
+    recorded.keep_encoded(place, Form::Plain, &encoded);
+    encoded
 }
 
 /// Whether an event made its key, so that there is nothing before it.

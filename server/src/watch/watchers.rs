@@ -44,7 +44,7 @@ pub(super) struct Watchers {
     synced: Group,
     catch_up: CatchUp,
     recent: Recent,
-    /// For the records before events.
+    /// For the encodings of events.
     kept: Kept,
     lagging: usize,
     /// Streams for which there was no room because of others of their clients, and how much was wanted.
@@ -102,6 +102,7 @@ enum Place {
 
 impl Watchers {
     pub(super) fn new(store: Store, progress_interval: Duration, bounds: Bounds, stats: Arc<WatchStats>) -> Self {
+        let kept = Kept::new(bounds.recent_bytes);
         Self {
             current: store.revision(),
             store,
@@ -113,8 +114,8 @@ impl Watchers {
             next_watcher: 0,
             synced: Group::default(),
             catch_up: CatchUp::new(bounds),
-            recent: Recent::new(bounds),
-            kept: Kept::new(bounds.recent_bytes),
+            recent: Recent::new(bounds, kept.clone()),
+            kept,
             lagging: 0,
             short: BTreeMap::new(),
             short_until: None,
@@ -267,7 +268,6 @@ impl Watchers {
             tracing::debug!(from = self.current, to = first.revision(), "revisions were not published");
             return self.replaced(last.revision());
         }
-        let first = first.revision();
         self.current = last.revision();
 
         let mut hits = Vec::new();
@@ -276,14 +276,11 @@ impl Watchers {
             self.recent.push(Arc::clone(recorded));
         }
         hits.sort_unstable();
+        let limit = self.bounds.message_bytes;
         for hits in hits.chunk_by(|a, b| a.watcher == b.watcher) {
-            let watcher = &self.watchers[&hits[0].watcher];
-            let limit = self.message_bytes(watcher, self.bounds.message_bytes);
-            // Wrong where it is broken: who asked for what is yet to come is told what happens now.
-            let hears_early = watcher.next > first && probe::broken("future-watch-hears-the-present");
-            let next = if hears_early { first } else { watcher.next };
-            if let Err(next) = self.tell(hits[0].watcher, &batch, hits, next, limit, Told::Live) {
-                self.park(hits[0].watcher, next);
+            let key = hits[0].watcher;
+            if let Err(next) = self.tell(key, &batch, hits, limit, Told::Live) {
+                self.park(key, next);
             }
         }
     }
@@ -431,10 +428,8 @@ impl Watchers {
             watcher.range.clone()
         });
         for hits in stage.hits.chunk_by(|a, b| a.watcher == b.watcher) {
-            let key = hits[0].watcher;
-            let watcher = &self.watchers[&key];
-            let (next, limit) = (watcher.next, self.message_bytes(watcher, self.slice_bytes()));
-            if let Err(next) = self.tell(key, &stage.revisions, hits, next, limit, Told::History) {
+            let (key, limit) = (hits[0].watcher, self.slice_bytes());
+            if let Err(next) = self.tell(key, &stage.revisions, hits, limit, Told::History) {
                 self.park(key, next);
             }
         }
@@ -447,51 +442,37 @@ impl Watchers {
         key: WatcherKey,
         batch: &[Arc<Recorded>],
         hits: &[Hit],
-        next: i64,
         limit: usize,
         told: Told,
     ) -> Result<(), i64> {
+        // Each is looked up once: this is what an event costs for each of its watchers.
+        let Some(watcher) = self.watchers.get_mut(&key) else { return Ok(()) };
+        let Some(stream) = self.streams.get(&watcher.stream) else { return Ok(()) };
+        let limit = stream.mailbox.message_bytes(limit);
+        let mut next = watcher.next;
+        if let (Told::Live, Some(first)) = (told, batch.first())
+            && next > first.revision()
+            && probe::broken("future-watch-hears-the-present")
+        {
+            // Wrong: who asked for what is yet to come is told what happens now.
+            next = first.revision();
+        }
+        let mut way = Way { short: &mut self.short, current: self.current, least: self.bounds.mailbox_bytes_min };
         let mut gathered = Gathered::default();
-        for part in matching::parts(batch, hits, self.watchers[&key].filter(told), next) {
+        for part in matching::parts(batch, hits, watcher.filter(told), next) {
             if gathered.bytes >= limit {
-                self.send(key, std::mem::take(&mut gathered), told)?;
+                way.send(watcher, stream, std::mem::take(&mut gathered), told)?;
             }
             gathered.add(part);
         }
-        self.send(key, gathered, told)
+        way.send(watcher, stream, gathered, told)
     }
 
     fn send(&mut self, key: WatcherKey, gathered: Gathered, told: Told) -> Result<(), i64> {
-        let (Some(first), Some(last)) = (gathered.first_revision(), gathered.last_revision()) else { return Ok(()) };
         let Some(watcher) = self.watchers.get_mut(&key) else { return Ok(()) };
         let Some(stream) = self.streams.get(&watcher.stream) else { return Ok(()) };
-        let events = Events {
-            id: watcher.id,
-            revision: match told {
-                Told::Live => last,
-                Told::History => self.current,
-            },
-            prev_kv: watcher.prev_kv,
-            fragment: watcher.fragment,
-            parts: gathered.parts,
-            count: gathered.count,
-            bytes: gathered.bytes,
-        };
-        // Of several revisions fewer may fit.
-        let wanted =
-            if events.parts.len() == 1 { events.bytes } else { events.bytes.min(self.bounds.mailbox_bytes_min) };
-        if let Err(full) = stream.mailbox.offer(events) {
-            probe::reached("watch-mailbox-full");
-            if full == Full::Elsewhere {
-                self.short.insert(watcher.stream, wanted);
-            }
-            // Wrong where it is broken: what finds no room counts as told.
-            if !probe::broken("full-mailbox-drops-events") {
-                return Err(first);
-            }
-        }
-        watcher.was_sent_events = true;
-        Ok(())
+        let mut way = Way { short: &mut self.short, current: self.current, least: self.bounds.mailbox_bytes_min };
+        way.send(watcher, stream, gathered, told)
     }
 
     // ---- time
@@ -704,6 +685,47 @@ impl Watcher {
             return Filter { puts: true, deletes: true };
         }
         self.filter
+    }
+}
+
+/// What is needed besides a watcher and its stream to tell it events.
+struct Way<'a> {
+    short: &'a mut BTreeMap<StreamKey, usize>,
+    current: i64,
+    /// See [`Bounds::mailbox_bytes_min`].
+    least: usize,
+}
+
+impl Way<'_> {
+    /// Tells a watcher what was gathered. Where there is no room, returns the first revision of it.
+    fn send(&mut self, watcher: &mut Watcher, stream: &Stream, gathered: Gathered, told: Told) -> Result<(), i64> {
+        let (Some(first), Some(last)) = (gathered.first_revision(), gathered.last_revision()) else { return Ok(()) };
+        let events = Events {
+            id: watcher.id,
+            revision: match told {
+                Told::Live => last,
+                Told::History => self.current,
+            },
+            prev_kv: watcher.prev_kv,
+            fragment: watcher.fragment,
+            parts: gathered.parts,
+            count: gathered.count,
+            bytes: gathered.bytes,
+        };
+        // Of several revisions fewer may fit.
+        let wanted = if events.parts.len() == 1 { events.bytes } else { events.bytes.min(self.least) };
+        if let Err(full) = stream.mailbox.offer(events) {
+            probe::reached("watch-mailbox-full");
+            if full == Full::Elsewhere {
+                self.short.insert(watcher.stream, wanted);
+            }
+            // Wrong where it is broken: what finds no room counts as told.
+            if !probe::broken("full-mailbox-drops-events") {
+                return Err(first);
+            }
+        }
+        watcher.was_sent_events = true;
+        Ok(())
     }
 }
 

@@ -103,6 +103,63 @@ fn an_event_fits_for_every_watcher_of_a_stream() {
     });
 }
 
+/// What is published while the hub has no time for it comes in one response, each revision whole.
+#[test]
+fn what_was_published_together_is_told_together() {
+    run(async {
+        const WRITES: i64 = limits::HUB_REVISIONS_TOGETHER as i64 + 5;
+        let mut world = World::new(Bounds::STANDARD);
+        let mut stream = world.hub.open_stream().await;
+        stream.create(everything(0)).await;
+        drain(&mut stream, 1).await;
+        for _ in 0..WRITES {
+            world.put("a", "v");
+            let events = world.writer.commit().unwrap();
+            world.hub.publish(events).await;
+        }
+        stream.request_progress().await;
+        let responses = drain(&mut stream, usize::MAX).await;
+        assert_eq!(revisions(&responses), (2..2 + WRITES).collect::<Vec<_>>());
+        let sizes: Vec<usize> = responses.iter().map(|response| response.events.len()).collect();
+        assert_eq!(sizes, [limits::HUB_REVISIONS_TOGETHER, 5, 0], "the last one tells the progress");
+        assert_eq!(responses[2].header.unwrap().revision, 1 + WRITES);
+    });
+}
+
+/// An event is encoded once for all who want it in the same form.
+#[test]
+fn watchers_share_the_bytes_of_an_event() {
+    run(async {
+        let mut world = World::new(Bounds::STANDARD);
+        let mut stream = world.hub.open_stream().await;
+        for prev_kv in [false, true, false, true] {
+            stream.create(WatchCreateRequest { prev_kv, ..everything(0) }).await;
+            drain(&mut stream, 1).await;
+        }
+        for value in ["first", "second"] {
+            world.put("k", value);
+            world.commit().await;
+        }
+        let mut told = Vec::new();
+        for _ in 0..8 {
+            stream.arrival().await.unwrap();
+            told.push(stream.take_spliced().await.unwrap().unwrap());
+        }
+        let event = |place: usize| told[place].events()[0].as_ptr();
+        // There is nothing before the event that made the key.
+        assert!((1..4).all(|place| event(place) == event(0)));
+        assert_eq!((event(4), event(5)), (event(6), event(7)));
+        assert_ne!(event(4), event(5));
+        let values = told.into_iter().skip(4).map(|response| {
+            let event = response.into_response().events.remove(0);
+            (event.kv.unwrap().value, event.prev_kv.map(|kv| kv.value))
+        });
+        let (value, before) = (Bytes::from("second"), Some(Bytes::from("first")));
+        let expected = [None, before.clone(), None, before].map(|before| (value.clone(), before));
+        assert_eq!(values.collect::<Vec<_>>(), expected);
+    });
+}
+
 fn client(name: &str) -> Arc<Identity> {
     Arc::new(Identity::User(name.to_owned()))
 }
