@@ -42,7 +42,8 @@ pub const WATCHER_BYTES: u64 = 1024;
 /// to the others, and in the store's memory.
 pub const WRITE_COPIES: u64 = 4;
 
-/// How often what is read is in memory until it has left: as records, and encoded.
+/// How often what is read is in memory until it has left: as records, and encoded. A plain list is encoded while it
+/// leaves, and is there once less.
 pub const READ_COPIES: u64 = 2;
 
 /// The same where it leaves as JSON: as records, encoded twice, taken apart, and as text.

@@ -15,6 +15,7 @@ use tonic::{Request, Response, Status};
 
 use super::access::{Credentials, Permit};
 use super::admission::{room_for_deletion, room_for_txn, within_room, within_room_aside};
+use super::edge::{ListAnswer, TakesPieces};
 use super::header::{header, revision_of};
 use super::propose::Applied;
 use super::range_chunks::RangeChunks;
@@ -23,7 +24,7 @@ use super::status::{self, ApiError};
 use super::validate;
 use super::{Access, Services};
 use crate::admission::{Hold, Refused};
-use crate::apply::{self, ReadTxnError, range_response};
+use crate::apply::{self, EncodedRange, ReadTxnError, encoded_range, is_plain_list, range_response};
 use crate::auth::{Auth, Right};
 use crate::command::Caller;
 use crate::command::command::Kind;
@@ -40,14 +41,23 @@ impl Kv for Services {
     async fn range(&self, request: Request<RangeRequest>) -> Result<Response<RangeResponse>, Status> {
         let (credentials, call) = (Credentials::of(&request), self.call_span(&request));
         let hold = Hold::of(request.extensions());
+        let takes_pieces = request.extensions().get::<TakesPieces>().is_some();
         let request = request.into_inner();
         if !request.serializable && self.gateway.status().is_learner {
             return Err(ApiError::NotSupportedForLearner.into());
         }
         validate::range(&request)?;
         let stage = call.stage(&request);
-        let read = self.read_range(&credentials, &hold, &request, &stage);
-        self.measured(Operation::RANGE, pin!(read)).await.map(Response::new)
+        let in_pieces = takes_pieces && is_plain_list(&request);
+        let read = self.read_range(&credentials, &hold, &request, in_pieces, &stage);
+        match self.measured(Operation::RANGE, pin!(read)).await? {
+            RangeAnswer::Message(message) => Ok(Response::new(message)),
+            RangeAnswer::List(list) => {
+                let mut response = Response::new(RangeResponse::default());
+                response.extensions_mut().insert(list);
+                Ok(response)
+            }
+        }
     }
 
     type RangeStreamStream = BoxStream<RangeStreamResponse>;
@@ -151,6 +161,20 @@ impl Kv for Services {
     }
 }
 
+/// What a range has found.
+enum Found {
+    Message(RangeResponse),
+    /// To leave as it is stored.
+    List(EncodedRange),
+}
+
+/// The answer to a range.
+enum RangeAnswer {
+    Message(RangeResponse),
+    /// To be encoded while it leaves.
+    List(ListAnswer),
+}
+
 /// A streamed range that is under way.
 struct Chunked {
     chunks: RangeChunks,
@@ -215,8 +239,9 @@ impl Services {
         credentials: &Credentials,
         hold: &Hold,
         request: &RangeRequest,
+        in_pieces: bool,
         stage: &Stage,
-    ) -> Result<RangeResponse, Status> {
+    ) -> Result<RangeAnswer, Status> {
         if !request.serializable {
             self.gateway.read_index().await?;
             stage.agreed();
@@ -224,18 +249,29 @@ impl Services {
         let permit = self.permit_range(credentials, request).await?;
         let began = clock::now();
         let (store, wanted) = (self.store.clone(), request.clone());
-        let make =
-            move |room: Room<'_>| range_response(&wanted, |range, options| store.range_within(range, options, room));
-        let response = match self.is_long(request) {
-            true => within_room_aside(hold, make).await,
-            false => within_room(hold, make).await,
+        let make = move |room: Room<'_>| match in_pieces {
+            true => {
+                encoded_range(&wanted, |range, options| store.encoded_within(range, options, room)).map(Found::List)
+            }
+            false => {
+                range_response(&wanted, |range, options| store.range_within(range, options, room)).map(Found::Message)
+            }
+        };
+        let hold = if in_pieces { hold.in_pieces() } else { hold.clone() };
+        let found = match self.is_long(request) {
+            true => within_room_aside(&hold, make).await,
+            false => within_room(&hold, make).await,
         };
         self.metrics.mvcc.range_total.inc();
-        self.metrics.server.range_duration_seconds.observe(response.is_ok(), clock::elapsed(began));
+        self.metrics.server.range_duration_seconds.observe(found.is_ok(), clock::elapsed(began));
         self.access.confirm(&permit)?;
-        let mut response = response?;
-        response.header = Some(self.header(revision_of(response.header)));
-        Ok(response)
+        match found? {
+            Found::Message(mut message) => {
+                message.header = Some(self.header(revision_of(message.header)));
+                Ok(RangeAnswer::Message(message))
+            }
+            Found::List(list) => ListAnswer::new(self.header(list.revision), list).map(RangeAnswer::List),
+        }
     }
 
     async fn read_txn(

@@ -82,13 +82,19 @@ impl<'a> KeyRef<'a> {
         Self { prefix: b"", suffix: key }
     }
 
-    pub(super) fn parts(prefix: &'a [u8], suffix: &'a [u8]) -> Self {
+    /// A key of which the second part stands behind the first.
+    pub(crate) fn parts(prefix: &'a [u8], suffix: &'a [u8]) -> Self {
         Self { prefix, suffix }
     }
 
     /// Copies the key.
     pub(crate) fn to_vec(self) -> Vec<u8> {
         [self.prefix, self.suffix].concat()
+    }
+
+    /// Its two parts.
+    pub(crate) fn halves(self) -> [&'a [u8]; 2] {
+        [self.prefix, self.suffix]
     }
 }
 
