@@ -114,6 +114,15 @@ pub const TXN_DEPTH_MAX: usize = 40;
 /// Keys in the first chunk of a streamed range; as in etcd.
 pub const RANGE_STREAM_FIRST_CHUNK: i64 = 10;
 
+/// Bytes of a chunk of a streamed range that are aimed at, at most; below it `--max-request-bytes` is, as in etcd.
+pub const RANGE_STREAM_CHUNK_BYTES: usize = 2 * 1024 * 1024;
+
+/// Bytes of records after which a chunk is made smaller, since it is in memory twice: what comes behind small values is
+/// not known before it is read.
+pub const RANGE_STREAM_BYTES_MAX: u64 = 8 * 1024 * 1024;
+
+const _: () = assert!(RANGE_STREAM_CHUNK_BYTES as u64 <= RANGE_STREAM_BYTES_MAX / 4, "what is aimed at is reached");
+
 /// Keys of a list from which on it is made aside, on a thread that nobody else waits for.
 pub const RANGE_ASIDE_KEYS: i64 = 2_000;
 

@@ -206,16 +206,17 @@ impl Chunked {
         }))
     }
 
-    /// Reads the next chunk: a smaller one where there is no room for it, and a single key when there is room again.
+    /// Reads the next chunk: a smaller one where it is too large or there is no room for it, and a single key when there
+    /// is room again.
     async fn read(&mut self) -> Result<Option<RangeResponse>, ReadError> {
         // The chunk before is encoded, and holds what it takes itself.
         self.hold.forget_answer();
         loop {
-            let wanted = Cell::new(0);
+            let (wanted, most) = (Cell::new(0), self.chunks.bytes_max());
             let read = {
                 let room = |bytes: u64| {
                     wanted.set(bytes);
-                    self.hold.reads(bytes)
+                    bytes <= most && self.hold.reads(bytes)
                 };
                 self.chunks.next(|range, options| self.store.range_within(range, options, &room))
             };

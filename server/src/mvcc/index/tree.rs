@@ -417,6 +417,35 @@ impl Builder {
         true
     }
 
+    /// Adds the keys of another builder, which must be above all of these; whether they were.
+    #[must_use]
+    pub(crate) fn append(&mut self, mut right: Self) -> bool {
+        let Some(first) = right.first_key() else { return true };
+        if self.entries.is_empty() {
+            *self = right;
+            return true;
+        }
+        if *first <= *self.last_key {
+            return false;
+        }
+        self.end_leaf();
+        let between = separator(&self.last_key, &first);
+        match right.leaves.first_mut() {
+            Some((before, _)) => *before = between,
+            None => right.separator = between,
+        }
+        self.leaves.append(&mut right.leaves);
+        *self = Self { leaves: std::mem::take(&mut self.leaves), ..right };
+        true
+    }
+
+    fn first_key(&self) -> Option<Vec<u8>> {
+        match self.leaves.first() {
+            Some((_, Child { node: Node::Leaf(leaf), .. })) => Some(leaf.key(0).to_vec()),
+            _ => self.ends.first().map(|end| self.keys[..*end as usize].to_vec()),
+        }
+    }
+
     fn end_leaf(&mut self) {
         let mut entries = std::mem::take(&mut self.entries);
         entries.shrink_to_fit();
