@@ -200,8 +200,19 @@ pub const WITHDRAWALS_AT_ONCE: usize = 64;
 /// Bytes of the store's blocks that were read and stay in memory; live records are kept above the engine.
 pub const BLOCK_CACHE_BYTES: u64 = 64 * 1024 * 1024;
 
-/// Bytes that may be written to the engine before it is flushed.
-pub const FLUSH_BYTES: u64 = 64 * 1024 * 1024;
+/// Bytes that may be written to the engine before it is flushed. They are in memory until then, and those that were not
+/// flushed are applied again at the start behind a crash.
+pub const FLUSH_BYTES: u64 = 32 * 1024 * 1024;
+
+/// Bytes of the newest records that are kept ready to be read, where nobody says how many: what is asked for one by one,
+/// while a long list of others is one walk over the store.
+pub const VALUE_CACHE_BYTES: u64 = 96 * 1024 * 1024;
+
+/// The same where the memory is limited, and there is that much of it.
+pub const VALUE_CACHE_BYTES_LIMITED_MAX: u64 = 512 * 1024 * 1024;
+
+/// Bytes of the newest entries of the raft log that are kept for members that are a little behind.
+pub const LOG_CACHE_BYTES: u64 = 32 * 1024 * 1024;
 
 /// Keys that one slice of an index checkpoint writes.
 pub const CHECKPOINT_SLICE_KEYS: usize = 500;

@@ -26,6 +26,10 @@ use crate::limits;
 /// Keys of one section under the lock. Few in tests, so that short ranges go on from slice to slice.
 const SLICE_KEYS: usize = if cfg!(test) { 7 } else { limits::INDEX_SLICE_KEYS };
 
+/// Records of an answer that may take the place of others in memory: a longer list would throw out what is asked for
+/// one by one.
+const KEPT_RECORDS: usize = if cfg!(test) { 7 } else { 100 };
+
 /// How to read a range.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RangeOptions {
@@ -476,7 +480,7 @@ impl<'a> Reading<'a> {
         let mut fetched = Vec::new();
         if let Some(engine) = engine {
             fetched = self.fetch(&*engine, &slice.cold, read)?;
-            let is_small = kvs.count() + slice.found.len() <= SLICE_KEYS;
+            let is_small = kvs.count() + slice.found.len() <= KEPT_RECORDS;
             warm(self.shared, &slice.cold, &fetched, is_small);
         }
         let found = slice.found.iter().map(|found| match found {

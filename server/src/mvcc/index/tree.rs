@@ -566,12 +566,17 @@ mod tests {
                     assert!(found.iter().eq(self.model.keys().filter(|key| interval.contains(key))));
                 }
                 Step::Rebuild => {
-                    let mut builder = Builder::default();
-                    for (key, is_live) in &self.model {
+                    // In two parts, of which either may be empty.
+                    let mut parts = [Builder::default(), Builder::default()];
+                    let cut = usize::try_from(self.revision).unwrap() % (self.model.len() + 1);
+                    for (place, (key, is_live)) in self.model.iter().enumerate() {
                         let live = is_live.then_some((self.revision, 1, 0));
-                        assert!(builder.push(key, Entry::restored(revision, live, Vec::new())));
+                        let part = &mut parts[usize::from(place >= cut)];
+                        assert!(part.push(key, Entry::restored(revision, live, Vec::new())));
                     }
-                    self.tree = builder.finish();
+                    let [mut whole, rest] = parts;
+                    assert!(whole.append(rest));
+                    self.tree = whole.finish();
                 }
             }
         }
