@@ -113,7 +113,8 @@ impl Hold {
         Ok(Some(entering(holding.clone(), Pool::Ordinary, bytes, Holding::message)))
     }
 
-    /// The same, for an answer that is made of what is read piece by piece, while it leaves: it is in memory once less.
+    /// The same hold, for an answer that is made piece by piece of what is read, while it leaves: that is in memory once
+    /// less.
     #[must_use]
     pub fn in_pieces(&self) -> Self {
         Self { spared: 1, ..self.clone() }
