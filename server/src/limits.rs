@@ -42,7 +42,8 @@ pub const WATCHER_BYTES: u64 = 1024;
 /// to the others, and in the store's memory.
 pub const WRITE_COPIES: u64 = 4;
 
-/// How often what is read is in memory until it has left: as records, and encoded.
+/// How often what is read is in memory until it has left: as records, and encoded. A plain list is encoded while it
+/// leaves, and is there once less.
 pub const READ_COPIES: u64 = 2;
 
 /// The same where it leaves as JSON: as records, encoded twice, taken apart, and as text.
@@ -115,6 +116,15 @@ pub const TXN_DEPTH_MAX: usize = 40;
 
 /// Keys in the first chunk of a streamed range; as in etcd.
 pub const RANGE_STREAM_FIRST_CHUNK: i64 = 10;
+
+/// Bytes of a chunk of a streamed range that are aimed at, at most; below it `--max-request-bytes` is, as in etcd.
+pub const RANGE_STREAM_CHUNK_BYTES: usize = 2 * 1024 * 1024;
+
+/// Bytes of records after which a chunk is made smaller, since it is in memory twice: what comes behind small values is
+/// not known before it is read.
+pub const RANGE_STREAM_BYTES_MAX: u64 = 8 * 1024 * 1024;
+
+const _: () = assert!(RANGE_STREAM_CHUNK_BYTES as u64 <= RANGE_STREAM_BYTES_MAX / 4, "what is aimed at is reached");
 
 /// Keys of a list from which on it is made aside, on a thread that nobody else waits for.
 pub const RANGE_ASIDE_KEYS: i64 = 2_000;
@@ -196,8 +206,19 @@ pub const WITHDRAWALS_AT_ONCE: usize = 64;
 /// Bytes of the store's blocks that were read and stay in memory; live records are kept above the engine.
 pub const BLOCK_CACHE_BYTES: u64 = 64 * 1024 * 1024;
 
-/// Bytes that may be written to the engine before it is flushed.
-pub const FLUSH_BYTES: u64 = 64 * 1024 * 1024;
+/// Bytes that may be written to the engine before it is flushed. They are in memory until then, and those that were not
+/// flushed are applied again at the start behind a crash.
+pub const FLUSH_BYTES: u64 = 32 * 1024 * 1024;
+
+/// Bytes of the newest records that are kept ready to be read, where nobody says how many: what is asked for one by one,
+/// while a long list of others is one walk over the store.
+pub const VALUE_CACHE_BYTES: u64 = 96 * 1024 * 1024;
+
+/// The same where the memory is limited, and there is that much of it.
+pub const VALUE_CACHE_BYTES_LIMITED_MAX: u64 = 512 * 1024 * 1024;
+
+/// Bytes of the newest entries of the raft log that are kept for members that are a little behind.
+pub const LOG_CACHE_BYTES: u64 = 32 * 1024 * 1024;
 
 /// Keys that one slice of an index checkpoint writes.
 pub const CHECKPOINT_SLICE_KEYS: usize = 500;

@@ -65,9 +65,9 @@ impl Budget {
             blocks: limits::BLOCK_CACHE_BYTES,
             unflushed: None,
             flush: limits::FLUSH_BYTES,
-            values: 512 * MIB,
+            values: limits::VALUE_CACHE_BYTES,
             values_max: u64::MAX,
-            log_cache: log.cache_bytes,
+            log_cache: limits::LOG_CACHE_BYTES,
             log_inbox: log.inbox_bytes,
             waiting: limits::WATCH_WAITING_BYTES,
             mailbox: limits::WATCH_MAILBOX_BYTES,
@@ -91,7 +91,7 @@ impl Budget {
             blocks: rest / 8,
             unflushed: Some(part(16, 4 * limits::FLUSH_BYTES)),
             flush: part(32, limits::FLUSH_BYTES),
-            values: part(16, standard.values),
+            values: part(16, limits::VALUE_CACHE_BYTES_LIMITED_MAX),
             values_max: rest / 4,
             log_cache: part(64, standard.log_cache),
             log_inbox: part(32, standard.log_inbox),
@@ -156,7 +156,7 @@ mod tests {
     fn without_a_limit_the_bounds_are_the_standard_ones() {
         let budget = Budget::of(None, REQUEST);
         assert_eq!((budget.pool, budget.reserve), (limits::ADMISSION_POOL_BYTES, limits::ADMISSION_RESERVE_BYTES));
-        assert_eq!((budget.values, budget.fetched, budget.unflushed), (536_870_912, None, None));
+        assert_eq!((budget.values, budget.fetched, budget.unflushed), (100_663_296, None, None));
     }
 
     #[test]

@@ -18,13 +18,17 @@ const CARRIED_MIN: usize = 4096;
 /// What a request holds. Clones are the same; the last one gives everything back. Without a gate it is nothing, and
 /// may be as much as it likes.
 #[derive(Clone, Default)]
-pub struct Hold(Option<Arc<Holding>>);
+pub struct Hold {
+    holding: Option<Arc<Holding>>,
+    /// So many times less than usual what is read is in memory.
+    spared: u64,
+}
 
 struct Holding {
     gate: Arc<Inner>,
     who: Arc<Identity>,
     traffic: Traffic,
-    /// How often what is read is in memory until it has left.
+    /// How often what is read is in memory until it has left, where that is made as a whole.
     copies: u64,
     /// For the request itself, by pool.
     ordinary: AtomicU64,
@@ -38,7 +42,8 @@ struct Holding {
 impl Hold {
     pub(super) fn new(gate: Arc<Inner>, who: Arc<Identity>, traffic: Traffic, copies: u64) -> Self {
         let [ordinary, reserve, message, answer] = [(); 4].map(|()| AtomicU64::new(0));
-        Self(Some(Arc::new(Holding { gate, who, traffic, copies, ordinary, reserve, message, answer })))
+        let holding = Holding { gate, who, traffic, copies, ordinary, reserve, message, answer };
+        Self { holding: Some(Arc::new(holding)), spared: 0 }
     }
 
     /// That of a request with these extensions.
@@ -48,17 +53,17 @@ impl Hold {
 
     /// Who asks, where that matters.
     pub fn identity(&self) -> Option<&Arc<Identity>> {
-        self.0.as_ref().map(|holding| &holding.who)
+        self.holding.as_ref().map(|holding| &holding.who)
     }
 
     /// Whether it is worth a look at what an answer is going to take, though that costs.
     pub fn is_strict(&self) -> bool {
-        self.0.as_ref().is_some_and(|holding| holding.gate.is_strict())
+        self.holding.as_ref().is_some_and(|holding| holding.gate.is_strict())
     }
 
     /// Whether anybody counts.
     pub fn counts(&self) -> bool {
-        self.0.is_some()
+        self.holding.is_some()
     }
 
     /// Takes something for the request itself, or says what it has to wait for.
@@ -66,7 +71,7 @@ impl Hold {
     /// # Errors
     /// When it would never fit.
     pub(super) fn charge(&self, bytes: u64) -> Result<Option<Entering>, Refused> {
-        let Some(holding) = self.0.as_ref().filter(|_| bytes > 0) else { return Ok(None) };
+        let Some(holding) = self.holding.as_ref().filter(|_| bytes > 0) else { return Ok(None) };
         if let Some(pool) = holding.gate.take_now(holding.traffic, &holding.who, bytes) {
             let purpose = if pool == Pool::Ordinary { &holding.ordinary } else { &holding.reserve };
             purpose.fetch_add(bytes, Ordering::Relaxed);
@@ -93,7 +98,7 @@ impl Hold {
         if !is_stream {
             return if bytes <= limits::MESSAGE_FREE_BYTES { Ok(None) } else { self.charge(bytes) };
         }
-        let Some(holding) = &self.0 else { return Ok(None) };
+        let Some(holding) = &self.holding else { return Ok(None) };
         holding.release(&holding.message);
         if bytes <= limits::MESSAGE_FREE_BYTES {
             return Ok(None);
@@ -108,15 +113,27 @@ impl Hold {
         Ok(Some(entering(holding.clone(), Pool::Ordinary, bytes, Holding::message)))
     }
 
+    /// The same hold, for an answer that is made piece by piece of what is read, while it leaves: that is in memory once
+    /// less.
+    #[must_use]
+    pub fn in_pieces(&self) -> Self {
+        Self { spared: 1, ..self.clone() }
+    }
+
     /// Lets the answer grow to so many bytes of what was read; `false` where there is no room.
     pub fn reads(&self, bytes: u64) -> bool {
-        let Some(holding) = &self.0 else { return true };
-        self.answer_of(holding.copies.saturating_mul(bytes))
+        let Some(holding) = &self.holding else { return true };
+        self.answer_of(self.copies(holding).saturating_mul(bytes))
+    }
+
+    /// How often what is read is in memory until it has left.
+    fn copies(&self, holding: &Holding) -> u64 {
+        holding.copies.saturating_sub(self.spared)
     }
 
     /// Lets the answer take so many bytes in all; `false` where there is no room.
     pub fn answer_of(&self, bytes: u64) -> bool {
-        let Some(holding) = &self.0 else { return true };
+        let Some(holding) = &self.holding else { return true };
         let more = bytes.saturating_sub(holding.answer.load(Ordering::Relaxed));
         let fits = more == 0 || holding.gate.grow(&holding.who, more);
         if fits {
@@ -127,7 +144,7 @@ impl Hold {
 
     /// Forgets the answer, as far as it has not left.
     pub fn forget_answer(&self) {
-        if let Some(holding) = &self.0 {
+        if let Some(holding) = &self.holding {
             holding.release(&holding.answer);
         }
     }
@@ -137,9 +154,9 @@ impl Hold {
     /// # Errors
     /// When there is none in time, or never.
     pub async fn make_room(&self, bytes: u64) -> Result<(), Refused> {
-        let Some(holding) = &self.0 else { return Ok(()) };
+        let Some(holding) = &self.holding else { return Ok(()) };
         holding.release(&holding.answer);
-        let bytes = holding.copies.saturating_mul(bytes);
+        let bytes = self.copies(holding).saturating_mul(bytes);
         if bytes > holding.gate.most(Pool::Ordinary) {
             return Err(holding.gate.refuse());
         }
@@ -149,7 +166,7 @@ impl Hold {
     /// Waits, for as long as it takes, until there is room for a piece of an answer that goes on as its client reads.
     /// One that is larger than half of the pool is taken for as large.
     pub async fn wait_for(&self, bytes: u64) {
-        let Some(holding) = &self.0 else { return };
+        let Some(holding) = &self.holding else { return };
         let bytes = bytes.min(holding.gate.most(Pool::Ordinary) / 2);
         // Without a limit it is never refused.
         holding.take_for_answer(bytes, None).await.ok();
@@ -157,7 +174,7 @@ impl Hold {
 
     /// Takes something that may outlive the request; `None` where there is no room.
     pub fn part(&self, bytes: u64) -> Option<Part> {
-        let Some(holding) = &self.0 else { return Some(Part::default()) };
+        let Some(holding) = &self.holding else { return Some(Part::default()) };
         if holding.gate.take_now(Traffic::Ordinary, &holding.who, bytes).is_none() {
             holding.gate.refuse();
             return None;
@@ -168,7 +185,7 @@ impl Hold {
     /// Lets a piece of the answer take along what was taken for it: it is given back when the piece has left, which is
     /// later than when the answer is made.
     pub fn carry(&self, piece: Bytes) -> Bytes {
-        let Some(holding) = self.0.as_ref().filter(|_| piece.len() >= CARRIED_MIN) else { return piece };
+        let Some(holding) = self.holding.as_ref().filter(|_| piece.len() >= CARRIED_MIN) else { return piece };
         let bytes = holding.take_out_of_answer(piece.len() as u64);
         if bytes == 0 {
             return piece;

@@ -82,6 +82,20 @@ fn what_leaves_as_json_counts_more_often() {
 }
 
 #[test]
+fn what_leaves_in_pieces_counts_once_less() {
+    let gate = gate();
+    let hold = entered(&gate, 1, 0);
+    assert!(hold.in_pieces().reads(1000));
+    assert_eq!(gate.numbers().held, 1000 * (limits::READ_COPIES - 1));
+    assert_eq!(hold.in_pieces().make_room(2000).now_or_never(), Some(Ok(())));
+    assert_eq!(gate.numbers().held, 2000 * (limits::READ_COPIES - 1));
+    assert!(hold.reads(1500), "the books are the same");
+    assert_eq!(gate.numbers().held, 1500 * limits::READ_COPIES);
+    drop(hold);
+    assert_eq!(gate.numbers().held, 0);
+}
+
+#[test]
 fn who_would_never_fit_is_refused_at_once() {
     let gate = gate();
     assert_eq!(gate.enter(Traffic::Ordinary, &origin(1), POOL).err(), Some(Refused));

@@ -7,6 +7,7 @@
 //! boxes them, is for the JSON gateway and for simulations.
 
 mod bodies;
+mod list;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -35,8 +36,12 @@ use crate::raft;
 
 pub(super) use self::bodies::RequestBody;
 pub use self::bodies::ResponseBody;
+pub(super) use self::list::{ListAnswer, TakesPieces};
 
 const GRPC_STATUS: &str = "grpc-status";
+
+/// The method whose answer may be a [`ListAnswer`].
+const RANGE: &str = "Range";
 
 /// A generated service behind the rules for all.
 #[derive(Clone)]
@@ -127,6 +132,9 @@ where
         call.span.accompany(&mut request);
         if hold.counts() {
             request.extensions_mut().insert(hold.clone());
+        }
+        if rpc.method == RANGE && request.extensions().get::<Origin>().is_none_or(|origin| !origin.is_json) {
+            request.extensions_mut().insert(TakesPieces);
         }
         let ending = ending(&self.services, rpc, requires_leader);
         let is_open = rpc.access == RpcAccess::ByRequest || !self.services.access.is_enabled();
@@ -285,7 +293,7 @@ impl Future for EdgeFuture {
 }
 
 /// Ends the count of a unary request; that of a stream ends with its body.
-fn finish(response: Response<Body>, call: Call, ending: Option<Ending>, hold: Hold) -> Response<ResponseBody> {
+fn finish(mut response: Response<Body>, call: Call, ending: Option<Ending>, hold: Hold) -> Response<ResponseBody> {
     if let Some(code) = response.headers().get(GRPC_STATUS) {
         call.end(Code::from_bytes(code.as_bytes()), || message_in(response.headers()));
         return response.map(ResponseBody::uncounted);
@@ -295,7 +303,8 @@ fn finish(response: Response<Body>, call: Call, ending: Option<Ending>, hold: Ho
     }
     let (observer, rpc) = (Arc::clone(&call.observer), call.rpc);
     call.end(Code::Ok, String::new);
-    response.map(|body| ResponseBody::unary(body, rpc, observer, hold))
+    let list = response.extensions_mut().remove::<ListAnswer>();
+    response.map(|body| ResponseBody::unary(list.map_or(body, ListAnswer::into_body), rpc, observer, hold))
 }
 
 /// What headers or trailers say besides the code.

@@ -15,6 +15,7 @@ use tonic::{Request, Response, Status};
 
 use super::access::{Credentials, Permit};
 use super::admission::{room_for_deletion, room_for_txn, within_room, within_room_aside};
+use super::edge::{ListAnswer, TakesPieces};
 use super::header::{header, revision_of};
 use super::propose::Applied;
 use super::range_chunks::RangeChunks;
@@ -23,7 +24,7 @@ use super::status::{self, ApiError};
 use super::validate;
 use super::{Access, Services};
 use crate::admission::{Hold, Refused};
-use crate::apply::{self, ReadTxnError, range_response};
+use crate::apply::{self, EncodedRange, ReadTxnError, encoded_range, is_plain_list, range_response};
 use crate::auth::{Auth, Right};
 use crate::command::Caller;
 use crate::command::command::Kind;
@@ -40,14 +41,23 @@ impl Kv for Services {
     async fn range(&self, request: Request<RangeRequest>) -> Result<Response<RangeResponse>, Status> {
         let (credentials, call) = (Credentials::of(&request), self.call_span(&request));
         let hold = Hold::of(request.extensions());
+        let takes_pieces = request.extensions().get::<TakesPieces>().is_some();
         let request = request.into_inner();
         if !request.serializable && self.gateway.role().is_learner {
             return Err(ApiError::NotSupportedForLearner.into());
         }
         validate::range(&request)?;
         let stage = call.stage(&request);
-        let read = self.read_range(&credentials, &hold, &request, &stage);
-        self.measured(Operation::RANGE, pin!(read)).await.map(Response::new)
+        let in_pieces = takes_pieces && is_plain_list(&request);
+        let read = self.read_range(&credentials, &hold, &request, in_pieces, &stage);
+        match self.measured(Operation::RANGE, pin!(read)).await? {
+            RangeAnswer::Message(message) => Ok(Response::new(message)),
+            RangeAnswer::List(list) => {
+                let mut response = Response::new(RangeResponse::default());
+                response.extensions_mut().insert(list);
+                Ok(response)
+            }
+        }
     }
 
     type RangeStreamStream = BoxStream<RangeStreamResponse>;
@@ -151,6 +161,20 @@ impl Kv for Services {
     }
 }
 
+/// What a range has found.
+enum Found {
+    Message(RangeResponse),
+    /// To leave as it is stored.
+    List(EncodedRange),
+}
+
+/// The answer to a range.
+enum RangeAnswer {
+    Message(RangeResponse),
+    /// To be encoded while it leaves.
+    List(ListAnswer),
+}
+
 /// A streamed range that is under way.
 struct Chunked {
     chunks: RangeChunks,
@@ -182,16 +206,17 @@ impl Chunked {
         }))
     }
 
-    /// Reads the next chunk: a smaller one where there is no room for it, and a single key when there is room again.
+    /// Reads the next chunk: a smaller one where it is too large or there is no room for it, and a single key when there
+    /// is room again.
     async fn read(&mut self) -> Result<Option<RangeResponse>, ReadError> {
         // The chunk before is encoded, and holds what it takes itself.
         self.hold.forget_answer();
         loop {
-            let wanted = Cell::new(0);
+            let (wanted, most) = (Cell::new(0), self.chunks.bytes_max());
             let read = {
                 let room = |bytes: u64| {
                     wanted.set(bytes);
-                    self.hold.reads(bytes)
+                    bytes <= most && self.hold.reads(bytes)
                 };
                 self.chunks.next(|range, options| self.store.range_within(range, options, &room))
             };
@@ -215,32 +240,32 @@ impl Services {
         credentials: &Credentials,
         hold: &Hold,
         request: &RangeRequest,
+        in_pieces: bool,
         stage: &Stage,
-    ) -> Result<RangeResponse, Status> {
+    ) -> Result<RangeAnswer, Status> {
         if !request.serializable {
             self.gateway.read_index().await?;
             stage.agreed();
         }
         let permit = self.permit_range(credentials, request).await?;
         let began = clock::now();
-        let response = if self.is_long(request) {
+        let hold = if in_pieces { hold.in_pieces() } else { hold.clone() };
+        let found = if self.is_long(request) {
             let (store, wanted) = (self.store.clone(), request.clone());
-            let make = move |room: Room<'_>| {
-                range_response(&wanted, |range, options| store.range_within(range, options, room))
-            };
-            within_room_aside(hold, make).await
+            within_room_aside(&hold, move |room: Room<'_>| find(&store, &wanted, in_pieces, room)).await
         } else {
-            let make = |room: Room<'_>| {
-                range_response(request, |range, options| self.store.range_within(range, options, room))
-            };
-            within_room(hold, make).await
+            within_room(&hold, |room: Room<'_>| find(&self.store, request, in_pieces, room)).await
         };
         self.metrics.mvcc.range_total.inc();
-        self.metrics.server.range_duration_seconds.observe(response.is_ok(), clock::elapsed(began));
+        self.metrics.server.range_duration_seconds.observe(found.is_ok(), clock::elapsed(began));
         self.access.confirm(&permit)?;
-        let mut response = response?;
-        response.header = Some(self.header(revision_of(response.header)));
-        Ok(response)
+        match found? {
+            Found::Message(mut message) => {
+                message.header = Some(self.header(revision_of(message.header)));
+                Ok(RangeAnswer::Message(message))
+            }
+            Found::List(list) => ListAnswer::new(self.header(list.revision), list).map(RangeAnswer::List),
+        }
     }
 
     async fn read_txn(
@@ -296,6 +321,15 @@ impl Services {
     async fn permit_range(&self, credentials: &Credentials, request: &RangeRequest) -> Result<Permit, ApiError> {
         let judge = |auth: &Auth, caller: &Caller| auth.check(caller, Right::Read, &request.key, &request.range_end);
         self.access.permit(credentials, judge).await
+    }
+}
+
+/// Reads what a range asks for.
+fn find(store: &Store, request: &RangeRequest, in_pieces: bool, room: Room<'_>) -> Result<Found, ReadError> {
+    if in_pieces {
+        encoded_range(request, |range, options| store.encoded_within(range, options, room)).map(Found::List)
+    } else {
+        range_response(request, |range, options| store.range_within(range, options, room)).map(Found::Message)
     }
 }
 

@@ -8,7 +8,7 @@ use prost::Message;
 
 use crate::apply::range_response;
 use crate::env::probe;
-use crate::limits::RANGE_STREAM_FIRST_CHUNK;
+use crate::limits::{RANGE_STREAM_BYTES_MAX, RANGE_STREAM_CHUNK_BYTES, RANGE_STREAM_FIRST_CHUNK};
 use crate::mvcc::{RangeOptions, RangeResult, ReadError};
 
 /// The chunks of one range that are still to be read.
@@ -37,7 +37,13 @@ impl RangeChunks {
         // A chunk goes on behind the last key of the one before, so chunks are in key order. etcd 3.7.1 sorts
         // each chunk where a target is given without an order, and then repeats keys and loses others.
         request.sort_target = SortTarget::Key as i32;
+        let target_bytes = target_bytes.min(RANGE_STREAM_CHUNK_BYTES);
         Self { request, limit_left, sent: 0, revision: None, target_bytes, done: false }
+    }
+
+    /// Bytes for which there is room in the next chunk, however much memory there is. A single key has room in any case.
+    pub(super) fn bytes_max(&self) -> u64 {
+        if self.is_divisible() { RANGE_STREAM_BYTES_MAX } else { u64::MAX }
     }
 
     /// Reads the next chunk; `None` after the last.
@@ -79,11 +85,15 @@ impl RangeChunks {
 
     /// Makes the next chunk half as large; `false` where it has one key, or is all there is.
     pub(super) fn halve(&mut self) -> bool {
-        let is_divisible = self.request.limit > 1;
+        let is_divisible = self.is_divisible();
         if is_divisible {
             self.request.limit /= 2;
         }
         is_divisible
+    }
+
+    fn is_divisible(&self) -> bool {
+        self.request.limit > 1
     }
 
     fn next_limit(&self, chunk_bytes: usize) -> i64 {

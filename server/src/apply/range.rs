@@ -6,7 +6,7 @@ use mainstay_proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use mainstay_proto::etcdserverpb::{RangeRequest, RangeResponse, ResponseHeader};
 
 use crate::env::probe;
-use crate::mvcc::{KeyValue, RangeOptions, RangeResult, ReadError};
+use crate::mvcc::{EncodedKvs, EncodedResult, KeyValue, RangeOptions, RangeResult, ReadError};
 
 /// Answers a range request by one read, which it then filters, sorts and cuts as etcd does.
 ///
@@ -41,6 +41,43 @@ pub fn range_response(
     }
     let header = Some(ResponseHeader { revision, ..ResponseHeader::default() });
     Ok(RangeResponse { header, kvs, more, count })
+}
+
+/// The answer to a range request, with the records in the encoding in which they leave.
+#[derive(Clone, Debug, Default)]
+pub struct EncodedRange {
+    /// See [`RangeResponse::kvs`].
+    pub kvs: EncodedKvs,
+    /// See [`RangeResponse::more`].
+    pub more: bool,
+    /// See [`RangeResponse::count`].
+    pub count: i64,
+    /// The current revision when the range was read.
+    pub revision: i64,
+}
+
+/// Whether the answer to a request is what is read, in that order: nobody has to look into the records.
+pub fn is_plain_list(request: &RangeRequest) -> bool {
+    let is_list = !request.range_end.is_empty() && !request.count_only;
+    is_list && Sort::of(request).is_key_order() && !has_revision_filters(request)
+}
+
+/// Answers a [plain list](is_plain_list) by one read; the same as [`range_response`].
+pub fn encoded_range(
+    request: &RangeRequest,
+    read: impl FnOnce(&KeyRange, &RangeOptions) -> Result<EncodedResult, ReadError>,
+) -> Result<EncodedRange, ReadError> {
+    let range = KeyRange::new(request.key.clone(), request.range_end.clone());
+    let options = RangeOptions {
+        revision: request.revision,
+        limit: request.limit,
+        count_only: false,
+        keys_only: request.keys_only,
+    };
+    let EncodedResult { kvs, count, revision } = read(&range, &options)?;
+    // Nothing was left out but what is beyond the limit.
+    let more = request.limit > 0 && count > request.limit;
+    Ok(EncodedRange { kvs, more, count, revision })
 }
 
 /// How many keys are read: one more than asked for, which tells whether there are more, or all of them

@@ -462,9 +462,9 @@ const OWN: &[Flag] = &[
     flag(
         "value-cache-bytes",
         Uint,
-        "536870912",
+        "100663296",
         Used,
-        "Bytes of memory for values that are kept ready to be read; a 16th of --memory-limit where that is less.",
+        "Bytes of memory for values that are kept ready to be read; not given, a 16th of --memory-limit, up to 512 MiB.",
     ),
     flag(
         "snapshot-send-rate",

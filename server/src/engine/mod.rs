@@ -126,6 +126,12 @@ pub trait Engine: Send + Sync + 'static {
     /// Holds the present state to be read at leisure; costs nothing until much of it is overwritten.
     fn view(&self) -> Result<Box<dyn View + '_>, EngineError>;
 
+    /// Keys that cut a family into about so many parts of about equal size, rising; fewer where it is small or that is not
+    /// known.
+    fn cuts(&self, _family: Family, _parts: usize) -> Result<Vec<Bytes>, EngineError> {
+        Ok(Vec::new())
+    }
+
     /// Takes a durable copy of the present state in constant time (hard links), to be sent to a peer.
     fn checkpoint(&self) -> Result<Arc<dyn Checkpoint>, EngineError>;
 

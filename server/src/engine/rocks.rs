@@ -68,6 +68,12 @@ const DELETION_WINDOW: usize = 4096;
 /// Bytes that a walk over a view reads at once.
 const VIEW_READAHEAD_BYTES: usize = 1024 * 1024;
 
+/// A family that takes less on disk is not worth being cut into parts.
+const CUT_BYTES_MIN: u64 = 256 * 1024;
+
+/// How often the keys between which a cut has to be are halved: enough for keys that differ in their last bytes.
+const CUT_STEPS: usize = 64;
+
 /// For how long the sizes of the files are taken as they were last found: finding them lists a folder.
 const SIZE_LIFETIME: Duration = Duration::from_secs(1);
 
@@ -142,6 +148,9 @@ struct Memory {
     /// For what was written and not flushed, which is a part of the former; `None` for whatever it takes.
     unflushed: Option<usize>,
 }
+
+/// The first and the last key of a family.
+type Ends = (Vec<u8>, Vec<u8>);
 
 impl RocksHome {
     /// The engine of a data directory; see [`super::directory`]. Nothing is touched yet.
@@ -617,6 +626,23 @@ impl RocksEngine {
         Ok(())
     }
 
+    /// The first and the last key of a family.
+    fn ends(&self, family: Family) -> Result<Option<Ends>, EngineError> {
+        let mut iterator = self.db.raw_iterator_cf(self.family(family)?);
+        iterator.seek_to_first();
+        let first = iterator.key().map(<[u8]>::to_vec);
+        iterator.seek_to_last();
+        let last = iterator.key().map(<[u8]>::to_vec);
+        iterator.status()?;
+        Ok(first.zip(last))
+    }
+
+    /// Bytes that the keys from the first up to the second take on disk, about.
+    fn bytes_between(&self, family: Family, from: &[u8], to: &[u8]) -> Result<u64, EngineError> {
+        let ranges = [rocksdb::Range::new(from, to)];
+        Ok(self.db.get_approximate_sizes_cf(self.family(family)?, &ranges).first().copied().unwrap_or(0))
+    }
+
     fn property(&self, family: Family, name: &str) -> Result<u64, EngineError> {
         Ok(self.db.property_int_value_cf(self.family(family)?, name)?.unwrap_or(0))
     }
@@ -711,6 +737,30 @@ impl Engine for RocksEngine {
         Ok(Box::new(RocksView { engine: self, snapshot: self.db.snapshot() }))
     }
 
+    fn cuts(&self, family: Family, parts: usize) -> Result<Vec<Bytes>, EngineError> {
+        let Some((first, last)) = self.ends(family)? else { return Ok(Vec::new()) };
+        let whole = self.bytes_between(family, &first, &last)?;
+        if whole < CUT_BYTES_MIN {
+            return Ok(Vec::new());
+        }
+        let mut cuts: Vec<Bytes> = Vec::new();
+        for part in 1..parts as u64 {
+            let wanted = whole / parts as u64 * part;
+            let (mut low, mut high) = (first.clone(), last.clone());
+            for _ in 0..CUT_STEPS {
+                let middle = middle(&low, &high);
+                if middle <= low || middle >= high {
+                    break;
+                }
+                if self.bytes_between(family, &first, &middle)? < wanted { low = middle } else { high = middle }
+            }
+            if cuts.last().is_none_or(|cut| *cut < high) {
+                cuts.push(high.into());
+            }
+        }
+        Ok(cuts)
+    }
+
     fn checkpoint(&self) -> Result<Arc<dyn Checkpoint>, EngineError> {
         // With the log off, what is not flushed would not be in it.
         self.flush_with(true)?;
@@ -767,6 +817,20 @@ impl Engine for RocksEngine {
         };
         files + self.unflushed_bytes()
     }
+}
+
+/// A key in the middle between two, as if keys were numbers; not between them where there is none so short.
+fn middle(low: &[u8], high: &[u8]) -> Vec<u8> {
+    let shared = low.iter().zip(high).take_while(|(a, b)| a == b).count();
+    let number = |key: &[u8]| {
+        let mut digits = [0; 8];
+        let rest = &key[shared..];
+        let len = rest.len().min(digits.len());
+        digits[..len].copy_from_slice(&rest[..len]);
+        u64::from_be_bytes(digits)
+    };
+    let middle = u64::midpoint(number(low), number(high));
+    [&low[..shared], &middle.to_be_bytes()[..]].concat()
 }
 
 /// What RocksDB keeps readable of one moment.
@@ -921,6 +985,42 @@ mod tests {
         batch.delete(Family::Revisions, "a");
         engine.write(batch).unwrap();
         assert_eq!(keys(&engine, Bound::Unbounded, Bound::Unbounded), ["d"]);
+    }
+
+    #[test]
+    fn a_family_is_cut_into_parts_of_about_equal_size() {
+        let root = tempfile::tempdir().unwrap();
+        let engine = RocksHome::new(root.path()).open().unwrap();
+        assert!(engine.cuts(Family::Index, 4).unwrap().is_empty(), "there is nothing");
+        let mut batch = Batch::default();
+        for number in 0..40_000u64 {
+            // What repeats would be compressed away.
+            let value = Checksum::of(&number.to_be_bytes()).to_be_bytes();
+            batch.put(Family::Index, format!("/registry/pods/{number:016}"), value.repeat(2));
+        }
+        engine.write(batch).unwrap();
+        engine.flush().unwrap();
+        let cuts = engine.cuts(Family::Index, 4).unwrap();
+        assert_eq!(cuts.len(), 3);
+        let mut counts = [0_usize; 4];
+        let mut visit = |key: &[u8], _: &[u8]| {
+            counts[cuts.iter().filter(|cut| ***cut <= *key).count()] += 1;
+            ControlFlow::Continue(())
+        };
+        engine.scan(Family::Index, Bound::Unbounded, Bound::Unbounded, &mut visit).unwrap();
+        assert_eq!(counts.iter().sum::<usize>(), 40_000);
+        assert!(counts.iter().all(|count| (7_000..13_000).contains(count)), "{counts:?}");
+    }
+
+    #[test]
+    fn the_middle_of_two_keys_is_between_them() {
+        assert_eq!(middle(b"a", b"c"), b"b\0\0\0\0\0\0\0");
+        let pairs: [(&[u8], &[u8]); 4] = [(b"key/1", b"key/2"), (b"", b"\xff"), (b"k", b"k/9"), (b"k1", b"k10000")];
+        for (low, high) in pairs {
+            let middle = middle(low, high);
+            assert!(low < &middle[..] && &middle[..] < high, "{low:?} {middle:?} {high:?}");
+        }
+        assert!(middle(b"k", b"k\0") >= b"k\0".to_vec(), "there is none");
     }
 
     /// Sends a file; its checksum.

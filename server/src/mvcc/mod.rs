@@ -2,7 +2,7 @@
 //!
 //! Owns the families `revisions` and `index` and the index in memory. [`Writer`] is the single
 //! writer and belongs to the state machine; [`Store`] is what everybody else reads through. Both
-//! are synchronous.
+//! are synchronous. What a long list is answered with leaves as it is stored ([`EncodedKvs`]).
 //!
 //! One forward walk of `revisions` is the history in order; the index says where each key's
 //! versions are in it. What stands in `revisions` is described in `docs/storage-format.md`, why the
@@ -20,6 +20,7 @@
 mod backend;
 mod checkpoint;
 mod compact;
+mod encoded;
 mod hash;
 mod history;
 mod index;
@@ -34,11 +35,12 @@ mod write;
 mod tests;
 
 pub use backend::{BackendChange, DamagedChange, revision_bytes};
+pub use encoded::EncodedKvs;
 pub use hash::{HASH_VERSION, HashKv};
 pub use history::{EventSlice, RevisionEvents};
 pub use mainstay_proto::mvccpb::{Event, KeyValue};
 pub use open::OpenError;
-pub use read::{RangeOptions, RangeResult, ReadError, Room};
+pub use read::{EncodedResult, RangeOptions, RangeResult, ReadError, Room};
 pub use revision::Revision;
 pub use store::{Size, Store};
 pub use write::{DeletedKey, PutEffect, WriteTxn, Writer};

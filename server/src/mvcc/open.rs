@@ -1,7 +1,11 @@
 //! Opening: the index from the family `index`, then from the history that it does not cover.
 
 use std::ops::{Bound, ControlFlow};
+use std::panic::resume_unwind;
 use std::sync::Arc;
+use std::{iter, thread};
+
+use bytes::Bytes;
 
 use super::checkpoint::Checkpoint;
 use super::compact::Compaction;
@@ -11,8 +15,11 @@ use super::write::{Run, stored_bytes};
 use super::{Revision, Writer, record};
 use crate::engine::layout::{self, meta};
 use crate::engine::{Engine, EngineError, Family};
-use crate::env::probe;
+use crate::env::{probe, processors};
 use crate::limits;
+
+/// Parts of the index that are loaded at the same time, at most.
+const LOADERS_MAX: usize = 8;
 
 /// Why a store cannot be opened.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -113,17 +120,51 @@ fn load(engine: &dyn Engine) -> Result<Loaded, OpenError> {
     Ok(Loaded { tree, revision: stored, compacted, finished, retained })
 }
 
+/// Loads the index: several parts of it at the same time, where there are processors for them.
 fn load_index(engine: &dyn Engine) -> Result<Tree, OpenError> {
+    match processors().min(LOADERS_MAX) {
+        1 => load_parts(engine, &[]),
+        loaders => load_parts(engine, &engine.cuts(Family::Index, loaders)?),
+    }
+}
+
+/// Loads the index in the parts into which these keys cut it.
+fn load_parts(engine: &dyn Engine, cuts: &[Bytes]) -> Result<Tree, OpenError> {
+    let from = iter::once(Bound::Unbounded).chain(cuts.iter().map(|cut| Bound::Included(&cut[..])));
+    let to = cuts.iter().map(|cut| Bound::Excluded(&cut[..])).chain(iter::once(Bound::Unbounded));
+    let parts = thread::scope(|scope| -> Result<Vec<Builder>, OpenError> {
+        let mut ranges = from.zip(to);
+        let first = ranges.next();
+        let loaders: Vec<_> = ranges.map(|(from, to)| scope.spawn(move || load_part(engine, from, to))).collect();
+        let mut parts = Vec::with_capacity(cuts.len() + 1);
+        if let Some((from, to)) = first {
+            parts.push(load_part(engine, from, to)?);
+        }
+        for loader in loaders {
+            parts.push(loader.join().unwrap_or_else(|panic| resume_unwind(panic))?);
+        }
+        Ok(parts)
+    })?;
+    let mut whole = Builder::default();
+    for part in parts {
+        if !whole.append(part) {
+            return Err(OpenError::Damaged("the index is not in the order of its keys".into()));
+        }
+    }
+    Ok(whole.finish())
+}
+
+fn load_part(engine: &dyn Engine, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Result<Builder, OpenError> {
     let mut builder = Builder::default();
     let mut failure = None;
-    engine.scan(Family::Index, Bound::Unbounded, Bound::Unbounded, &mut |key, value| {
+    engine.view()?.scan(Family::Index, from, to, &mut |key, value| {
         if decode_entry(value).is_some_and(|entry| builder.push(key, entry)) {
             return ControlFlow::Continue(());
         }
         failure = Some(OpenError::Damaged(format!("the index entry of key {:?}", String::from_utf8_lossy(key))));
         ControlFlow::Break(())
     })?;
-    failure.map_or_else(|| Ok(builder.finish()), Err)
+    failure.map_or(Ok(builder), Err)
 }
 
 /// Counts the bytes of all records, where an older release did not.
@@ -178,4 +219,60 @@ fn meta_i64(engine: &dyn Engine, key: &[u8]) -> Result<Option<i64>, OpenError> {
     let Some(bytes) = engine.get(Family::Meta, key)? else { return Ok(None) };
     let damaged = || OpenError::Damaged(format!("{} is {bytes:?}", String::from_utf8_lossy(key)));
     layout::decode_meta_i64(&bytes).map(Some).ok_or_else(damaged)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::index::Interval;
+    use super::*;
+    use crate::engine::EngineHome;
+    use crate::engine::mem::MemHome;
+
+    /// Keys with what the index knows of them, in order.
+    fn listed(tree: &Tree) -> Vec<String> {
+        let mut listed = Vec::new();
+        tree.scan(Interval::ALL, &mut |key, entry| {
+            listed.push(format!("{:?} {entry:?}", key.to_vec()));
+            ControlFlow::Continue(())
+        });
+        listed
+    }
+
+    #[test]
+    fn an_index_that_is_loaded_in_parts_is_the_same() {
+        let home = MemHome::new();
+        let mut writer = Writer::open(home.open().unwrap(), 1 << 20).unwrap();
+        for i in 0..700 {
+            let mut txn = writer.begin();
+            txn.put(format!("key/{:03}", i * 7 % 500).into(), "value".into(), i % 3).unwrap();
+            txn.end();
+            writer.commit().unwrap();
+        }
+        writer.maybe_flush(true).unwrap();
+        let engine = home.open().unwrap();
+        let whole = load_parts(&*engine, &[]).unwrap();
+        assert_eq!(whole.live(), 500);
+        for cuts in [&["key/250"][..], &["a", "key/0", "key/001", "key/002", "key/3", "z"], &["a"], &["z"]] {
+            let cuts: Vec<Bytes> = cuts.iter().map(|cut| Bytes::from(*cut)).collect();
+            let parts = load_parts(&*engine, &cuts).unwrap();
+            assert_eq!(listed(&parts), listed(&whole), "{cuts:?}");
+            assert_eq!(parts.live(), whole.live());
+            let some = Interval { from: b"key/100", to: Some(b"key/400") };
+            assert_eq!(parts.count(some), 300, "{cuts:?}");
+            assert!((0..500).all(|i| parts.get(format!("key/{i:03}").as_bytes()).is_some()));
+        }
+    }
+
+    #[test]
+    fn damage_is_found_in_every_part() {
+        let engine = MemHome::new().open().unwrap();
+        let mut batch = crate::engine::Batch::default();
+        batch.put(Family::Index, "m", "no entry");
+        engine.write(batch).unwrap();
+        let none: &[&'static str] = &[];
+        for cuts in [none, &["a"], &["z"], &["a", "z"]] {
+            let cuts: Vec<Bytes> = cuts.iter().map(|cut| Bytes::from(*cut)).collect();
+            assert!(matches!(load_parts(&*engine, &cuts), Err(OpenError::Damaged(what)) if what.contains("\"m\"")));
+        }
+    }
 }

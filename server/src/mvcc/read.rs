@@ -5,21 +5,30 @@
 //! pinned as soon as the reader lets go of the lock for the first time. Records that are not in
 //! memory are fetched from the engine after the lock was given up, a slice at a time.
 
+mod cold;
+
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use mainstay_proto::KeyRange;
 
+use super::encoded::{self, EncodedKvs};
 use super::index::{Entry, Interval, KeyRef, Visible};
+use super::record::RecordError;
 use super::store::{Pin, Shared, State, released};
 use super::{KeyValue, Revision, record};
-use crate::engine::{Engine, EngineError, Family};
+use crate::engine::{Engine, EngineError};
 use crate::env::probe;
 use crate::limits;
 
 /// Keys of one section under the lock. Few in tests, so that short ranges go on from slice to slice.
 const SLICE_KEYS: usize = if cfg!(test) { 7 } else { limits::INDEX_SLICE_KEYS };
+
+/// Records of an answer that may take the place of others in memory: a longer list would throw out what is asked for
+/// one by one.
+const KEPT_RECORDS: usize = if cfg!(test) { 7 } else { 100 };
 
 /// How to read a range.
 #[derive(Clone, Copy, Debug, Default)]
@@ -42,6 +51,17 @@ pub struct RangeResult {
     /// The number of keys in the whole range, whatever the limit.
     pub count: i64,
     /// The current revision when the range was read.
+    pub revision: i64,
+}
+
+/// The same with the records in the encoding in which they leave.
+#[derive(Clone, Debug, Default)]
+pub struct EncodedResult {
+    /// See [`RangeResult::kvs`].
+    pub kvs: EncodedKvs,
+    /// See [`RangeResult::count`].
+    pub count: i64,
+    /// See [`RangeResult::revision`].
     pub revision: i64,
 }
 
@@ -98,6 +118,124 @@ pub(super) fn range(
     run: Option<&RunView<'_>>,
     room: Option<Room<'_>>,
 ) -> Result<RangeResult, ReadError> {
+    let (kvs, count, revision) = gather(shared, range, options, run, room)?;
+    Ok(RangeResult { kvs, count, revision })
+}
+
+/// Reads a range as readers see it, in the encoding in which it leaves; no further than there is room.
+pub(super) fn encoded_range(
+    shared: &Shared,
+    range: &KeyRange,
+    options: &RangeOptions,
+    room: Room<'_>,
+) -> Result<EncodedResult, ReadError> {
+    let (kvs, count, revision) = gather(shared, range, options, None, Some(room))?;
+    Ok(EncodedResult { kvs, count, revision })
+}
+
+/// What a read makes of what it finds.
+trait Gather: Default {
+    /// What was found in the index alone, in order.
+    type Heads: Default;
+
+    /// Notes the newest version of a key without value and lease.
+    fn note_head(heads: &mut Self::Heads, key: KeyRef<'_>, entry: &Entry);
+
+    /// What all that was noted takes in an answer, about.
+    fn taken_by_heads(heads: &Self::Heads) -> u64;
+
+    /// Adds the oldest of what was noted.
+    fn add_head(&mut self, heads: &mut Self::Heads);
+
+    /// Adds a record.
+    fn add_record(&mut self, record: Bytes, keys_only: bool) -> Result<(), RecordError>;
+
+    /// How many were added.
+    fn count(&self) -> usize;
+}
+
+impl Gather for Vec<KeyValue> {
+    type Heads = VecDeque<KeyValue>;
+
+    fn note_head(heads: &mut Self::Heads, key: KeyRef<'_>, entry: &Entry) {
+        heads.push_back(head_without_value(key, entry));
+    }
+
+    fn taken_by_heads(heads: &Self::Heads) -> u64 {
+        heads.iter().map(|kv| limits::KEY_VALUE_BYTES + kv.key.len() as u64).sum()
+    }
+
+    fn add_head(&mut self, heads: &mut Self::Heads) {
+        self.extend(heads.pop_front());
+    }
+
+    fn add_record(&mut self, record: Bytes, keys_only: bool) -> Result<(), RecordError> {
+        let kv = record::key_value(&record)?;
+        self.push(if keys_only { without_value(kv) } else { kv });
+        Ok(())
+    }
+
+    fn count(&self) -> usize {
+        self.len()
+    }
+}
+
+/// Fields of keys, one behind the other.
+#[derive(Default)]
+struct EncodedHeads {
+    bytes: Vec<u8>,
+    /// Where those end that were not added yet.
+    ends: VecDeque<usize>,
+    /// Where the next one begins.
+    next: usize,
+}
+
+impl Gather for EncodedKvs {
+    type Heads = EncodedHeads;
+
+    fn note_head(heads: &mut Self::Heads, key: KeyRef<'_>, entry: &Entry) {
+        encoded::put_key(&mut heads.bytes, key, entry);
+        heads.ends.push_back(heads.bytes.len());
+    }
+
+    fn taken_by_heads(heads: &Self::Heads) -> u64 {
+        heads.bytes.len() as u64
+    }
+
+    fn add_head(&mut self, heads: &mut Self::Heads) {
+        if let Some(end) = heads.ends.pop_front() {
+            self.add_fields(&heads.bytes[heads.next..end]);
+            heads.next = end;
+        }
+    }
+
+    fn add_record(&mut self, record: Bytes, keys_only: bool) -> Result<(), RecordError> {
+        if keys_only {
+            self.add_key_value(&without_value(record::key_value(&record)?));
+            return Ok(());
+        }
+        EncodedKvs::add_record(self, record)
+    }
+
+    fn count(&self) -> usize {
+        EncodedKvs::count(self)
+    }
+}
+
+/// Leaves value and lease out.
+fn without_value(kv: KeyValue) -> KeyValue {
+    let key = Bytes::copy_from_slice(&kv.key); // or it would hold the whole record
+    KeyValue { key, value: Bytes::new(), lease: 0, ..kv }
+}
+
+/// Reads a range: what was found, the number of keys in it, and the current revision.
+fn gather<G: Gather>(
+    shared: &Shared,
+    range: &KeyRange,
+    options: &RangeOptions,
+    run: Option<&RunView<'_>>,
+    room: Option<Room<'_>>,
+) -> Result<(G, i64, i64), ReadError> {
     loop {
         match attempt(shared, range, options, run, room) {
             Ok(result) => return Ok(result),
@@ -148,13 +286,13 @@ impl From<EngineError> for Interrupted {
 }
 
 /// Reads a range once.
-fn attempt(
+fn attempt<G: Gather>(
     shared: &Shared,
     range: &KeyRange,
     options: &RangeOptions,
     run: Option<&RunView<'_>>,
     room: Option<Room<'_>>,
-) -> Result<RangeResult, Interrupted> {
+) -> Result<(G, i64, i64), Interrupted> {
     let state = shared.state.read();
     if state.engine.is_none() {
         return Err(released().into());
@@ -182,7 +320,7 @@ fn attempt(
         let end = range.end_exclusive();
         reading.interval(state, Interval { from: range.key(), to: end.as_deref() })?
     };
-    Ok(RangeResult { kvs, count, revision: current })
+    Ok((kvs, count, current))
 }
 
 /// A read under way.
@@ -199,39 +337,39 @@ type StateGuard<'a> = parking_lot::RwLockReadGuard<'a, State>;
 
 impl<'a> Reading<'a> {
     /// The record of one key, and how many there are.
-    fn single(&self, state: StateGuard<'a>, key: &[u8]) -> Result<(Vec<KeyValue>, i64), Interrupted> {
-        let mut slice = Slice::default();
+    fn single<G: Gather>(&self, state: StateGuard<'a>, key: &[u8]) -> Result<(G, i64), Interrupted> {
+        let mut slice = Slice::<G>::default();
         if let Some(entry) = state.tree.get(key) {
             self.visit(&state, KeyRef::whole(key), entry, &mut slice);
         }
         let engine = slice.engine_of(&state);
         drop(state);
         let _pin = if engine.is_some() { self.pin()? } else { None };
-        let mut kvs = Vec::new();
+        let mut kvs = G::default();
         let count = slice.count;
         self.resolve(slice, engine, &mut kvs, &mut 0)?;
         Ok((kvs, count))
     }
 
     /// The records of an interval up to the limit, and how many there are without it.
-    fn interval(&self, mut state: StateGuard<'a>, interval: Interval<'_>) -> Result<(Vec<KeyValue>, i64), Interrupted> {
+    fn interval<G: Gather>(&self, mut state: StateGuard<'a>, interval: Interval<'_>) -> Result<(G, i64), Interrupted> {
         let life = state.life;
         let limit = usize::try_from(self.options.limit).ok().filter(|limit| *limit > 0).unwrap_or(usize::MAX);
         let mut pin = None;
-        let mut kvs = Vec::new();
+        let mut kvs = G::default();
         let mut read = 0;
         let mut walked = 0;
         let mut resumed_at: Option<Vec<u8>> = None;
         loop {
-            let mut slice = Slice::default();
+            let mut slice = Slice::<G>::default();
             let rest = Interval { from: resumed_at.as_deref().unwrap_or(interval.from), to: interval.to };
             let mut counted = None;
-            if !self.options.count_only && kvs.len() < limit {
-                self.take(&state, rest, limit - kvs.len(), &mut slice);
+            if !self.options.count_only && kvs.count() < limit {
+                self.take(&state, rest, limit - kvs.count(), &mut slice);
             }
             // At the end of the range all are counted. Before it, the number follows from the tree where
             // that is short; where it is not, the walk goes on.
-            let has_all_records = self.options.count_only || kvs.len() + slice.found.len() >= limit;
+            let has_all_records = self.options.count_only || kvs.count() + slice.found.len() >= limit;
             let is_at_end = slice.is_taken && slice.next.is_none();
             if has_all_records && !is_at_end {
                 counted = count_at(&state, interval, self.at);
@@ -274,7 +412,7 @@ impl<'a> Reading<'a> {
     }
 
     /// Takes up to `max` records, looking at a bounded number of keys.
-    fn take(&self, state: &State, interval: Interval<'_>, max: usize, slice: &mut Slice) {
+    fn take<G: Gather>(&self, state: &State, interval: Interval<'_>, max: usize, slice: &mut Slice<G>) {
         slice.is_taken = true;
         let mut looked_at = 0;
         state.tree.scan(interval, &mut |key, entry| {
@@ -289,7 +427,7 @@ impl<'a> Reading<'a> {
     }
 
     /// Counts a bounded number of keys.
-    fn walk(&self, state: &State, interval: Interval<'_>, slice: &mut Slice) {
+    fn walk<G: Gather>(&self, state: &State, interval: Interval<'_>, slice: &mut Slice<G>) {
         let mut looked_at = 0;
         state.tree.scan(interval, &mut |key, entry| {
             if looked_at == SLICE_KEYS {
@@ -303,7 +441,7 @@ impl<'a> Reading<'a> {
     }
 
     /// Takes what is visible of one key.
-    fn visit(&self, state: &State, key: KeyRef<'_>, entry: &Entry, slice: &mut Slice) {
+    fn visit<G: Gather>(&self, state: &State, key: KeyRef<'_>, entry: &Entry, slice: &mut Slice<G>) {
         let visible = entry.at(self.at);
         if visible == Visible::Nothing {
             return;
@@ -315,7 +453,8 @@ impl<'a> Reading<'a> {
         let (revision, cached) = match visible {
             Visible::Nothing => return,
             Visible::Head if self.options.keys_only => {
-                slice.found.push(Found::Key(head_without_value(key, entry)));
+                G::note_head(&mut slice.heads, key, entry);
+                slice.found.push(Found::Head);
                 return;
             }
             Visible::Head => (entry.revision(), state.cache.get(entry.slot(), entry.revision())),
@@ -330,50 +469,38 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// Turns what was found into records, fetching what is not in memory. `read` counts their bytes.
-    fn resolve(
+    /// Turns what was found into an answer, fetching what is not in memory. `read` counts the bytes.
+    fn resolve<G: Gather>(
         &self,
-        slice: Slice,
+        mut slice: Slice<G>,
         engine: Option<Arc<dyn Engine>>,
-        kvs: &mut Vec<KeyValue>,
+        kvs: &mut G,
         read: &mut u64,
     ) -> Result<(), Interrupted> {
         let mut fetched = Vec::new();
         if let Some(engine) = engine {
-            for some in slice.cold.chunks(self.shared.fetched_at_once()) {
-                let records = fetch(&*engine, some)?;
-                *read += records.iter().map(taken).sum::<u64>();
-                fetched.extend(records);
-                self.has_room(*read)?;
-            }
-            let is_small = kvs.len() + slice.found.len() <= SLICE_KEYS;
+            fetched = self.fetch(&*engine, &slice.cold, read)?;
+            let is_small = kvs.count() + slice.found.len() <= KEPT_RECORDS;
             warm(self.shared, &slice.cold, &fetched, is_small);
         }
         let found = slice.found.iter().map(|found| match found {
             Found::Record(record) => taken(record),
-            Found::Key(kv) => limits::KEY_VALUE_BYTES + kv.key.len() as u64,
-            Found::Cold => 0,
+            Found::Head | Found::Cold => 0,
         });
-        *read += found.sum::<u64>();
+        *read += found.sum::<u64>() + G::taken_by_heads(&slice.heads);
         self.has_room(*read)?;
         let mut fetched = fetched.into_iter();
-        kvs.reserve(slice.found.len());
         for found in slice.found {
             let record = match found {
-                Found::Key(kv) => {
-                    kvs.push(kv);
+                Found::Head => {
+                    kvs.add_head(&mut slice.heads);
                     continue;
                 }
                 Found::Record(record) => Some(record),
                 Found::Cold => fetched.next(),
             };
             let record = record.ok_or_else(released)?;
-            let mut kv = record::key_value(&record).map_err(|error| EngineError(error.to_string()))?;
-            if self.options.keys_only {
-                (kv.value, kv.lease) = (Bytes::new(), 0);
-                kv.key = Bytes::copy_from_slice(&kv.key); // or it would hold the whole record
-            }
-            kvs.push(kv);
+            kvs.add_record(record, self.options.keys_only).map_err(|error| EngineError(error.to_string()))?;
         }
         Ok(())
     }
@@ -393,9 +520,10 @@ fn taken(record: &Bytes) -> u64 {
 }
 
 /// What one section under the lock found.
-#[derive(Default)]
-struct Slice {
+struct Slice<G: Gather> {
     found: Vec<Found>,
+    /// What was found in the index alone.
+    heads: G::Heads,
     /// Records that are not in memory.
     cold: Vec<Revision>,
     /// The keys that are visible.
@@ -410,11 +538,18 @@ enum Found {
     Record(Bytes),
     /// To be fetched, in the order of `Slice::cold`.
     Cold,
-    /// All that was asked for is in the index.
-    Key(KeyValue),
+    /// All that was asked for is in the index; in the order of `Slice::heads`.
+    Head,
 }
 
-impl Slice {
+impl<G: Gather> Default for Slice<G> {
+    fn default() -> Self {
+        let heads = G::Heads::default();
+        Self { found: Vec::new(), heads, cold: Vec::new(), count: 0, is_taken: false, next: None }
+    }
+}
+
+impl<G: Gather> Slice<G> {
     /// The engine, if something has to be fetched from it.
     fn engine_of(&self, state: &State) -> Option<Arc<dyn Engine>> {
         if self.cold.is_empty() { None } else { state.engine.clone() }
@@ -441,18 +576,6 @@ fn head_without_value(key: KeyRef<'_>, entry: &Entry) -> KeyValue {
         version,
         ..KeyValue::default()
     }
-}
-
-/// Fetches records; every one of them must be there.
-pub(super) fn fetch(engine: &dyn Engine, revisions: &[Revision]) -> Result<Vec<Bytes>, EngineError> {
-    if let [revision] = revisions {
-        let missing = || EngineError(format!("revision {revision:?} is in the index but not stored"));
-        return Ok(vec![engine.get(Family::Revisions, &revision.to_bytes())?.ok_or_else(missing)?]);
-    }
-    let keys: Vec<Bytes> = revisions.iter().map(|revision| Bytes::copy_from_slice(&revision.to_bytes())).collect();
-    let records = engine.multi_get(Family::Revisions, &keys)?;
-    let missing = |i: usize| EngineError(format!("revision {:?} is in the index but not stored", revisions[i]));
-    records.into_iter().enumerate().map(|(i, record)| record.ok_or_else(|| missing(i))).collect()
 }
 
 /// Takes fetched records into memory if that delays nobody: a reader that would have to wait for

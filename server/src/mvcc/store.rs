@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use super::hash::HashKv;
 use super::history::EventSlice;
 use super::index::{Cache, Changes, Tree};
-use super::read::{RangeOptions, RangeResult, ReadError, Room};
+use super::read::{EncodedResult, RangeOptions, RangeResult, ReadError, Room};
 use super::{KeyValue, hash, history, read};
 use crate::engine::{Engine, EngineError, View};
 use crate::limits;
@@ -221,6 +221,16 @@ impl Store {
         room: Room<'_>,
     ) -> Result<RangeResult, ReadError> {
         read::range(&self.shared, range, options, None, Some(room))
+    }
+
+    /// The same in the encoding in which it leaves.
+    pub fn encoded_within(
+        &self,
+        range: &KeyRange,
+        options: &RangeOptions,
+        room: Room<'_>,
+    ) -> Result<EncodedResult, ReadError> {
+        read::encoded_range(&self.shared, range, options, room)
     }
 
     /// The record of a key as of a revision.

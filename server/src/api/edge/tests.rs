@@ -3,15 +3,21 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use http_body_util::{BodyExt, StreamBody as FrameStream};
+use mainstay_proto::etcdserverpb::{RangeRequest, RangeResponse, ResponseHeader};
+use prost::Message;
 use tonic::codegen::{Bytes, tokio_stream};
 
 use super::bodies::trailers;
 use super::*;
-use crate::admission::{Gate, GateOptions, Origin, Traffic};
+use crate::admission::{Gate, GateOptions, Traffic};
 use crate::api::rpc::{RPCS, RpcKind};
 use crate::api::spans::recorded::{Recorder as Spans, sampled};
+use crate::apply::encoded_range;
+use crate::engine::EngineHome;
+use crate::engine::mem::MemHome;
 use crate::limits;
 use crate::metrics::Metrics;
+use crate::mvcc::Writer;
 use http_body::Frame;
 
 /// Writes down what it is told.
@@ -326,6 +332,51 @@ async fn a_request_holds_what_it_takes_until_its_answer_has_left() {
     assert_eq!(gate.numbers().held, 20_005, "it was handed over, and not sent yet");
     drop(piece);
     assert_eq!(gate.numbers().held, 0);
+}
+
+#[tokio::test]
+async fn a_list_takes_the_place_of_the_message_and_holds_what_has_not_left() {
+    let ((notes, observer), gate) = (recorder(), gate());
+    let hold = entered(&gate, "Range", 1).unwrap();
+    let mut writer = Writer::open(MemHome::new().open().unwrap(), 1 << 20).unwrap();
+    let mut txn = writer.begin();
+    for key in 0..200 {
+        txn.put(format!("k{key:03}").into(), vec![0; 1000].into(), 0).unwrap();
+    }
+    txn.end();
+    writer.commit().unwrap();
+    let request = RangeRequest { key: "k".into(), range_end: "l".into(), ..RangeRequest::default() };
+    let in_pieces = hold.in_pieces();
+    let room = |bytes: u64| in_pieces.reads(bytes);
+    let store = writer.store();
+    let range = encoded_range(&request, |range, options| store.encoded_within(range, options, &room)).unwrap();
+    drop(in_pieces);
+    let held = gate.numbers().held;
+    assert!((200_000..300_000).contains(&held), "{held}: the records, once");
+
+    let mut response = response(&[0], None, false);
+    response.extensions_mut().insert(ListAnswer::new(ResponseHeader::default(), range).unwrap());
+    let call = Call::begin(&observer, rpc("Range"), CallSpan::default());
+    let mut body = finish(response, call, None, hold).into_body();
+    let (mut data, mut last) = (Vec::new(), held);
+    while let Some(frame) = body.frame().await {
+        match frame.unwrap().into_data() {
+            Ok(piece) => {
+                data.extend_from_slice(&piece);
+                drop(piece);
+                assert!(gate.numbers().held <= last, "what has left is given back");
+                last = gate.numbers().held;
+            }
+            Err(frame) => assert_eq!(frame.into_trailers().ok().unwrap()[GRPC_STATUS], "0"),
+        }
+    }
+    let message = RangeResponse::decode(&data[5..]).unwrap();
+    assert_eq!((message.kvs.len(), message.count, message.kvs[7].key.as_ref()), (200, 200, &b"k007"[..]));
+    assert!(last < held / 4, "{last} of {held}");
+    drop(body);
+    assert_eq!(gate.numbers().held, 0);
+    let sent = format!("sent Range {}", data.len() - 5);
+    assert_eq!(notes.notes(), ["started Range", "handled Range Ok", sent.as_str()]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,6 +9,7 @@ use crate::command::command::Kind;
 use crate::engine::EngineHome;
 use crate::engine::layout::FORMAT;
 use crate::engine::mem::MemHome;
+use crate::mvcc::Writer;
 
 /// Keys `k0000`, `k0001`, … at one revision, answering as the store does.
 struct Keys {
@@ -201,6 +202,40 @@ fn a_chunk_for_which_there_is_no_room_is_made_smaller() {
     assert!(matches!(chunks.next(|_, _| Err(ReadError::NoRoom)), Err(ReadError::NoRoom)));
     assert!(!chunks.halve(), "one key is the least");
     assert!(chunks.next(|range, options| keys.read(range, options)).unwrap().is_some(), "it has not ended");
+}
+
+/// The number of keys doubles while values are small; what comes behind them is large.
+#[test]
+fn chunks_are_bounded_whatever_comes_behind_small_values() {
+    let mut writer = Writer::open(MemHome::new().open().unwrap(), 1 << 30).unwrap();
+    let mut txn = writer.begin();
+    for n in 0..600 {
+        let len = if n < 310 { 1 } else { 64 * 1024 };
+        txn.put(format!("k{n:04}").into(), vec![b'v'; len].into(), 0).unwrap();
+    }
+    txn.end();
+    writer.commit().unwrap();
+    let store = writer.store();
+    let mut chunks = RangeChunks::new(everything(), 1_572_864);
+    let (mut keys, mut largest, mut halved) = (0, 0, 0);
+    loop {
+        let most = chunks.bytes_max();
+        match chunks.next(|range, options| store.range_within(range, options, &|bytes| bytes <= most)) {
+            Ok(Some(chunk)) => {
+                assert!(chunk.kvs.iter().zip(keys..).all(|(kv, n)| kv.key == format!("k{n:04}")), "behind {keys}");
+                keys += chunk.kvs.len();
+                largest = largest.max(chunk.encoded_len());
+            }
+            Ok(None) => break,
+            Err(ReadError::NoRoom) => {
+                halved += 1;
+                assert!(chunks.halve());
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert_eq!(keys, 600);
+    assert!(largest as u64 <= RANGE_STREAM_BYTES_MAX && halved > 0, "{largest} bytes, made smaller {halved} times");
 }
 
 /// The same keys as one range has them, in the same order, from the real store, while it is written to.

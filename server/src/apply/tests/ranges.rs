@@ -3,13 +3,14 @@
 use std::cell::Cell;
 
 use mainstay_proto::KeyRange;
-use mainstay_proto::etcdserverpb::RangeRequest;
 use mainstay_proto::etcdserverpb::range_request::{SortOrder, SortTarget};
+use mainstay_proto::etcdserverpb::{PutRequest, RangeRequest};
+use prost::Message;
 
 use super::commands::*;
 use super::*;
-use crate::apply::range_response;
-use crate::mvcc::{RangeOptions, ReadError};
+use crate::apply::{EncodedRange, encoded_range, is_plain_list, range_response};
+use crate::mvcc::{RangeOptions, ReadError, Store};
 
 /// `d` to `a` in the order of their creation, `b` put once more, values against the order of the keys,
 /// and `a` attached to a lease. Revision 6.
@@ -21,11 +22,29 @@ fn fixture() -> Fixture {
     fixture
 }
 
+/// What a plain list leaves as is what the ordinary encoding of it gives.
+#[track_caller]
+fn check_encoded(store: &Store, request: &RangeRequest, expected: &RangeResponse) {
+    let read = |range: &KeyRange, options: &RangeOptions| store.encoded_within(range, options, &|_| true);
+    let EncodedRange { mut kvs, more, count, revision } = encoded_range(request, read).unwrap();
+    let revision_expected = expected.header.unwrap().revision;
+    assert_eq!((more, count, revision), (expected.more, expected.count, revision_expected), "{request:?}");
+    let mut bytes = Vec::new();
+    while let Some(piece) = kvs.next_piece() {
+        bytes.extend_from_slice(&piece);
+    }
+    let expected = RangeResponse { kvs: expected.kvs.clone(), ..RangeResponse::default() };
+    assert_eq!(bytes, expected.encode_to_vec(), "{request:?}");
+}
+
 /// What a request finds, as `keys of count`, with a `+` where there is more.
 #[track_caller]
 fn check(request: RangeRequest, expected: &str) {
     let store = fixture().state.store();
     let found = range_response(&request, |range, options| store.range(range, options)).unwrap();
+    if is_plain_list(&request) {
+        check_encoded(&store, &request, &found);
+    }
     assert_eq!(found.header.unwrap().revision, 6);
     let keys: String = found.kvs.iter().map(|kv| String::from_utf8_lossy(&kv.key).into_owned()).collect();
     let more = if found.more { "+" } else { "" };
@@ -144,6 +163,40 @@ fn keys_only_leaves_the_value_out_and_mostly_the_lease() {
     }
     // Sorted by values that are not shown.
     check(RangeRequest { keys_only: true, ..sorted(SortOrder::Ascend, SortTarget::Value) }, "dcba of 4");
+}
+
+#[test]
+fn only_what_is_read_in_order_is_a_plain_list() {
+    let plain = |request: RangeRequest| is_plain_list(&request);
+    assert!(plain(all()) && plain(sorted(SortOrder::Ascend, SortTarget::Key)));
+    assert!(plain(RangeRequest { keys_only: true, limit: 2, revision: 3, ..all() }));
+    assert!(!plain(range_request("a", "")), "that is a single key");
+    assert!(!plain(RangeRequest { count_only: true, ..all() }));
+    assert!(!plain(sorted(SortOrder::Descend, SortTarget::Key)));
+    assert!(!plain(sorted(SortOrder::None, SortTarget::Mod)));
+    assert!(!plain(RangeRequest { max_mod_revision: 5, ..all() }));
+}
+
+#[test]
+fn plain_lists_leave_as_the_ordinary_encoding_has_them() {
+    let mut fixture = fixture();
+    for key in 0..40 {
+        let value = if key % 3 == 0 { "" } else { "value" };
+        let request = PutRequest { key: format!("b{key:02}").into(), value: value.into(), ..PutRequest::default() };
+        fixture.run(&command::Kind::Put(request));
+    }
+    fixture.run(&put("b07", "again"));
+    fixture.run(&delete("b09", ""));
+    let store = fixture.state.store();
+    for limit in [-1, 0, 1, 6, 7, 8, 42, 43, 44, i64::MAX] {
+        for keys_only in [false, true] {
+            for revision in [0, 6, 20, store.revision() - 1] {
+                let request = RangeRequest { limit, keys_only, revision, ..all() };
+                let found = range_response(&request, |range, options| store.range(range, options)).unwrap();
+                check_encoded(&store, &request, &found);
+            }
+        }
+    }
 }
 
 #[test]

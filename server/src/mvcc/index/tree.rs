@@ -82,13 +82,19 @@ impl<'a> KeyRef<'a> {
         Self { prefix: b"", suffix: key }
     }
 
-    pub(super) fn parts(prefix: &'a [u8], suffix: &'a [u8]) -> Self {
+    /// A key of which the second part stands behind the first.
+    pub(crate) fn parts(prefix: &'a [u8], suffix: &'a [u8]) -> Self {
         Self { prefix, suffix }
     }
 
     /// Copies the key.
     pub(crate) fn to_vec(self) -> Vec<u8> {
         [self.prefix, self.suffix].concat()
+    }
+
+    /// Its two parts.
+    pub(crate) fn halves(self) -> [&'a [u8]; 2] {
+        [self.prefix, self.suffix]
     }
 }
 
@@ -411,6 +417,35 @@ impl Builder {
         true
     }
 
+    /// Adds the keys of another builder, which must be above all of these; whether they were.
+    #[must_use]
+    pub(crate) fn append(&mut self, mut right: Self) -> bool {
+        let Some(first) = right.first_key() else { return true };
+        if self.entries.is_empty() {
+            *self = right;
+            return true;
+        }
+        if *first <= *self.last_key {
+            return false;
+        }
+        self.end_leaf();
+        let between = separator(&self.last_key, &first);
+        match right.leaves.first_mut() {
+            Some((before, _)) => *before = between,
+            None => right.separator = between,
+        }
+        self.leaves.append(&mut right.leaves);
+        *self = Self { leaves: std::mem::take(&mut self.leaves), ..right };
+        true
+    }
+
+    fn first_key(&self) -> Option<Vec<u8>> {
+        match self.leaves.first() {
+            Some((_, Child { node: Node::Leaf(leaf), .. })) => Some(leaf.key(0).to_vec()),
+            _ => self.ends.first().map(|end| self.keys[..*end as usize].to_vec()),
+        }
+    }
+
     fn end_leaf(&mut self) {
         let mut entries = std::mem::take(&mut self.entries);
         entries.shrink_to_fit();
@@ -531,12 +566,17 @@ mod tests {
                     assert!(found.iter().eq(self.model.keys().filter(|key| interval.contains(key))));
                 }
                 Step::Rebuild => {
-                    let mut builder = Builder::default();
-                    for (key, is_live) in &self.model {
+                    // In two parts, of which either may be empty.
+                    let mut parts = [Builder::default(), Builder::default()];
+                    let cut = usize::try_from(self.revision).unwrap() % (self.model.len() + 1);
+                    for (place, (key, is_live)) in self.model.iter().enumerate() {
                         let live = is_live.then_some((self.revision, 1, 0));
-                        assert!(builder.push(key, Entry::restored(revision, live, Vec::new())));
+                        let part = &mut parts[usize::from(place >= cut)];
+                        assert!(part.push(key, Entry::restored(revision, live, Vec::new())));
                     }
-                    self.tree = builder.finish();
+                    let [mut whole, rest] = parts;
+                    assert!(whole.append(rest));
+                    self.tree = whole.finish();
                 }
             }
         }

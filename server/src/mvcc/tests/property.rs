@@ -5,7 +5,9 @@ use std::ops::{Bound, ControlFlow};
 
 use bytes::Bytes;
 use mainstay_proto::KeyRange;
+use mainstay_proto::etcdserverpb::RangeResponse;
 use proptest::prelude::*;
+use prost::Message;
 
 use super::model::{Model, Refused};
 use super::*;
@@ -230,8 +232,21 @@ fn refusal(result: Result<RangeResult, ReadError>) -> Result<RangeResult, Refuse
     })
 }
 
+/// Reads a range, and again in the encoding in which it leaves, which has to say the same.
 fn read(store: &Store, range: &KeyRange, options: &RangeOptions) -> Result<RangeResult, Refused> {
-    refusal(store.range(range, options))
+    let result = refusal(store.range(range, options));
+    if let Ok(expected) = &result {
+        let mut encoded = store.encoded_within(range, options, &|_| true).unwrap();
+        assert_eq!((encoded.count, encoded.revision), (expected.count, expected.revision));
+        assert_eq!(encoded.kvs.count(), expected.kvs.len());
+        let mut bytes = Vec::new();
+        while let Some(piece) = encoded.kvs.next_piece() {
+            bytes.extend_from_slice(&piece);
+        }
+        let message = RangeResponse { kvs: expected.kvs.clone(), ..RangeResponse::default() };
+        assert_eq!(bytes, message.encode_to_vec(), "{range:?} {options:?}");
+    }
+    result
 }
 
 /// Events as (revision, key, record of a put).

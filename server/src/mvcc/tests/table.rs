@@ -296,6 +296,53 @@ fn a_read_ends_where_there_is_no_room() {
     }
 }
 
+/// One transaction that wrote all of them, what was asked for first, or far apart.
+#[test]
+fn records_are_found_whether_they_lie_together_or_apart() {
+    let home = MemHome::new();
+    let mut writer = open(&home);
+    for between in [0, 3, 50] {
+        let mut txn = writer.begin();
+        for key in 0..20 {
+            txn.put(bytes(&format!("{between}/{:02}", 19 - key)), bytes(&format!("value {key}")), 0).unwrap();
+            for other in 0..between {
+                txn.put(bytes(&format!("other/{between}/{key}/{other}")), Bytes::new(), 0).unwrap();
+            }
+        }
+        txn.end();
+        writer.commit().unwrap();
+    }
+    writer.maybe_flush(true).unwrap();
+    let store = Writer::open(home.open().unwrap(), 0).unwrap().store();
+    for between in [0, 3, 50] {
+        let found = store.range(&KeyRange::prefix(format!("{between}/")), &at(0)).unwrap();
+        let found: Vec<(Bytes, Bytes)> = found.kvs.into_iter().map(|kv| (kv.key, kv.value)).collect();
+        let expected = |key: i32| (bytes(&format!("{between}/{key:02}")), bytes(&format!("value {}", 19 - key)));
+        assert_eq!(found, (0..20).map(expected).collect::<Vec<_>>());
+    }
+}
+
+/// However large the values are, of those that are not in memory no more is fetched than a few beyond the room.
+#[test]
+fn large_records_are_fetched_a_few_at_a_time() {
+    let home = MemHome::new();
+    let mut writer = open(&home);
+    let value = "v".repeat(10_000);
+    for i in 0..50 {
+        put(&mut writer, &format!("k{i:02}"), &value);
+    }
+    writer.maybe_flush(true).unwrap();
+    let store = Writer::open(home.open().unwrap(), 0).unwrap().store();
+    let told = std::cell::Cell::new(0);
+    let room = |bytes: u64| {
+        told.set(bytes);
+        bytes <= 15_000
+    };
+    let encoded = store.encoded_within(&KeyRange::all(), &at(0), &room);
+    assert!(matches!(encoded, Err(ReadError::NoRoom)));
+    assert!((15_000..30_000).contains(&told.get()), "{}", told.get());
+}
+
 #[test]
 fn the_batch_of_a_run_carries_what_others_add() {
     let home = MemHome::new();
