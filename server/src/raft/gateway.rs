@@ -22,6 +22,7 @@ use super::codec;
 use super::confirmation::Confirmation;
 use super::members::{MemberChange, told_refusal};
 use super::peers::Peers;
+use super::progress::ProgressView;
 use super::read_index::ReadIndex;
 use super::reconfigure::Reconfigure;
 use super::removal::Removal;
@@ -151,7 +152,7 @@ struct Inner {
     reconfigure: Arc<Reconfigure>,
     removal: Removal,
     reads: ReadIndex,
-    applied: watch::Receiver<u64>,
+    applied: ProgressView,
     proposals: Semaphore,
     gathering: Arc<Gathering>,
     /// The last term of which, as its leader, this member has applied an entry.
@@ -170,7 +171,7 @@ impl Gateway {
         (peers, confirmation, reconfigure): (Arc<Peers>, Arc<Confirmation>, Arc<Reconfigure>),
         lessor: Lessor,
         metrics: Arc<Metrics>,
-        applied: watch::Receiver<u64>,
+        applied: ProgressView,
     ) -> (Self, [JoinHandle<()>; 2]) {
         let (rounds_tx, rounds_rx) = watch::channel(None::<std::sync::Weak<Inner>>);
         let (reads, task) = ReadIndex::spawn(move || {
@@ -223,7 +224,7 @@ impl Gateway {
         let term = self.leads_in();
         let covered = async {
             let index = self.inner.reads.wait().await?;
-            if index > *self.inner.applied.borrow() {
+            if index > self.inner.applied.now() {
                 probe::reached("read-index-waited");
                 if probe::broken("read-before-applied") {
                     // Wrong: the read knows how far it must wait, and does not.
@@ -258,7 +259,7 @@ impl Gateway {
 
     /// Waits until this member has applied an entry of the log.
     pub async fn wait_for(&self, index: u64) -> Result<(), Unavailable> {
-        if *self.inner.applied.borrow() >= index {
+        if self.inner.applied.now() >= index {
             return Ok(());
         }
         self.within_timeout(pin!(self.wait_applied(index))).await
@@ -290,7 +291,7 @@ impl Gateway {
             leader,
             term: metrics.current_term,
             committed: metrics.cluster_committed.map_or(0, |log_id| log_id.index),
-            applied: *self.inner.applied.borrow(),
+            applied: self.inner.applied.now(),
             is_learner: learns == Some(true),
             is_outside: self.inner.options.joins && learns.is_none(),
         }
@@ -419,7 +420,7 @@ impl Gateway {
     /// Whether the state covers what was in the log when this process started. An entry that is there
     /// alone may say of a member what the state does not say yet.
     pub(crate) fn remembers_all(&self) -> bool {
-        self.inner.options.log_at_start.is_none_or(|last| last == 0 || *self.inner.applied.borrow() >= last)
+        self.inner.options.log_at_start.is_none_or(|last| last == 0 || self.inner.applied.now() >= last)
     }
 
     /// Whether this member has no memory: it has no entry and has never voted.
@@ -614,8 +615,7 @@ impl Gateway {
     }
 
     async fn wait_applied(&self, index: u64) -> Result<(), Unavailable> {
-        let mut applied = self.inner.applied.clone();
-        applied.wait_for(|applied| *applied >= index).await.map(|_| ()).map_err(|_| Unavailable::Stopped)
+        self.inner.applied.reaches(index).await.map_err(|_| Unavailable::Stopped)
     }
 
     /// The call is pinned where it is made: what is handed on by value is kept in each future on its way, and a request

@@ -9,6 +9,7 @@
 //! | `checksum` | whether entries, the answers to them, and commands are what was sent (pure) |
 //! | `log_store` | openraft's log on `mainstay-raft-log` |
 //! | `state_machine`, `snapshot` | committed entries into `apply`, run by run; checkpoints |
+//! | `progress` | how far this member has applied, and who waits for that |
 //! | `departures`, `sending`, `throttle` | a checkpoint to a peer: kept until it is there, what is missing, how fast |
 //! | `receiving` | a checkpoint from a peer, file by file; what is left of one that broke off |
 //! | `network`, `peers`, `peer` | to a peer for consensus, to a peer for a client, and what this member answers |
@@ -50,6 +51,7 @@ mod network;
 mod peer;
 mod peers;
 mod probing;
+mod progress;
 mod read_index;
 mod receiving;
 mod reconfigure;
