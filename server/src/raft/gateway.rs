@@ -1,3 +1,4 @@
+mod forwarding;
 mod gathering;
 mod proposals;
 
@@ -7,6 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use mainstay_proto::mainstay as wire;
 use mainstay_proto::mainstay::peer_client::PeerClient;
 use mainstay_proto::mainstay::{MemberRefusal, MembersResponse};
@@ -16,7 +19,8 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
-use self::gathering::Gathering;
+use self::forwarding::{Forwarding, ForwardingOptions};
+use self::gathering::{Gathering, Proposed};
 use super::addresses::Addresses;
 use super::codec;
 use super::confirmation::Confirmation;
@@ -154,7 +158,8 @@ struct Inner {
     reads: ReadIndex,
     applied: ProgressView,
     proposals: Semaphore,
-    gathering: Arc<Gathering>,
+    gathering: Arc<Gathering<Proposed>>,
+    forwarding: Arc<Forwarding>,
     /// The last term of which, as its leader, this member has applied an entry.
     covers_term: AtomicU64,
     /// When the leader of which term was last heard of. A leaf lock.
@@ -162,8 +167,8 @@ struct Inner {
 }
 
 impl Gateway {
-    /// Opens the way to a member's consensus; the handles are of the tasks that run the ReadIndex rounds and gather
-    /// proposals.
+    /// Opens the way to a member's consensus; the handles are of the tasks that run the ReadIndex rounds, gather
+    /// proposals, and pass them on.
     pub(crate) fn new(
         options: GatewayOptions,
         raft: Raft,
@@ -172,7 +177,7 @@ impl Gateway {
         lessor: Lessor,
         metrics: Arc<Metrics>,
         applied: ProgressView,
-    ) -> (Self, [JoinHandle<()>; 2]) {
+    ) -> (Self, [JoinHandle<()>; 3]) {
         let (rounds_tx, rounds_rx) = watch::channel(None::<std::sync::Weak<Inner>>);
         let (reads, task) = ReadIndex::spawn(move || {
             let inner = rounds_rx.borrow().as_ref().and_then(std::sync::Weak::upgrade);
@@ -187,6 +192,19 @@ impl Gateway {
         let gather = tokio::task::spawn({
             let (gathering, raft) = (gathering.clone(), raft.clone());
             async move { gathering.run(raft).await }
+        });
+        let forwarding_options = ForwardingOptions {
+            cluster_id: options.cluster_id,
+            member_id: options.member_id,
+            election_timeout: options.election_timeout,
+            gather_from: options.gather_from,
+            removal: options.removal.clone(),
+        };
+        let forwarding = Forwarding::new(forwarding_options, raft.clone(), peers.clone(), metrics.clone());
+        let forwarding = Arc::new(forwarding);
+        let forward = tokio::task::spawn({
+            let forwarding = forwarding.clone();
+            async move { forwarding.run().await }
         });
         let inner = Arc::new(Inner {
             removal: options.removal.clone(),
@@ -204,11 +222,12 @@ impl Gateway {
             applied,
             proposals: Semaphore::new(limits::PROPOSALS_MAX),
             gathering,
+            forwarding,
             covers_term: AtomicU64::new(0),
             contact: Mutex::default(),
         });
         rounds_tx.send_replace(Some(Arc::downgrade(&inner)));
-        (Self { inner }, [task, gather])
+        (Self { inner }, [task, gather, forward])
     }
 
     /// Waits until this member's state covers everything that was acknowledged before the call.
@@ -481,6 +500,12 @@ impl Gateway {
         if vote.committed {
             *self.inner.contact.lock() = Some((vote.leader_id.term, clock::now()));
         }
+    }
+
+    /// Resolves when consensus has ended here, and nothing is answered any more.
+    pub(crate) fn has_ended(&self) -> BoxFuture<'static, ()> {
+        let mut metrics = self.inner.raft.server_metrics();
+        async move { while metrics.changed().await.is_ok() {} }.boxed()
     }
 
     /// Joins a round of ReadIndex on this member as the leader.
