@@ -88,6 +88,16 @@ pub const PROPOSALS_GATHERED_FROM: usize = 32;
 /// Proposals of this member that may be under way at once.
 pub const PROPOSALS_MAX: usize = 16_384;
 
+/// Proposals that one member may have passed on to another and not heard of yet. Further ones wait where they are.
+pub const FORWARDED_UNDER_WAY: usize = PROPOSALS_MAX;
+
+/// Bytes of the commands, or of the outcomes, that are passed on in one message, unless it is a single one. More of them
+/// would keep others waiting behind them.
+pub const FORWARD_BATCH_BYTES: usize = 1024 * 1024;
+
+/// Largest encoded outcome that is passed on with others; its message has a few bytes more.
+pub const FORWARD_OUTCOME_BYTES: usize = PEER_MESSAGE_BYTES - 1024;
+
 /// Groups of entries of which it is remembered when they came how far, for the metrics.
 pub const TIMELINE_MARKS_MAX: usize = 4_096;
 

@@ -47,6 +47,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant("leader-resumes-after-restart", "A leader goes on in its old term after a restart, and serves reads from before it."),
     mutant("reply-before-apply", "A follower answers for a forwarded command before it has applied it itself."),
     mutant("retry-unknown-write", "A follower forwards a command again although the first attempt may have succeeded."),
+    mutant("forwarded-again-after-break", "A follower forwards again what was on a stream to the leader that broke."),
+    rare("refused-from-one-too-early", "A leader that is sent a damaged batch says that the one before was not proposed, either."),
     mutant("conflict-told-as-success", "A follower that refuses entries for a conflict tells the leader that it has them."),
     mutant("refused-vote-counts", "A candidate counts refused votes as granted."),
     mutant("joiner-votes-at-once", "Whoever is added as a voter counts for the quorum before it was ever started."),

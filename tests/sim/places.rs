@@ -26,6 +26,10 @@ pub(crate) const REACHABLE: &[&str] = &[
     "proposal-forwarded",
     "forward-refused",
     "forward-given-up",
+    "forward-never-sent",
+    "forward-stream-broken",
+    "forward-stream-late",
+    "forward-batch-damaged",
     "peer-call-never-sent",
     "peer-call-failed",
     "request-timed-out",
@@ -84,6 +88,7 @@ pub(crate) const REACHABLE: &[&str] = &[
 pub(crate) const RARE: &[&str] = &[
     "disk-directory-sync-failed",
     "append-with-a-gap",
+    "proposals-gathered",
     "snapshot-superseded",
     "snapshot-not-needed",
     "snapshot-waits-for-log",
@@ -101,7 +106,7 @@ pub(crate) const RARE: &[&str] = &[
 ];
 
 /// Those that the present workloads do not come to: it takes more load or larger answers than these
-/// clients ask for, or leases of minutes.
+/// clients ask for, leases of minutes, or a member of an older release.
 #[allow(dead_code)] // read by the rules of the tree
 pub(crate) const BEYOND: &[&str] = &[
     "log-inbox-full",
@@ -110,6 +115,7 @@ pub(crate) const BEYOND: &[&str] = &[
     "overloaded",
     "proposal-refused-for-load",
     "proposal-refused-for-number",
+    "forwarded-one-by-one",
     "lease-renewal-clears-checkpoint",
     "lease-checkpoint-proposed",
 ];

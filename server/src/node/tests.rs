@@ -4,6 +4,7 @@
 
 #![cfg(madsim)]
 
+mod forwarding;
 mod sizes;
 mod stages;
 mod upgrade;

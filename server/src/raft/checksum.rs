@@ -22,8 +22,7 @@ pub(super) fn of_request(request: &wire::AppendRequest) -> u32 {
     sum.number(request.entries.len() as u64);
     for entry in &request.entries {
         sum.log_id(entry.log_id.as_ref());
-        sum.number(entry.payload.len() as u64);
-        sum.0.update(&entry.payload);
+        sum.bytes(&entry.payload);
     }
     sum.log_id(request.leader_commit.as_ref());
     sum.0.finalize()
@@ -77,6 +76,35 @@ pub(super) fn of_command(command: &[u8]) -> u32 {
     crc32fast::hash(command)
 }
 
+/// Of commands that are passed on together.
+pub(super) fn of_batch(batch: &wire::ForwardBatch) -> u32 {
+    let mut sum = Checksum::default();
+    sum.number(batch.cluster_id);
+    sum.number(batch.member_id);
+    sum.number(batch.batch);
+    sum.number(batch.proposals.len() as u64);
+    for proposal in &batch.proposals {
+        sum.number(proposal.number);
+        sum.bytes(&proposal.command);
+    }
+    sum.0.finalize()
+}
+
+/// Of the answers to such commands.
+pub(super) fn of_answers(answers: &wire::ForwardAnswers) -> u32 {
+    let mut sum = Checksum::default();
+    sum.number(answers.answers.len() as u64);
+    for answer in &answers.answers {
+        sum.number(answer.number);
+        sum.number(answer.index);
+        sum.bytes(&answer.outcome);
+        sum.number(u64::from(answer.code));
+        sum.bytes(answer.error.as_bytes());
+    }
+    sum.number(answers.refused_from);
+    sum.0.finalize()
+}
+
 #[derive(Default)]
 struct Checksum(Hasher);
 
@@ -102,9 +130,13 @@ impl Checksum {
         }
     }
 
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.number(bytes.len() as u64);
+        self.0.update(bytes);
+    }
+
     fn text(&mut self, text: &str) {
-        self.number(text.len() as u64);
-        self.0.update(text.as_bytes());
+        self.bytes(text.as_bytes());
     }
 
     fn membership(&mut self, stored: Option<&wire::StoredMembership>) {
@@ -169,6 +201,68 @@ mod tests {
         let response = wire::AppendResponse { result: 1, log_id: request().prev_log_id, vote: None, crc32: None };
         assert_eq!(of_response(&response), crc32fast::hash(&numbers(&[1, 1, 2, 6, 0])));
         assert_eq!(of_command(b"123456789"), 0xcbf4_3926, "the CRC-32 that is meant");
+    }
+
+    fn batch() -> wire::ForwardBatch {
+        let proposal =
+            |number, command: &'static [u8]| wire::forward_batch::Proposal { number, command: command.into() };
+        let proposals = vec![proposal(7, b"\x01abc"), proposal(8, b"")];
+        wire::ForwardBatch { cluster_id: 1, member_id: 2, batch: 3, proposals, crc32: 0 }
+    }
+
+    fn answers() -> wire::ForwardAnswers {
+        let done = wire::forward_answers::Answer { number: 7, index: 6, outcome: "xy".into(), ..Default::default() };
+        let failed = wire::forward_answers::Answer { number: 8, code: 9, error: "z".to_owned(), ..Default::default() };
+        wire::ForwardAnswers { answers: vec![done, failed], refused_from: 4, crc32: 0 }
+    }
+
+    #[test]
+    fn those_of_what_is_passed_on_together_are_fixed() {
+        let numbers = |numbers: &[u64]| numbers.iter().flat_map(|it| it.to_le_bytes()).collect::<Vec<u8>>();
+        let bytes = [numbers(&[1, 2, 3, 2, 7, 4]), b"\x01abc".to_vec(), numbers(&[8, 0])].concat();
+        assert_eq!(of_batch(&batch()), crc32fast::hash(&bytes));
+        let parts = [
+            numbers(&[2, 7, 6, 2]),
+            b"xy".to_vec(),
+            numbers(&[0, 0]),
+            numbers(&[8, 0, 0, 9, 1]),
+            b"z".to_vec(),
+            numbers(&[4]),
+        ];
+        assert_eq!(of_answers(&answers()), crc32fast::hash(&parts.concat()));
+    }
+
+    /// A number that changed would be the answer to another command.
+    #[test]
+    fn those_of_what_is_passed_on_together_tell_apart_what_differs() {
+        let changes: [fn(&mut wire::ForwardBatch); 7] = [
+            |it| it.cluster_id = 2,
+            |it| it.member_id = 3,
+            |it| it.batch = 4,
+            |it| it.proposals[0].number = 9,
+            |it| it.proposals[0].command = "\x01abd".into(),
+            |it| it.proposals.swap(0, 1),
+            |it| drop(it.proposals.pop()),
+        ];
+        for change in changes {
+            let mut other = batch();
+            change(&mut other);
+            assert_ne!(of_batch(&other), of_batch(&batch()), "{other:?}");
+        }
+        let changes: [fn(&mut wire::ForwardAnswers); 7] = [
+            |it| it.refused_from = 0,
+            |it| it.answers[0].number = 9,
+            |it| it.answers[0].index = 5,
+            |it| it.answers[0].outcome = "xz".into(),
+            |it| it.answers[1].code = 8,
+            |it| it.answers[1].error.clear(),
+            |it| drop(it.answers.pop()),
+        ];
+        for change in changes {
+            let mut other = answers();
+            change(&mut other);
+            assert_ne!(of_answers(&other), of_answers(&answers()), "{other:?}");
+        }
     }
 
     fn head() -> wire::SnapshotHead {

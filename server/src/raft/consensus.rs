@@ -26,6 +26,7 @@ use super::members::MemberRules;
 use super::network::Network;
 use super::peer::PeerService;
 use super::peers::Peers;
+use super::progress::Progress;
 use super::receiving::Receiving;
 use super::reconfigure::Reconfigure;
 use super::removal::{REMOVED, Removal};
@@ -164,7 +165,7 @@ impl Consensus {
     ) -> Result<Self, StartError> {
         let Listeners { hub, lessor, tokens, metrics, observer } = listeners;
         let config = Arc::new(raft_config(&options).validate()?);
-        let (applied, applied_rx) = watch::channel(0);
+        let (applied, progress) = Progress::new();
         let (failure, store_failure) = watch::channel(None);
         let compaction = Arc::new(Notify::new());
         let started = Arc::new(AtomicBool::new(false));
@@ -236,7 +237,7 @@ impl Consensus {
             (peers, confirmation, reconfigure.clone()),
             lessor.clone(),
             metrics.clone(),
-            applied_rx,
+            progress,
         );
         Ok(Self {
             raft,

@@ -1,3 +1,4 @@
+mod forwarding;
 mod gathering;
 mod proposals;
 
@@ -7,6 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use mainstay_proto::mainstay as wire;
 use mainstay_proto::mainstay::peer_client::PeerClient;
 use mainstay_proto::mainstay::{MemberRefusal, MembersResponse};
@@ -18,12 +21,14 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
-use self::gathering::Gathering;
+use self::forwarding::{Forwarding, ForwardingOptions};
+use self::gathering::{Gathering, Proposed};
 use super::addresses::Addresses;
 use super::codec;
 use super::confirmation::Confirmation;
 use super::members::{MemberChange, told_refusal};
 use super::peers::Peers;
+use super::progress::ProgressView;
 use super::read_index::ReadIndex;
 use super::reconfigure::Reconfigure;
 use super::removal::Removal;
@@ -168,9 +173,10 @@ struct Inner {
     reconfigure: Arc<Reconfigure>,
     removal: Removal,
     reads: ReadIndex,
-    applied: watch::Receiver<u64>,
+    applied: ProgressView,
     proposals: Semaphore,
-    gathering: Arc<Gathering>,
+    gathering: Arc<Gathering<Proposed>>,
+    forwarding: Arc<Forwarding>,
     /// The last term of which, as its leader, this member has applied an entry.
     covers_term: AtomicU64,
     /// When the leader of which term was last heard of. A leaf lock.
@@ -178,8 +184,8 @@ struct Inner {
 }
 
 impl Gateway {
-    /// Opens the way to a member's consensus; the handles are of the tasks that run the ReadIndex rounds and gather
-    /// proposals.
+    /// Opens the way to a member's consensus; the handles are of the tasks that run the ReadIndex rounds, gather
+    /// proposals, and pass them on.
     pub(crate) fn new(
         options: GatewayOptions,
         raft: Raft,
@@ -187,8 +193,8 @@ impl Gateway {
         (peers, confirmation, reconfigure): (Arc<Peers>, Arc<Confirmation>, Arc<Reconfigure>),
         lessor: Lessor,
         metrics: Arc<Metrics>,
-        applied: watch::Receiver<u64>,
-    ) -> (Self, [JoinHandle<()>; 2]) {
+        applied: ProgressView,
+    ) -> (Self, [JoinHandle<()>; 3]) {
         let (rounds_tx, rounds_rx) = watch::channel(None::<std::sync::Weak<Inner>>);
         let (reads, task) = ReadIndex::spawn(move || {
             let inner = rounds_rx.borrow().as_ref().and_then(std::sync::Weak::upgrade);
@@ -203,6 +209,19 @@ impl Gateway {
         let gather = tokio::task::spawn({
             let (gathering, raft) = (gathering.clone(), raft.clone());
             async move { gathering.run(raft).await }
+        });
+        let forwarding_options = ForwardingOptions {
+            cluster_id: options.cluster_id,
+            member_id: options.member_id,
+            election_timeout: options.election_timeout,
+            gather_from: options.gather_from,
+            removal: options.removal.clone(),
+        };
+        let forwarding = Forwarding::new(forwarding_options, raft.clone(), peers.clone(), metrics.clone());
+        let forwarding = Arc::new(forwarding);
+        let forward = tokio::task::spawn({
+            let forwarding = forwarding.clone();
+            async move { forwarding.run().await }
         });
         let inner = Arc::new(Inner {
             removal: options.removal.clone(),
@@ -222,11 +241,12 @@ impl Gateway {
             applied,
             proposals: Semaphore::new(limits::PROPOSALS_MAX),
             gathering,
+            forwarding,
             covers_term: AtomicU64::new(0),
             contact: Mutex::default(),
         });
         rounds_tx.send_replace(Some(Arc::downgrade(&inner)));
-        (Self { inner }, [task, gather])
+        (Self { inner }, [task, gather, forward])
     }
 
     /// Waits until this member's state covers everything that was acknowledged before the call.
@@ -242,7 +262,7 @@ impl Gateway {
         let term = self.leads_in();
         let covered = async {
             let index = self.inner.reads.wait().await?;
-            if index > *self.inner.applied.borrow() {
+            if index > self.inner.applied.now() {
                 probe::reached("read-index-waited");
                 if probe::broken("read-before-applied") {
                     // Wrong: the read knows how far it must wait, and does not.
@@ -283,7 +303,7 @@ impl Gateway {
 
     /// Waits until this member has applied an entry of the log.
     pub async fn wait_for(&self, index: u64) -> Result<(), Unavailable> {
-        if *self.inner.applied.borrow() >= index {
+        if self.inner.applied.now() >= index {
             return Ok(());
         }
         self.within_timeout(pin!(self.wait_applied(index))).await
@@ -299,7 +319,7 @@ impl Gateway {
             leader: self.leader_in(&metrics),
             term: metrics.current_term,
             committed: committed_in(&metrics),
-            applied: *self.inner.applied.borrow(),
+            applied: self.inner.applied.now(),
             is_learner,
             is_outside,
         }
@@ -357,7 +377,7 @@ impl Gateway {
     /// Whether so much is committed that was not applied here yet that no more is taken.
     fn lags(&self) -> bool {
         let committed = committed_in(&self.inner.published.borrow_watched());
-        committed > *self.inner.applied.borrow() + limits::COMMIT_APPLY_GAP_MAX
+        committed > self.inner.applied.now() + limits::COMMIT_APPLY_GAP_MAX
     }
 
     /// Proposals of this member that are under way.
@@ -482,7 +502,7 @@ impl Gateway {
     /// Whether the state covers what was in the log when this process started. An entry that is there
     /// alone may say of a member what the state does not say yet.
     pub(crate) fn remembers_all(&self) -> bool {
-        self.inner.options.log_at_start.is_none_or(|last| last == 0 || *self.inner.applied.borrow() >= last)
+        self.inner.options.log_at_start.is_none_or(|last| last == 0 || self.inner.applied.now() >= last)
     }
 
     /// Whether this member has no memory: it has no entry and has never voted.
@@ -543,6 +563,12 @@ impl Gateway {
         }
     }
 
+    /// Resolves when consensus has ended here, and nothing is answered any more.
+    pub(crate) fn has_ended(&self) -> BoxFuture<'static, ()> {
+        let mut metrics = self.inner.raft.server_metrics();
+        async move { while metrics.changed().await.is_ok() {} }.boxed()
+    }
+
     /// Joins a round of ReadIndex on this member as the leader.
     pub(crate) async fn read_index_here(&self) -> Result<u64, Unavailable> {
         self.inner.reads.wait().await
@@ -575,7 +601,7 @@ impl Gateway {
             return Ok(());
         }
         let index = self.still_leads_in(term).await?;
-        if index <= *self.inner.applied.borrow() {
+        if index <= self.inner.applied.now() {
             self.covers(term);
         }
         Ok(())
@@ -689,8 +715,7 @@ impl Gateway {
     }
 
     async fn wait_applied(&self, index: u64) -> Result<(), Unavailable> {
-        let mut applied = self.inner.applied.clone();
-        applied.wait_for(|applied| *applied >= index).await.map(|_| ()).map_err(|_| Unavailable::Stopped)
+        self.inner.applied.reaches(index).await.map_err(|_| Unavailable::Stopped)
     }
 
     /// The call is pinned where it is made: what is handed on by value is kept in each future on its way, and a request

@@ -9,12 +9,14 @@
 //! | `checksum` | whether entries, the answers to them, and commands are what was sent (pure) |
 //! | `log_store` | openraft's log on `mainstay-raft-log` |
 //! | `state_machine`, `snapshot` | committed entries into `apply`, run by run; checkpoints |
+//! | `progress` | how far this member has applied, and who waits for that |
 //! | `departures`, `sending`, `throttle` | a checkpoint to a peer: kept until it is there, what is missing, how fast |
 //! | `receiving` | a checkpoint from a peer, file by file; what is left of one that broke off |
 //! | `network`, `peers`, `peer` | to a peer for consensus, to a peer for a client, and what this member answers |
+//! | `passed_on` | what other members pass on to this one as the leader, alone or as a stream |
 //! | `read_index`, `confirmation` | one quorum round for all reads that wait; whether a leader still leads |
 //! | `timeline` | when entries were proposed, flushed and replicated, for the metrics |
-//! | `gateway` | propose and forward (`proposals`), read, ask |
+//! | `gateway` | propose (`proposals`) in batches (`gathering`), here or at the leader (`forwarding`), read, ask |
 //! | `leadership` | who leads, and handing that over |
 //! | `members`, `reconfigure` | which changes of the members are let through (pure), and carrying them out |
 //! | `addresses`, `removal` | where members are now; that this one was removed |
@@ -47,9 +49,11 @@ mod leadership;
 mod log_store;
 mod members;
 mod network;
+mod passed_on;
 mod peer;
 mod peers;
 mod probing;
+mod progress;
 mod read_index;
 mod receiving;
 mod reconfigure;

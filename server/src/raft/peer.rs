@@ -1,6 +1,5 @@
 //! What this member answers its peers: the `Peer` service.
 
-use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 
@@ -10,7 +9,6 @@ use mainstay_proto::mainstay::peer_server::{Peer, PeerServer};
 use openraft::SnapshotMeta;
 use openraft::async_runtime::WatchReceiver;
 use openraft::raft::{StreamAppendError, StreamAppendResult, TransferLeaderRequest, VoteRequest};
-use prometheus::IntCounter;
 use prost::Message;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -20,13 +18,12 @@ use super::confirmation;
 use super::evidence::Evidence;
 use super::gateway::{Gateway, Unavailable};
 use super::members::MemberChange;
+use super::passed_on::{AnswerStream, PassedOn};
 use super::receiving::{self, Arrival, Receiving};
 use super::removal::REMOVED;
 use super::snapshot::{Snapshot, SnapshotData};
 use super::type_config::{Raft, TypeConfig, Vote};
-use crate::admission::{Gate, Hold, Identity, Origin, Refused, Traffic};
-use crate::apply::txn_grows;
-use crate::command::{self, command::Kind};
+use crate::admission::Gate;
 use crate::engine::layout::{self, NewerFormat};
 use crate::env::probe;
 use crate::limits;
@@ -38,12 +35,8 @@ pub(crate) struct PeerService {
     gateway: Gateway,
     evidence: Evidence,
     receiving: Arc<Receiving>,
-    /// The way in for what members pass on.
-    admission: Gate,
-    passed_on: Origin,
+    passed_on: Arc<PassedOn>,
     metrics: Arc<Metrics>,
-    /// Bytes of commands that members pass on; counted to nobody, as earlier releases do not say who they are.
-    forwarded_bytes: IntCounter,
 }
 
 impl PeerService {
@@ -56,36 +49,15 @@ impl PeerService {
         admission: Gate,
         metrics: Arc<Metrics>,
     ) -> PeerServer<Self> {
-        let forwarded_bytes = metrics.network.received_from_unknown();
-        let passed_on = Origin { caller: Arc::new(Identity::Peers), is_json: false };
-        PeerServer::new(Self { raft, gateway, evidence, receiving, admission, passed_on, metrics, forwarded_bytes })
+        let passed_on = Arc::new(PassedOn::new(gateway.clone(), admission, metrics.clone()));
+        PeerServer::new(Self { raft, gateway, evidence, receiving, passed_on, metrics })
             .max_decoding_message_size(limits::PEER_MESSAGE_BYTES)
             .max_encoding_message_size(limits::PEER_MESSAGE_BYTES)
     }
 
-    /// Waits for room for what another member passes on. Small commands are in what every request takes.
-    async fn enter(&self, command: &Kind, len: usize) -> Result<Hold, Unavailable> {
-        let bytes = if len as u64 > limits::MESSAGE_FREE_BYTES { limits::WRITE_COPIES * len as u64 } else { 0 };
-        let entered = self.admission.enter(traffic(command), &self.passed_on, bytes);
-        let (hold, entering) = entered.map_err(|Refused| Unavailable::TooManyRequests)?;
-        if let Some(entering) = entering {
-            entering.await.map_err(|Refused| Unavailable::TooManyRequests)?;
-        }
-        Ok(hold)
-    }
-
     /// Refuses members of another cluster: their log must never meet ours.
     fn same_cluster(&self, cluster_id: u64) -> Result<(), Status> {
-        let ours = self.gateway.status().cluster_id;
-        if cluster_id == ours {
-            return Ok(());
-        }
-        tracing::warn!(
-            local_cluster_id = format!("{ours:x}"),
-            remote_cluster_id = format!("{cluster_id:x}"),
-            "request cluster ID mismatch"
-        );
-        Err(Status::failed_precondition("etcdserver: cluster ID mismatch"))
+        same_cluster(&self.gateway, cluster_id)
     }
 
     /// Refuses what arrived as something else than was sent; earlier releases send no checksum.
@@ -125,18 +97,18 @@ impl PeerService {
     }
 }
 
-/// What a command is to the server that another member passes on: that one does not say of which method it is.
-fn traffic(command: &Kind) -> Traffic {
-    match command {
-        Kind::Put(_) => Traffic::Ordinary,
-        // Some ends a leadership, or gives a lock back.
-        Kind::Txn(request) => match txn_grows::<Infallible>(request, &mut |_| Ok(None)) {
-            Ok(true) => Traffic::Ordinary,
-            Ok(false) => Traffic::Control,
-        },
-        Kind::DeleteRange(_) => Traffic::Relief,
-        _ => Traffic::Control,
+/// Refuses members of another cluster.
+pub(super) fn same_cluster(gateway: &Gateway, cluster_id: u64) -> Result<(), Status> {
+    let ours = gateway.status().cluster_id;
+    if cluster_id == ours {
+        return Ok(());
     }
+    tracing::warn!(
+        local_cluster_id = format!("{ours:x}"),
+        remote_cluster_id = format!("{cluster_id:x}"),
+        "request cluster ID mismatch"
+    );
+    Err(Status::failed_precondition("etcdserver: cluster ID mismatch"))
 }
 
 fn malformed(error: CodecError) -> Status {
@@ -207,6 +179,7 @@ fn vote_response(response: &openraft::raft::VoteResponse<TypeConfig>) -> Respons
 #[tonic::async_trait]
 impl Peer for PeerService {
     type AppendStream = Pin<Box<dyn Stream<Item = Result<wire::AppendResponse, Status>> + Send>>;
+    type ForwardManyStream = AnswerStream;
 
     async fn append(
         &self,
@@ -364,25 +337,14 @@ impl Peer for PeerService {
     }
 
     async fn forward(&self, request: Request<wire::ForwardRequest>) -> Result<Response<wire::ForwardResponse>, Status> {
-        let request = request.into_inner();
-        self.same_cluster(request.cluster_id)?;
-        self.forwarded_bytes.inc_by(request.command.len() as u64);
-        if request.crc32.is_some_and(|sent| sent != checksum::of_command(&request.command)) {
-            self.metrics.network.checksum_failures.inc();
-            let (from, error) = (format!("{:x}", request.member_id), CodecError::Checksum);
-            tracing::warn!("remote-peer-id" = from, %error, "refused a command from a peer");
-            return Err(Status::data_loss(error.to_string()));
-        }
-        // Decoded before it is replicated: a command that cannot be applied must never be committed.
-        let decoded = command::decode(request.command.clone());
-        let (command, _) = decoded.map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let _hold = self.enter(&command, request.command.len()).await.map_err(unavailable_to_status)?;
-        drop(command);
-        let (index, outcome) = self.gateway.propose_for_peer(request.command).await.map_err(|error| {
-            probe::reached("forward-refused");
-            unavailable_to_status(error)
-        })?;
-        Ok(Response::new(wire::ForwardResponse { index, outcome: Some(outcome) }))
+        self.passed_on.alone(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn forward_many(
+        &self,
+        request: Request<Streaming<wire::ForwardBatch>>,
+    ) -> Result<Response<Self::ForwardManyStream>, Status> {
+        Ok(Response::new(self.passed_on.stream(request.into_inner())))
     }
 
     async fn read_index(

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use super::addresses::Addresses;
 use super::codec;
 use super::departures::Departures;
+use super::progress::Progress;
 use super::removal::Removal;
 use super::snapshot::{Position, Snapshot, SnapshotBuilder, SnapshotData};
 use super::timeline::{Passage, Timeline};
@@ -42,7 +43,7 @@ pub(crate) struct Audience {
     /// Learns which leases came and went.
     pub(crate) lessor: Lessor,
     /// Carries the index of the last entry that readers can see.
-    pub(crate) applied: watch::Sender<u64>,
+    pub(crate) applied: Progress,
     /// Wakes the background compaction.
     pub(crate) compaction: Arc<tokio::sync::Notify>,
     /// Is told where members are reached.
@@ -112,7 +113,7 @@ impl StateMachine {
         audience.addresses.set(membership.membership());
         audience.removal.removed(&state.members().removed());
         let applied = Position { log_id, membership };
-        audience.applied.send_replace(applied.log_id.map_or(0, |log_id| log_id.index));
+        audience.applied.is_at(applied.log_id.map_or(0, |log_id| log_id.index));
         let stages = audience.metrics.server.proposal_stages.of_log();
         Ok(Self { state, audience, applied, reported: None, timeline, stages, departures, started })
     }
@@ -224,7 +225,7 @@ impl StateMachine {
             self.audience.lessor.changed(committed.lease_changes).await;
         }
         if let Some(log_id) = self.applied.log_id {
-            self.audience.applied.send_replace(log_id.index);
+            self.audience.applied.is_at(log_id.index);
         }
         self.answer(answers);
         self.flush_if_due(false)
@@ -401,7 +402,7 @@ impl StateMachine {
         self.audience.tokens.change(vec![TokenChange::AllGone]);
         self.audience.hub.restored().await;
         if let Some(log_id) = log_id {
-            self.audience.applied.send_replace(log_id.index);
+            self.audience.applied.is_at(log_id.index);
             if let Some(observer) = &self.audience.observer {
                 observer.restored(log_id.index, codec::term_of(&log_id));
             }

@@ -44,7 +44,12 @@ const REPEATABLE: [&str; 4] =
     ["/mainstay.Peer/Append", "/mainstay.Peer/Vote", "/mainstay.Peer/PreVote", "/mainstay.Peer/ReadIndex"];
 
 /// The requests that may be damaged, and their answers: those that have checksums.
-const CHECKED: [&str; 3] = ["/mainstay.Peer/Append", "/mainstay.Peer/SnapshotKept", "/mainstay.Peer/InstallSnapshot"];
+const CHECKED: [&str; 4] = [
+    "/mainstay.Peer/Append",
+    "/mainstay.Peer/SnapshotKept",
+    "/mainstay.Peer/InstallSnapshot",
+    "/mainstay.Peer/ForwardMany",
+];
 
 /// A connection to a member of the simulated network, used by one node.
 #[derive(Clone)]

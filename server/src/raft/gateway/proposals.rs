@@ -5,10 +5,10 @@ use std::pin::{Pin, pin};
 
 use bytes::Bytes;
 use mainstay_proto::mainstay as wire;
-use openraft::async_runtime::WatchReceiver;
 use openraft::error::ClientWriteError;
 use openraft::impls::ProgressResponder;
 
+use super::forwarding::is_succeeded;
 use super::gathering::Answer as Answered;
 use super::{Gateway, RETRY_INTERVAL, Unavailable, ask};
 use crate::command::{self, Caller, Command, Outcome, command as kind};
@@ -96,20 +96,32 @@ impl Gateway {
         Ok((index, applied.outcome))
     }
 
+    /// The same for commands that another one passes on together; what came of each, in order.
+    pub(crate) async fn propose_for_peer_together(
+        &self,
+        commands: Vec<Bytes>,
+    ) -> Vec<Result<(u64, Outcome), Unavailable>> {
+        let received = clock::now();
+        let (_under_way, _) = self.inner.gathering.begin(commands.len());
+        let commands = commands.into_iter().map(EncodedCommand).collect();
+        let answers = self.inner.gathering.propose_together(commands).await;
+        let replied = clock::now();
+        let outcomes = answers.into_iter().map(|answer| {
+            let (index, applied) = in_place(answer?)?;
+            self.count_stages(received, &applied.times, replied);
+            Ok((index, applied.outcome))
+        });
+        outcomes.collect()
+    }
+
     /// Proposes on this member as the leader; the index of the entry, and what came of it.
     async fn propose_here(&self, command: Bytes, term: Option<u64>) -> Result<(u64, Applied), Unavailable> {
-        let (_under_way, gathers) = self.inner.gathering.begin();
+        let (_under_way, gathers) = self.inner.gathering.begin(1);
         let answer = match term {
             None if gathers => self.inner.gathering.propose(EncodedCommand(command)).await?,
             _ => self.propose_alone(EncodedCommand(command), term).await?,
         };
-        match answer {
-            Ok((log_id, applied)) => Ok((log_id.index, applied)),
-            // Never appended: the caller may ask another member.
-            Err(ClientWriteError::ForwardToLeader(_)) => Err(Unavailable::NotLeader),
-            // It may or may not have been committed elsewhere.
-            Err(_) => Err(Unavailable::TimeoutLeaderFailure),
-        }
+        in_place(answer)
     }
 
     async fn propose_alone(&self, command: EncodedCommand, term: Option<u64>) -> Result<Answered, Unavailable> {
@@ -147,37 +159,49 @@ impl Gateway {
         }
     }
 
+    /// Has the leader propose a command, which is applied here by then, too.
     async fn forward(&self, leader: u64, command: Bytes) -> Result<Outcome, Unavailable> {
+        probe::reached("proposal-forwarded");
+        let (index, outcome) = match self.inner.forwarding.pass_on(leader, command.clone()).await? {
+            Some(answer) => answer,
+            None => Box::pin(self.forward_alone(leader, command)).await?,
+        };
+        // Whoever wrote through this member must find the write here. Wrong where it is broken: it may not.
+        if !probe::broken("reply-before-apply") {
+            self.wait_applied(index).await?;
+        }
+        Ok(outcome)
+    }
+
+    /// Has a leader of an older release propose a command, which takes them one by one; its entry and the outcome.
+    async fn forward_alone(&self, leader: u64, command: Bytes) -> Result<(u64, Outcome), Unavailable> {
         let (cluster_id, member_id) = (self.inner.options.cluster_id, self.inner.options.member_id);
         let crc32 = Some(checksum::of_command(&command));
         let request = wire::ForwardRequest { cluster_id, command, crc32, member_id };
         let client = self.client(leader)?;
         self.inner.metrics.network.peer(leader).sent_bytes.inc_by(request.command.len() as u64);
-        probe::reached("proposal-forwarded");
         let answer = ask(client, |mut client| async move { client.forward(request).await });
         let response = tokio::select! {
             biased;
             answer = answer => answer?,
             // Whoever was asked may hang, and its term is over: whether the command takes effect stays open.
-            () = self.is_succeeded(leader) => return Err(Unavailable::TimeoutLeaderFailure),
-        };
-        // Whoever wrote through this member must find the write here. Wrong where it is broken: it may not.
-        if !probe::broken("reply-before-apply") {
-            self.wait_applied(response.index).await?;
-        }
-        response.outcome.ok_or(Unavailable::TimeoutConnectionLost)
-    }
-
-    /// Resolves when another member has been known to lead for so long that the one before would have answered.
-    async fn is_succeeded(&self, leader: u64) {
-        let mut metrics = self.inner.raft.server_metrics();
-        while metrics.borrow_and_update().current_leader.is_none_or(|now| now == leader) {
-            if metrics.changed().await.is_err() {
-                std::future::pending::<()>().await;
+            () = is_succeeded(&self.inner.raft, leader, self.inner.options.election_timeout) => {
+                return Err(Unavailable::TimeoutLeaderFailure);
             }
-        }
-        clock::sleep(self.inner.options.election_timeout / 2).await;
-        probe::reached("forward-given-up");
+        };
+        let outcome = response.outcome.ok_or(Unavailable::TimeoutConnectionLost)?;
+        Ok((response.index, outcome))
+    }
+}
+
+/// The index of an entry and what came of it, or how far the command got otherwise.
+fn in_place(answer: Answered) -> Result<(u64, Applied), Unavailable> {
+    match answer {
+        Ok((log_id, applied)) => Ok((log_id.index, applied)),
+        // Never appended: the caller may ask another member.
+        Err(ClientWriteError::ForwardToLeader(_)) => Err(Unavailable::NotLeader),
+        // It may or may not have been committed elsewhere.
+        Err(_) => Err(Unavailable::TimeoutLeaderFailure),
     }
 }
 

@@ -64,7 +64,7 @@ pub(super) struct Line {
     /// Who is called knows it from the first message on.
     to: OnceLock<NodeId>,
     broken: AtomicBool,
-    /// Whether it replicates entries, of which a bit may turn over.
+    /// Whether what travels has checksums: a bit of it may turn over.
     may_be_damaged: AtomicBool,
     /// Who reads the other half.
     reader: AtomicWaker,

@@ -22,7 +22,7 @@ pub struct LinkConditions {
     pub refuse: f64,
     /// How probably an attempt to connect gets no answer until its timeout.
     pub ignore: f64,
-    /// How probably a bit of a message turns over that replicates entries, or answers to that.
+    /// How probably a bit of a message turns over, where messages and their answers have checksums.
     pub flip: f64,
 }
 
