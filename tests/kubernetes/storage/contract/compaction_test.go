@@ -72,7 +72,9 @@ func TestAWatchOfACompactedRevisionIsGone(t *testing.T) {
 			// when the store was new.
 			server, revision = second, "1"
 		}
+		// The first change that is missed lies below the compacted revision, which itself can still be watched from.
 		o.create(t, "new", "1")
+		o.create(t, "newer", "1")
 		compact(t)
 		events, err := o.by(server).Watch(t.Context(), metav1.ListOptions{ResourceVersion: revision})
 		if err == nil {
