@@ -116,6 +116,11 @@ kubernetes-storage: setup $(if $(given),,build) ## the API server's own storage 
 kubernetes-faults: setup $(if $(given),,build) ## a loaded control plane while members die: SEED=7 or SEEDS=1..5 [ROUNDS=1]
 	@tests/kubernetes/faults/run.sh "$(or $(given),$(target)/release/mainstay)" $(or $(SEED),$(SEEDS),1)
 
+.PHONY: kubernetes-all
+kubernetes-all: setup $(if $(given),,build) ## all of Kubernetes but the measurements, about half an hour: every stage, the storage tests, five seeds of faults
+	@tests/kubernetes/run.sh "$(or $(given),$(target)/release/mainstay)" deploy deployment objects storage
+	@tests/kubernetes/faults/run.sh "$(or $(given),$(target)/release/mainstay)" $(or $(SEED),$(SEEDS),1..5)
+
 .PHONY: kubernetes-scale
 kubernetes-scale: setup $(if $(given),,build) ## mainstay and etcd under many nodes and pods: [NODES=1000] [PODS=10000] [CONFIGS=50000]
 	@tests/kubernetes/scale/run.sh "$(or $(given),$(target)/release/mainstay)"
