@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use futures_util::stream::{BoxStream, FuturesUnordered, StreamExt};
+use futures_util::stream::{BoxStream, Fuse, FuturesUnordered, StreamExt};
 use openraft::error::{ClientWriteError, Fatal};
 use openraft::raft::WriteResult;
 use parking_lot::Mutex;
@@ -245,7 +245,9 @@ enum Reply {
 type Outcomes = BoxStream<'static, Result<WriteResult<TypeConfig>, Fatal<TypeConfig>>>;
 
 /// Answers come in the order of the proposals; of those of one run all are there with the first.
-async fn deliver(mut outcomes: Outcomes, replies: Vec<Reply>) {
+async fn deliver(outcomes: Outcomes, replies: Vec<Reply>) {
+    // Where consensus ends there are fewer of them than replies, and openraft's stream is not to be asked after its end.
+    let mut outcomes = outcomes.fuse();
     for reply in replies {
         // Who waited may have given up.
         match reply {
@@ -261,7 +263,7 @@ async fn deliver(mut outcomes: Outcomes, replies: Vec<Reply>) {
     }
 }
 
-async fn next_of(outcomes: &mut Outcomes) -> Result<Answer, Unavailable> {
+async fn next_of(outcomes: &mut Fuse<Outcomes>) -> Result<Answer, Unavailable> {
     match outcomes.next().await {
         Some(Ok(outcome)) => Ok(outcome.map(|response| (response.log_id, response.response))),
         Some(Err(_)) | None => Err(Unavailable::Stopped),
@@ -299,6 +301,18 @@ mod tests {
         assert_eq!(answer.err(), Some(Unavailable::Stopped));
         let late = gathering.propose(EncodedCommand(bytes::Bytes::from_static(b"command"))).await;
         assert_eq!(late.err(), Some(Unavailable::Stopped));
+    }
+
+    #[tokio::test]
+    async fn where_consensus_ends_everybody_is_told() {
+        let ends =
+            futures_util::stream::unfold(Some(()), |last| async move { last.map(|()| (Err(Fatal::Stopped), None)) });
+        let (one, told_one) = oneshot::channel();
+        let (several, told_several) = oneshot::channel();
+        deliver(ends.boxed(), vec![Reply::One(one), Reply::Several(2, several)]).await;
+        assert_eq!(told_one.await.unwrap().err(), Some(Unavailable::Stopped));
+        let told: Vec<_> = told_several.await.unwrap().into_iter().map(Result::err).collect();
+        assert_eq!(told, [Some(Unavailable::Stopped); 2]);
     }
 
     #[test]
