@@ -136,6 +136,10 @@ pub const RANGE_STREAM_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
 const _: () = assert!(RANGE_STREAM_CHUNK_BYTES as u64 <= RANGE_STREAM_BYTES_MAX / 4, "what is aimed at is reached");
 
+/// Bytes that a request reads where its connection lives; one that reads more begins anew on a thread that nobody else
+/// waits for.
+pub const READ_HERE_BYTES: u64 = 4 * 1024 * 1024;
+
 /// Keys of a list from which on it is made aside, on a thread that nobody else waits for.
 pub const RANGE_ASIDE_KEYS: i64 = 2_000;
 

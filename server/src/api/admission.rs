@@ -35,19 +35,29 @@ pub(super) fn origin<'a>(access: &Access, headers: &HeaderMap, origin: &'a Origi
 }
 
 /// Makes an answer of which only the making shows what it takes. It is stopped where there is no room for it in the
-/// middle, gives back what it has, and begins anew once there is room for twice as much.
-pub(super) async fn within_room<T>(
+/// middle, gives back what it has, and begins anew once there is room for twice as much. One that turns out to be long is
+/// made [aside](within_room_aside).
+pub(super) async fn within_room<T: Send + 'static, F>(
     hold: &Hold,
     mut make: impl FnMut(Room<'_>) -> Result<T, ReadError>,
-) -> Result<T, ReadError> {
+    aside: impl FnOnce() -> F,
+) -> Result<T, ReadError>
+where
+    F: Fn(Room<'_>) -> Result<T, ReadError> + Clone + Send + 'static,
+{
     loop {
-        let wanted = Cell::new(0);
+        let (wanted, is_long) = (Cell::new(0), Cell::new(false));
         let made = make(&|bytes| {
             wanted.set(bytes);
-            hold.reads(bytes)
+            is_long.set(bytes > limits::READ_HERE_BYTES);
+            !is_long.get() && hold.reads(bytes)
         });
         if !matches!(made, Err(ReadError::NoRoom)) {
             return made;
+        }
+        if is_long.get() {
+            hold.forget_answer();
+            return within_room_aside(hold, aside()).await;
         }
         hold.make_room(2 * wanted.get()).await.map_err(|Refused| ReadError::NoRoom)?;
     }
@@ -82,8 +92,13 @@ pub(super) async fn room_for_txn(store: &Store, hold: &Hold, request: &TxnReques
     if !hold.counts() {
         return Ok(());
     }
-    let room = within_room(hold, |room| Footprint { store, is_strict: hold.is_strict(), room, read: 0 }.txn(request));
-    Ok(room.await.map_err(|_| Refused)?)
+    let is_strict = hold.is_strict();
+    let aside = || {
+        let (store, request) = (store.clone(), request.clone());
+        move |room: Room<'_>| Footprint { store: &store, is_strict, room, read: 0 }.txn(&request)
+    };
+    let here = |room: Room<'_>| Footprint { store, is_strict, room, read: 0 }.txn(request);
+    Ok(within_room(hold, here, aside).await.map_err(|_| Refused)?)
 }
 
 /// Waits for room for what a deletion is going to delete.
@@ -96,8 +111,12 @@ pub(super) async fn room_for_deletion(
         return Ok(());
     }
     let is_strict = hold.is_strict();
-    let room = within_room(hold, |room| Footprint { store, is_strict, room, read: 0 }.deletion(request));
-    Ok(room.await.map_err(|_| Refused)?)
+    let aside = || {
+        let (store, request) = (store.clone(), request.clone());
+        move |room: Room<'_>| Footprint { store: &store, is_strict, room, read: 0 }.deletion(&request)
+    };
+    let here = |room: Room<'_>| Footprint { store, is_strict, room, read: 0 }.deletion(request);
+    Ok(within_room(hold, here, aside).await.map_err(|_| Refused)?)
 }
 
 /// Finds out what operations take before they are carried out.
@@ -279,7 +298,7 @@ mod tests {
         let other = gate.enter_now(Traffic::Ordinary, &Origin::default(), POOL * 7 / 8).unwrap();
         let hold = hold(&gate, Traffic::Ordinary);
         let mut attempts = 0;
-        let answer = within_room(&hold, |room| {
+        let here = |room: Room<'_>| {
             attempts += 1;
             for bytes in [1000, 20_000, 50_000] {
                 if !room(bytes) {
@@ -287,7 +306,8 @@ mod tests {
                 }
             }
             Ok("made")
-        });
+        };
+        let answer = within_room(&hold, here, || |_: Room<'_>| unreachable!("it is not long"));
         let (answer, ()) = tokio::join!(answer, async {
             tokio::task::yield_now().await;
             drop(other);
@@ -295,5 +315,19 @@ mod tests {
         assert_eq!(answer.unwrap(), "made");
         assert_eq!(attempts, 2);
         assert_eq!(gate.numbers().held, 2 * 50_000);
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_turns_out_long_is_made_aside() {
+        let gate = Gate::new(GateOptions { pool: 1 << 30, reserve: 1 << 20, is_strict: false }, &Metrics::new());
+        let hold = hold(&gate, Traffic::Ordinary);
+        let make = |room: Room<'_>| {
+            let sizes = [1, limits::READ_HERE_BYTES, limits::READ_HERE_BYTES + 1, 3 * limits::READ_HERE_BYTES];
+            let fits = sizes.into_iter().all(room);
+            fits.then(|| std::thread::current().id()).ok_or(ReadError::NoRoom)
+        };
+        let made = within_room(&hold, make, || make).await.unwrap();
+        assert_ne!(made, std::thread::current().id());
+        assert_eq!(gate.numbers().held, 2 * 3 * limits::READ_HERE_BYTES, "what was begun here counts no more");
     }
 }

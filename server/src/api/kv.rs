@@ -250,11 +250,14 @@ impl Services {
         let permit = self.permit_range(credentials, request).await?;
         let began = clock::now();
         let hold = if in_pieces { hold.in_pieces() } else { hold.clone() };
-        let found = if self.is_long(request) {
+        let aside = || {
             let (store, wanted) = (self.store.clone(), request.clone());
-            within_room_aside(&hold, move |room: Room<'_>| find(&store, &wanted, in_pieces, room)).await
+            move |room: Room<'_>| find(&store, &wanted, in_pieces, room)
+        };
+        let found = if self.is_long(request) {
+            within_room_aside(&hold, aside()).await
         } else {
-            within_room(&hold, |room: Room<'_>| find(&self.store, request, in_pieces, room)).await
+            within_room(&hold, |room: Room<'_>| find(&self.store, request, in_pieces, room), aside).await
         };
         self.metrics.mvcc.range_total.inc();
         self.metrics.server.range_duration_seconds.observe(found.is_ok(), clock::elapsed(began));
@@ -281,11 +284,11 @@ impl Services {
         }
         let judge = |auth: &Auth, caller: &Caller| apply::check_read_txn(auth, caller, request);
         let permit = self.access.permit(credentials, judge).await?;
-        let read = within_room(hold, |room| match apply::read_txn(&self.store, request, room) {
-            Err(ReadTxnError::NoRoom) => Err(ReadError::NoRoom),
-            read => Ok(read),
-        })
-        .await;
+        let aside = || {
+            let (store, request) = (self.store.clone(), request.clone());
+            move |room: Room<'_>| answer_txn(&store, &request, room)
+        };
+        let read = within_room(hold, |room: Room<'_>| answer_txn(&self.store, request, room), aside).await;
         self.access.confirm(&permit)?;
         let read = read?.map_err(read_txn_status)?;
         apply::count_txn(&self.metrics, &read.0);
@@ -330,6 +333,18 @@ fn find(store: &Store, request: &RangeRequest, in_pieces: bool, room: Room<'_>) 
         encoded_range(request, |range, options| store.encoded_within(range, options, room)).map(Found::List)
     } else {
         range_response(request, |range, options| store.range_within(range, options, room)).map(Found::Message)
+    }
+}
+
+/// Answers a transaction that only reads.
+fn answer_txn(
+    store: &Store,
+    request: &TxnRequest,
+    room: Room<'_>,
+) -> Result<Result<(TxnResponse, i64), ReadTxnError>, ReadError> {
+    match apply::read_txn(store, request, room) {
+        Err(ReadTxnError::NoRoom) => Err(ReadError::NoRoom),
+        read => Ok(read),
     }
 }
 

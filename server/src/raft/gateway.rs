@@ -286,18 +286,21 @@ impl Gateway {
         }
     }
 
-    /// The term in which this member is the only voter, leads, and has applied what was committed before: whatever is
-    /// acknowledged from then on was applied here first.
+    /// The term in which this member leads and is alone, and has applied what was committed before either: whatever is
+    /// acknowledged from then on was applied here first. What another voter has shown to anybody lies in the log before
+    /// the entry by which it went.
     ///
-    /// What consensus publishes may be a moment old. Another one can lead only after this one gave it its vote, which
-    /// is published before any later vote.
+    /// What consensus publishes may be a moment old. So nobody else may be a member at all: a learner could have got its
+    /// vote meanwhile, and show what is not applied here yet. One that is added has to be sent everything first, and can
+    /// lead only after this one gave it its vote, which is published before any later vote.
     fn leads_alone_in(&self) -> Option<u64> {
         let term = self.inner.covers_term.load(Ordering::Acquire);
         let metrics = self.inner.published.borrow_watched();
         let leads_alone = term > 0
             && metrics.current_term == term
             && metrics.state == ServerState::Leader
-            && is_only_voter(metrics.membership_config.membership(), self.inner.options.member_id);
+            && is_only_member(metrics.membership_config.membership(), self.inner.options.member_id)
+            && metrics.membership_config.log_id().as_ref().is_none_or(|set| set.index <= self.inner.applied.now());
         leads_alone.then_some(term)
     }
 
@@ -824,6 +827,11 @@ fn unavailable_from_status(status: &tonic::Status) -> Unavailable {
         Unavailable::NoLeader,
     ];
     KNOWN.into_iter().find(|known| known.to_string() == status.message()).unwrap_or(Unavailable::TimeoutConnectionLost)
+}
+
+/// Whether there is nobody but a member, with a vote or without.
+fn is_only_member(members: &Membership, id: u64) -> bool {
+    is_only_voter(members, id) && members.nodes().all(|(other, _)| *other == id)
 }
 
 /// Whether a member is the only one with a vote, and no other is about to get one.

@@ -370,7 +370,10 @@ impl Forwarding {
                 // Whoever was asked may hang, and its term is over: whether the commands take effect stays open.
                 () = &mut succeeded => return line.end(Unavailable::TimeoutLeaderFailure),
                 () = &mut look => {
-                    line.under_way.retain(|_, sent| !sent.reply.is_closed());
+                    // Who gave up is answered all the same, and with the others.
+                    if line.under_way.values().all(|sent| sent.reply.is_closed()) {
+                        return;
+                    }
                     look.set(clock::sleep(self.options.election_timeout));
                 }
             }
