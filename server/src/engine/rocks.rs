@@ -688,6 +688,13 @@ impl Engine for RocksEngine {
         self.scan_with(ReadOptions::default(), family, from, to, visit)
     }
 
+    fn walk(&self, family: Family, from: Bound<&[u8]>, to: Bound<&[u8]>, visit: Visit<'_>) -> Result<(), EngineError> {
+        let mut options = ReadOptions::default();
+        options.fill_cache(false);
+        options.set_readahead_size(VIEW_READAHEAD_BYTES);
+        self.scan_with(options, family, from, to, visit)
+    }
+
     fn write(&self, batch: Batch) -> Result<(), EngineError> {
         let mut writes = WriteBatch::default();
         let mut families = [None; FAMILIES.len()];

@@ -157,7 +157,7 @@ fn load_parts(engine: &dyn Engine, cuts: &[Bytes]) -> Result<Tree, OpenError> {
 fn load_part(engine: &dyn Engine, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Result<Builder, OpenError> {
     let mut builder = Builder::default();
     let mut failure = None;
-    engine.view()?.scan(Family::Index, from, to, &mut |key, value| {
+    engine.walk(Family::Index, from, to, &mut |key, value| {
         if decode_entry(value).is_some_and(|entry| builder.push(key, entry)) {
             return ControlFlow::Continue(());
         }

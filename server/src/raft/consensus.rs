@@ -342,14 +342,16 @@ impl Consensus {
             }
         };
         let of_consensus = async move {
+            let mut has_ended = false;
             loop {
                 if let Err(fatal) = &metrics.borrow_watched().running_state {
                     return fatal.to_string();
                 }
-                // With each entry there are new ones: to be woken by them costs more than to look now and then.
-                if let Ok(Err(_)) = clock::timeout(FAILURE_LOOK, server.changed()).await {
+                if has_ended {
                     return "consensus ended".to_owned();
                 }
+                // With each entry there are new ones: to be woken by them costs more than to look now and then.
+                has_ended = matches!(clock::timeout(FAILURE_LOOK, server.changed()).await, Ok(Err(_)));
             }
         };
         async move {

@@ -897,4 +897,18 @@ mod tests {
         assert_eq!(learner_in(&members, 2), Some(true));
         assert_eq!(learner_in(&members, 3), None, "it is none of the members");
     }
+
+    #[test]
+    fn who_has_a_learner_beside_it_is_not_the_only_member() {
+        let members = |learners: &[u64]| {
+            let ids = learners.iter().copied().chain([1]);
+            let nodes =
+                ids.map(|id| (id, PeerNode { learner: id != 1, ..PeerNode::default() })).collect::<BTreeMap<_, _>>();
+            Membership::new(vec![BTreeSet::from([1])], nodes).unwrap()
+        };
+        assert!(is_only_member(&members(&[]), 1));
+        assert!(!is_only_member(&members(&[2]), 1), "its promotion may be under way");
+        assert!(is_only_voter(&members(&[2]), 1));
+        assert!(!is_only_member(&members(&[]), 2));
+    }
 }

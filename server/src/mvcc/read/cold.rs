@@ -70,8 +70,7 @@ impl Reading<'_> {
         let (mut walked, mut passed) = (0_usize, 0_usize);
         let (mut checked, mut failure) = (*read, None);
         let step_records = self.shared.fetched_at_once();
-        let view = engine.view()?;
-        view.scan(Family::Revisions, Bound::Included(&from), Bound::Included(&to), &mut |key, value| {
+        engine.walk(Family::Revisions, Bound::Included(&from), Bound::Included(&to), &mut |key, value| {
             let Some(&place) = order.get(walked) else { return ControlFlow::Break(()) };
             let revision = revisions[place];
             match Revision::from_bytes(key) {
