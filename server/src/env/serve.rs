@@ -24,6 +24,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tower::Service as _;
@@ -271,16 +272,18 @@ async fn accept_loop<G: GrpcService>(
                     let counted = options.connections.enter();
                     let (builder, content, stop) = (builder.clone(), content.clone(), stop.clone());
                     let security = listener.security().clone();
-                    let thread = options.placing.next();
-                    let moves = thread.is_some();
+                    let (socket, thread) = match options.placing.next() {
+                        Some(thread) => (socket.taken_over(&thread), thread),
+                        None => (Ok(socket), Handle::current()),
+                    };
+                    let socket = match socket {
+                        Ok(socket) => socket,
+                        Err(error) => {
+                            tracing::warn!(%error, "cannot take a connection over");
+                            continue;
+                        }
+                    };
                     let serving = async move {
-                        let socket = match moves {
-                            true => match socket.taken_over() {
-                                Ok(socket) => socket,
-                                Err(error) => return tracing::warn!(%error, "cannot take a connection over"),
-                            },
-                            false => socket,
-                        };
                         let address = socket.remote_ip();
                         if let Some((stream, secured)) = open(socket, &security, purpose, stop.clone()).await {
                             let certificate = secured.as_ref().and_then(|secured| secured.certificate.as_ref());
@@ -289,10 +292,7 @@ async fn accept_loop<G: GrpcService>(
                         }
                         drop((counted, hold));
                     };
-                    match thread {
-                        Some(thread) => connections.spawn_on(serving, &thread),
-                        None => connections.spawn(serving),
-                    };
+                    connections.spawn_on(serving, &thread);
                 }
                 // Out of file descriptors, or the client went before it was accepted: others may do better.
                 Err(error) => {

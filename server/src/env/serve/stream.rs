@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::runtime::Handle;
 use tokio_rustls::server::TlsStream;
 
 /// The first byte of a TLS connection: a handshake follows. No HTTP method begins like that.
@@ -17,8 +18,9 @@ pub(super) enum Socket {
 }
 
 impl Socket {
-    /// Registers the socket with the runtime of this task instead of the one that accepted it.
-    pub(super) fn taken_over(self) -> io::Result<Self> {
+    /// Registers the socket with another runtime instead of the one that accepted it.
+    pub(super) fn taken_over(self, by: &Handle) -> io::Result<Self> {
+        let _entered = by.enter();
         match self {
             Socket::Tcp(stream) => Ok(Socket::Tcp(TcpStream::from_std(stream.into_std()?)?)),
             Socket::Unix(stream) => Ok(Socket::Unix(UnixStream::from_std(stream.into_std()?)?)),
