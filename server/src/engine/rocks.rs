@@ -65,8 +65,8 @@ const BACKGROUND_UNSYNCED_BYTES: u64 = 256 * 1024;
 /// How many neighbouring keys are looked at to tell whether a file is worth compacting.
 const DELETION_WINDOW: usize = 4096;
 
-/// Bytes that a walk over a view reads at once.
-const VIEW_READAHEAD_BYTES: usize = 1024 * 1024;
+/// Bytes that a long walk reads at once.
+const WALK_READAHEAD_BYTES: usize = 1024 * 1024;
 
 /// A family that takes less on disk is not worth being cut into parts.
 const CUT_BYTES_MIN: u64 = 256 * 1024;
@@ -689,10 +689,7 @@ impl Engine for RocksEngine {
     }
 
     fn walk(&self, family: Family, from: Bound<&[u8]>, to: Bound<&[u8]>, visit: Visit<'_>) -> Result<(), EngineError> {
-        let mut options = ReadOptions::default();
-        options.fill_cache(false);
-        options.set_readahead_size(VIEW_READAHEAD_BYTES);
-        self.scan_with(options, family, from, to, visit)
+        self.scan_with(walking(ReadOptions::default()), family, from, to, visit)
     }
 
     fn write(&self, batch: Batch) -> Result<(), EngineError> {
@@ -840,6 +837,13 @@ fn middle(low: &[u8], high: &[u8]) -> Vec<u8> {
     [&low[..shared], &middle.to_be_bytes()[..]].concat()
 }
 
+/// The same reading for a long way, which must not drive out what other readers need.
+fn walking(mut options: ReadOptions) -> ReadOptions {
+    options.fill_cache(false);
+    options.set_readahead_size(WALK_READAHEAD_BYTES);
+    options
+}
+
 /// What RocksDB keeps readable of one moment.
 struct RocksView<'a> {
     engine: &'a RocksEngine,
@@ -861,11 +865,7 @@ impl View for RocksView<'_> {
     }
 
     fn scan(&self, family: Family, from: Bound<&[u8]>, to: Bound<&[u8]>, visit: Visit<'_>) -> Result<(), EngineError> {
-        let mut options = self.options();
-        // A walk over everything must not drive out what readers need.
-        options.fill_cache(false);
-        options.set_readahead_size(VIEW_READAHEAD_BYTES);
-        self.engine.scan_with(options, family, from, to, visit)
+        self.engine.scan_with(walking(self.options()), family, from, to, visit)
     }
 }
 
