@@ -89,16 +89,7 @@ pub(super) async fn within_room_aside<T: Send + 'static>(
 /// Waits for room for what a transaction that writes is going to read and delete. What it answers is made when it is
 /// applied, where nothing can be refused any more.
 pub(super) async fn room_for_txn(store: &Store, hold: &Hold, request: &TxnRequest) -> Result<(), ApiError> {
-    if !hold.counts() {
-        return Ok(());
-    }
-    let is_strict = hold.is_strict();
-    let aside = || {
-        let (store, request) = (store.clone(), request.clone());
-        move |room: Room<'_>| Footprint { store: &store, is_strict, room, read: 0 }.txn(&request)
-    };
-    let here = |room: Room<'_>| Footprint { store, is_strict, room, read: 0 }.txn(request);
-    Ok(within_room(hold, here, aside).await.map_err(|_| Refused)?)
+    room_for(store, hold, request, |footprint, request| footprint.txn(request)).await
 }
 
 /// Waits for room for what a deletion is going to delete.
@@ -107,15 +98,24 @@ pub(super) async fn room_for_deletion(
     hold: &Hold,
     request: &DeleteRangeRequest,
 ) -> Result<(), ApiError> {
+    room_for(store, hold, request, |footprint, request| footprint.deletion(request)).await
+}
+
+async fn room_for<R: Clone + Send + 'static>(
+    store: &Store,
+    hold: &Hold,
+    request: &R,
+    measure: impl Fn(Footprint<'_>, &R) -> Result<(), ReadError> + Copy + Send + 'static,
+) -> Result<(), ApiError> {
     if !hold.counts() {
         return Ok(());
     }
     let is_strict = hold.is_strict();
     let aside = || {
         let (store, request) = (store.clone(), request.clone());
-        move |room: Room<'_>| Footprint { store: &store, is_strict, room, read: 0 }.deletion(&request)
+        move |room: Room<'_>| measure(Footprint { store: &store, is_strict, room, read: 0 }, &request)
     };
-    let here = |room: Room<'_>| Footprint { store, is_strict, room, read: 0 }.deletion(request);
+    let here = |room: Room<'_>| measure(Footprint { store, is_strict, room, read: 0 }, request);
     Ok(within_room(hold, here, aside).await.map_err(|_| Refused)?)
 }
 
