@@ -43,6 +43,31 @@ const GRPC_STATUS: &str = "grpc-status";
 /// The method whose answer may be a [`ListAnswer`].
 const RANGE: &str = "Range";
 
+/// What a generated service is.
+pub(super) trait Generated:
+    Service<
+        Request<RequestBody>,
+        Response = Response<Body>,
+        Error = Infallible,
+        Future = BoxFuture<Response<Body>, Infallible>,
+    > + Clone
+    + Send
+    + 'static
+{
+}
+
+impl<S> Generated for S where
+    S: Service<
+            Request<RequestBody>,
+            Response = Response<Body>,
+            Error = Infallible,
+            Future = BoxFuture<Response<Body>, Infallible>,
+        > + Clone
+        + Send
+        + 'static
+{
+}
+
 /// A generated service behind the rules for all.
 #[derive(Clone)]
 pub(super) struct Edge<S> {
@@ -67,17 +92,7 @@ impl<S> Edge<S> {
 }
 
 /// By a router, which knows where a request comes from by its extensions alone.
-impl<S> Service<Request<HttpBody>> for Edge<S>
-where
-    S: Service<
-            Request<RequestBody>,
-            Response = Response<Body>,
-            Error = Infallible,
-            Future = BoxFuture<Response<Body>, Infallible>,
-        > + Clone
-        + Send
-        + 'static,
-{
+impl<S: Generated> Service<Request<HttpBody>> for Edge<S> {
     type Response = Response<ResponseBody>;
     type Error = Infallible;
     type Future = EdgeFuture;
@@ -92,17 +107,7 @@ where
     }
 }
 
-impl<S> Edge<S>
-where
-    S: Service<
-            Request<RequestBody>,
-            Response = Response<Body>,
-            Error = Infallible,
-            Future = BoxFuture<Response<Body>, Infallible>,
-        > + Clone
-        + Send
-        + 'static,
-{
+impl<S: Generated> Edge<S> {
     /// Serves a request that comes from there. The generated services are always ready.
     pub(super) fn serve(&self, request: Request<RequestBytes>, origin: &Origin) -> EdgeFuture {
         let Some(rpc) = self.method(request.uri().path()) else {

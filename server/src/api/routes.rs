@@ -1,4 +1,3 @@
-use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::Router;
@@ -15,15 +14,12 @@ use mainstay_proto::health::health_server::{self, HealthServer};
 use mainstay_proto::v3electionpb::election_server::{self, ElectionServer};
 use mainstay_proto::v3lockpb::lock_server::{self, LockServer};
 use tonic::Status;
-use tonic::body::Body;
-use tonic::codegen::BoxFuture;
 use tonic::server::NamedService;
 use tonic::service::Routes;
-use tower_service::Service;
 
 use super::Services;
 use super::concurrency::Elections;
-use super::edge::{self, Edge, EdgeFuture, RequestBody, ResponseBody};
+use super::edge::{self, Edge, EdgeFuture, Generated, ResponseBody};
 use super::watch::WatchService;
 use crate::admission::Origin;
 use crate::env::{GrpcService, RequestBytes};
@@ -122,19 +118,7 @@ pub fn routes(services: &Arc<Services>) -> Routes {
     Routes::from(router).prepare()
 }
 
-fn route<S>(router: Router, edge: Edge<S>) -> Router
-where
-    S: Service<
-            Request<RequestBody>,
-            Response = Response<Body>,
-            Error = Infallible,
-            Future = BoxFuture<Response<Body>, Infallible>,
-        > + NamedService
-        + Clone
-        + Send
-        + Sync
-        + 'static,
-{
+fn route<S: Generated + NamedService + Sync>(router: Router, edge: Edge<S>) -> Router {
     router.route_service(&format!("/{}/{{*method}}", S::NAME), edge)
 }
 
