@@ -20,6 +20,9 @@ pub const DIGEST_VERSION: u32 = 0;
 const MARK_INTERVAL: u64 = 256;
 /// How many marks are kept.
 const MARKS: usize = 4096;
+/// How many entries, the last ones, have a mark each beside those: a member that comes back is compared at the
+/// entry to which it had come.
+const RECENT: usize = 4096;
 /// Entries after which the digest begins anew, so that a store of a release that had none, or one of another way, takes
 /// part from there on.
 const WINDOW: u64 = 1 << 20;
@@ -38,8 +41,10 @@ pub(super) struct Digest {
     index: u64,
     /// The operations of the run that were taken in.
     sealed: usize,
-    /// Marks of the run, which readers are shown with its end.
+    /// The marks of the run's entries, which readers are shown with its end.
     fresh: Vec<StateMark>,
+    /// The last one of those that are kept for long.
+    marked: Option<StateMark>,
     /// How the last window ended.
     finished: Option<StateMark>,
     known: Arc<RwLock<Known>>,
@@ -50,6 +55,8 @@ pub(super) struct Digest {
 struct Known {
     /// By rising index.
     marks: VecDeque<StateMark>,
+    /// Those of the last entries, likewise.
+    recent: VecDeque<StateMark>,
     /// The last entry of the last run.
     now: Option<StateMark>,
 }
@@ -73,9 +80,13 @@ impl DigestView {
     /// Those marks that are known at some entries.
     pub fn at(&self, indexes: &[u64]) -> Vec<StateMark> {
         let known = self.known.read();
+        let among = |marks: &VecDeque<StateMark>, index: &u64| {
+            let place = marks.binary_search_by_key(index, |mark| mark.index).ok();
+            place.map(|place| marks[place])
+        };
         let find = |index: &u64| {
-            let place = known.marks.binary_search_by_key(index, |mark| mark.index).ok();
-            place.map(|place| known.marks[place]).or(known.now.filter(|now| now.index == *index))
+            let kept = among(&known.marks, index).or_else(|| among(&known.recent, index));
+            kept.or(known.now.filter(|now| now.index == *index))
         };
         indexes.iter().filter_map(find).collect()
     }
@@ -91,13 +102,17 @@ impl Digest {
         let stored = engine.get(Family::Meta, meta::DIGEST)?;
         let mut stored = stored.map(StateDigest::decode).transpose().map_err(OpenError::Digest)?;
         if let Some(other) = stored.as_mut().filter(|stored| stored.version != DIGEST_VERSION) {
-            (other.value, other.finished) = (None, None);
+            (other.value, other.finished, other.marked) = (None, None, None);
         }
         let first = is_new.then(|| StateDigest { value: Some(0), ..StateDigest::default() });
-        let StateDigest { value, index, finished, version: _ } = stored.or(first).unwrap_or_default();
-        (self.value, self.index, self.finished, self.sealed) = (value, index, finished, 0);
+        let StateDigest { value, index, finished, marked, version: _ } = stored.or(first).unwrap_or_default();
+        (self.value, self.index, self.sealed) = (value, index, 0);
+        (self.finished, self.marked) = (finished, marked);
         self.fresh.clear();
-        *self.known.write() = Known { marks: finished.into_iter().collect(), now: self.now() };
+        // A window's end is one of the marks, too.
+        let later = marked.filter(|marked| finished.is_none_or(|finished| marked.index > finished.index));
+        let marks = finished.into_iter().chain(later).collect();
+        *self.known.write() = Known { marks, recent: VecDeque::new(), now: self.now() };
         Ok(())
     }
 
@@ -105,7 +120,7 @@ impl Digest {
     /// left behind, which knew nothing of it.
     pub(super) fn belongs_to(&mut self, applied: u64) {
         if self.index != applied {
-            (self.value, self.finished) = (None, None);
+            (self.value, self.finished, self.marked) = (None, None, None);
             *self.known.write() = Known::default();
         }
     }
@@ -129,8 +144,12 @@ impl Digest {
             *value = (*value ^ u64::from(crc) ^ (index << 32)).wrapping_mul(SPREAD).rotate_left(29);
         }
         let turns = index > 0 && index.is_multiple_of(WINDOW);
-        if let Some(digest) = self.value.filter(|_| turns || index.is_multiple_of(MARK_INTERVAL)) {
-            self.fresh.push(StateMark { index, digest });
+        if let Some(digest) = self.value {
+            let mark = StateMark { index, digest };
+            self.fresh.push(mark);
+            if is_kept(&mark) {
+                self.marked = Some(mark);
+            }
         }
         if turns {
             self.finished = self.value.map(|digest| StateMark { index, digest });
@@ -140,8 +159,8 @@ impl Digest {
 
     /// Ends a run: adds the digest to its batch.
     pub(super) fn end_run(&mut self, batch: &mut Batch) {
-        let (value, index, finished) = (self.value, self.index, self.finished);
-        let stored = StateDigest { value, index, finished, version: DIGEST_VERSION };
+        let (value, index, finished, marked) = (self.value, self.index, self.finished, self.marked);
+        let stored = StateDigest { value, index, finished, version: DIGEST_VERSION, marked };
         batch.put(Family::Meta, meta::DIGEST, Bytes::from(stored.encode_to_vec()));
         self.sealed = 0;
     }
@@ -149,11 +168,19 @@ impl Digest {
     /// Shows readers the marks of a run that was written.
     pub(super) fn publish(&mut self) {
         let mut known = self.known.write();
-        known.marks.extend(self.fresh.drain(..));
+        known.marks.extend(self.fresh.iter().copied().filter(is_kept));
+        known.recent.extend(self.fresh.drain(..));
         let excess = known.marks.len().saturating_sub(MARKS);
         known.marks.drain(..excess);
+        let excess = known.recent.len().saturating_sub(RECENT);
+        known.recent.drain(..excess);
         known.now = self.now();
     }
+}
+
+/// Whether a mark is kept for long. How a window ended is, as it is a multiple of the interval.
+fn is_kept(mark: &StateMark) -> bool {
+    mark.index.is_multiple_of(MARK_INTERVAL)
 }
 
 fn take_in(crc: u32, operation: &BatchOperation) -> u32 {
@@ -203,7 +230,8 @@ mod tests {
         let engine = MemHome::new().open().unwrap();
         let loaded = |version| {
             let finished = Some(StateMark { index: 1, digest: 2 });
-            let stored = StateDigest { value: Some(3), index: 4, finished, version };
+            let marked = Some(StateMark { index: 2, digest: 4 });
+            let stored = StateDigest { value: Some(3), index: 4, finished, version, marked };
             let mut batch = Batch::default();
             batch.put(Family::Meta, meta::DIGEST, stored.encode_to_vec());
             engine.write(batch).unwrap();
@@ -211,7 +239,7 @@ mod tests {
             digest.load(&engine, false).unwrap();
             (digest.value, digest.view().since(0).len())
         };
-        assert_eq!(loaded(DIGEST_VERSION), (Some(3), 2));
+        assert_eq!(loaded(DIGEST_VERSION), (Some(3), 3));
         assert_eq!(loaded(DIGEST_VERSION + 1), (None, 0));
     }
 
@@ -259,6 +287,44 @@ mod tests {
         assert_eq!(cut.view().since(2 * MARK_INTERVAL - 1), last);
         assert_eq!(cut.view().since(2 * MARK_INTERVAL), []);
         assert_eq!(whole.view().since(0).len(), 2);
+    }
+
+    /// Who comes back has its last mark and the present one; whoever was there all the time has those at both places.
+    #[test]
+    fn a_restart_leaves_what_others_can_be_compared_in() {
+        let engine = MemHome::new().open().unwrap();
+        let mut digest = Digest::default();
+        digest.load(&engine, true).unwrap();
+        let mut back = Digest::default();
+        let left_at = 3 * MARK_INTERVAL + 7;
+        for index in 1..=left_at + RECENT as u64 - 1 {
+            let mut run = Batch::default();
+            put(&mut run, "k", if index % 3 == 0 { "x" } else { "y" });
+            digest.seal(index, &run);
+            digest.end_run(&mut run);
+            engine.write(run).unwrap();
+            digest.publish();
+            if index == left_at {
+                back.load(&engine, false).unwrap();
+            }
+        }
+        let marks = back.view().since(0);
+        let indexes: Vec<u64> = marks.iter().map(|mark| mark.index).collect();
+        assert_eq!(indexes, [3 * MARK_INTERVAL, left_at]);
+        assert_eq!(digest.view().at(&indexes), marks);
+        let mut run = Batch::default();
+        digest.seal(left_at + RECENT as u64, &run);
+        digest.end_run(&mut run);
+        digest.publish();
+        assert_eq!(digest.view().at(&indexes), marks[..1], "that is long ago");
+        // How a window ended is not told twice.
+        let end = Some(StateMark { index: WINDOW, digest: 5 });
+        let stored = StateDigest { value: Some(0), index: WINDOW, finished: end, version: DIGEST_VERSION, marked: end };
+        let mut batch = Batch::default();
+        batch.put(Family::Meta, meta::DIGEST, stored.encode_to_vec());
+        engine.write(batch).unwrap();
+        back.load(&engine, false).unwrap();
+        assert_eq!(back.view().since(0), end.into_iter().collect::<Vec<_>>());
     }
 
     #[test]
