@@ -40,8 +40,8 @@ use crate::lease::Lessor;
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::raft::{
-    self, AppliedObserver, Consensus, ConsensusOptions, Gateway, Leadership, Listeners, MemberRules, Past, PeerNode,
-    REMOVED,
+    self, AppliedObserver, Consensus, ConsensusOptions, Evidence, Gateway, Leadership, Listeners, MemberRules, Past,
+    PeerNode, REMOVED,
 };
 use crate::space::{self, Quota};
 use crate::watch::{Bounds, Hub, HubOptions};
@@ -211,6 +211,10 @@ pub struct Node {
     attributes: MemberAttributes,
     /// Whether nothing on disk says that this member ever took part.
     is_first_start: bool,
+    /// Whether it is to be the only member, whoever else there was.
+    is_forced: bool,
+    evidence: Evidence,
+    election_timeout: Duration,
 }
 
 impl Node {
@@ -326,7 +330,7 @@ impl Node {
         tasks.push(space::spawn(quota, gateway.clone(), store.clone(), alarms.clone(), metrics.clone()));
         tasks.push(format::spawn(gateway.clone()));
         let evidence = consensus.evidence();
-        tasks.push(consistency::spawn(gateway.clone(), evidence, alarms.clone(), metrics.clone()));
+        tasks.push(consistency::spawn(gateway.clone(), evidence.clone(), alarms.clone(), metrics.clone()));
         let (out_of_service, out_of_service_task) =
             OutOfService::spawn(alarms.clone(), gateway.clone(), consensus.leadership());
         tasks.push(out_of_service_task);
@@ -368,7 +372,18 @@ impl Node {
             client_urls: config.advertise_client_urls.iter().map(|url| url.as_str().to_owned()).collect(),
             removed: false,
         };
-        Ok(Self { services: Arc::new(services), consensus, lessor, log, tasks, attributes, is_first_start })
+        Ok(Self {
+            services: Arc::new(services),
+            consensus,
+            lessor,
+            log,
+            tasks,
+            attributes,
+            is_first_start,
+            is_forced: forces,
+            evidence,
+            election_timeout: config.election_timeout,
+        })
     }
 
     /// What clients call, by a router.
@@ -417,6 +432,21 @@ impl Node {
                 admitted_bytes: admission.held + admission.reserve_held,
                 waiting_requests: admission.waiting,
             }
+        }
+    }
+
+    /// Compares what this member holds with what the others do, where it may have been changed since it last ran. Peers
+    /// are to be answered by then, as they may be asking the same, and clients only after it: a member that differs is
+    /// out of service from its first moment on.
+    pub async fn compare(&mut self) {
+        if self.is_first_start || self.is_forced {
+            return;
+        }
+        let Services { gateway, alarms, out_of_service, .. } = &*self.services;
+        if consistency::differs_at_start(gateway, &self.evidence, alarms, self.election_timeout).await {
+            out_of_service.begin();
+            self.evidence.doubt_own_for_good();
+            self.tasks.push(tokio::task::spawn(consistency::name_self(gateway.clone(), alarms.clone())));
         }
     }
 

@@ -95,6 +95,7 @@ pub(crate) const RARE: &[&str] = &[
     "staged-file-rotten",
     "staged-files-given-up",
     "first-start-told-of-members",
+    "start-of-the-corrupt",
     "compaction-resumed",
     "log-torn-tail-found",
     "log-waits-for-segment",

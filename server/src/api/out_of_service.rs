@@ -3,8 +3,12 @@
 //! The alarm CORRUPT names it. Requests are held against the alarm where they come in; streams that are open when it
 //! is raised are ended, and the member hands the leadership over and stands for no election. What an operator needs
 //! to see and to repair the cluster (alarms, members, status) is served.
+//!
+//! One that differs as it starts is out of service before it has served anybody, until the alarm names it.
 
 use std::future::{self, Future};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use mainstay_proto::etcdserverpb::AlarmType;
@@ -27,6 +31,8 @@ const LEADERLESS: Duration = Duration::from_secs(5);
 pub struct OutOfService {
     own: u64,
     alarms: AlarmView,
+    /// It was found before the alarm says so.
+    differs: Arc<AtomicBool>,
     ended: watch::Receiver<bool>,
 }
 
@@ -35,12 +41,17 @@ impl OutOfService {
     pub fn spawn(alarms: AlarmView, gateway: Gateway, leadership: Leadership) -> (Self, JoinHandle<()>) {
         let own = gateway.status().member_id;
         let (ends, ended) = watch::channel(false);
-        let this = Self { own, alarms: alarms.clone(), ended };
+        let differs = Arc::new(AtomicBool::new(false));
+        let this = Self { own, alarms: alarms.clone(), differs: differs.clone(), ended };
         let task = tokio::spawn(async move {
             let mut led_at = clock::now();
             while !ends.is_closed() {
                 clock::sleep(INTERVAL).await;
-                let is_out = is_out(&alarms, own);
+                if is_corrupt(&alarms, own) {
+                    // From here on it is the alarm that decides, which an operator can lift.
+                    differs.store(false, Ordering::Release);
+                }
+                let is_out = is_out(&alarms, own, &differs);
                 if ends.send_if_modified(|was| std::mem::replace(was, is_out) != is_out) {
                     tracing::warn!(is_out, "the alarm CORRUPT decides whether this member serves");
                 }
@@ -56,10 +67,15 @@ impl OutOfService {
         (this, task)
     }
 
+    /// This member differs, which the alarm will say: it is out of service from now on.
+    pub fn begin(&self) {
+        self.differs.store(true, Ordering::Release);
+    }
+
     /// Whether this method is not served now.
     pub(super) fn refuses(&self, rpc: &Rpc) -> bool {
         // In this order, as each request is looked at: there is hardly ever an alarm.
-        is_out(&self.alarms, self.own) && concerns_data(rpc)
+        is_out(&self.alarms, self.own, &self.differs) && concerns_data(rpc)
     }
 
     /// Resolves when this member gets out of service; never where that does not concern the method.
@@ -74,9 +90,11 @@ impl OutOfService {
     }
 }
 
-fn is_out(alarms: &AlarmView, member: u64) -> bool {
+/// Of the two, `differs` is looked at first: once it is taken back the alarm is there.
+fn is_out(alarms: &AlarmView, member: u64, differs: &AtomicBool) -> bool {
+    let is_out = differs.load(Ordering::Acquire) || is_corrupt(alarms, member);
     // Wrong where it is broken: who is named serves what it has.
-    is_corrupt(alarms, member) && !probe::broken("corrupt-member-goes-on")
+    is_out && !probe::broken("corrupt-member-goes-on")
 }
 
 fn is_corrupt(alarms: &AlarmView, member: u64) -> bool {

@@ -2,7 +2,7 @@
 //!
 //! - [`lease_expirer`] knows when leases end and ends them, and answers for what is left of them.
 //! - [`auto_compaction`] discards history on a schedule.
-//! - [`consistency`] compares what the members have.
+//! - [`consistency`] compares what the members have; each of them does so at its start, too.
 //! - [`mod@format`] raises the format of the data once every member's release knows a newer one.
 //!
 //! Called by `node.rs`, which starts them and tells them of leadership. They change the replicated state

@@ -86,7 +86,7 @@ impl Process {
         }
         data_dir::prepare(config)?;
         let peer_tls = security::with_peers(config)?;
-        let sockets = bind(config, &peer_tls).await?;
+        let mut sockets = bind(config, &peer_tls).await?;
         let metrics = Metrics::with(MetricsOptions {
             detail: config.metrics,
             feature_gates: config.feature_gates.clone(),
@@ -106,7 +106,9 @@ impl Process {
         };
         let mut node = opened.inspect_err(|error| discovery::explain(config, error))?;
         let io_threads = IoThreads::start(processors())?;
-        let (clients, peers) = serve_all(config, budget, sockets, &node, &metrics, io_threads.placing());
+        let peers = serve_peers(config, std::mem::take(&mut sockets.peers), &node);
+        node.compare().await;
+        let clients = serve_clients(config, budget, sockets, &node, &metrics, io_threads.placing());
         // It may wait for peers, and must be stoppable meanwhile.
         tokio::select! {
             biased;
@@ -271,15 +273,15 @@ fn resolve(url: &Url) -> BTreeSet<String> {
     }
 }
 
-/// Serves the sockets: those for clients and monitoring, and those for peers.
-fn serve_all(
+/// Serves the sockets for clients and monitoring.
+fn serve_clients(
     config: &Config,
     budget: Budget,
     sockets: Sockets,
     node: &Node,
     metrics: &Arc<Metrics>,
     placing: Placing,
-) -> (Serving, Serving) {
+) -> Serving {
     let (grpc, in_process) = (node.client_services(), node.client_routes().into_axum_router());
     let site = Arc::new(site(config, node, metrics, &in_process));
     let names_are_users = {
@@ -289,17 +291,22 @@ fn serve_all(
     let access = Access::new(&config.host_whitelist, &config.cors);
     let access = if config.enable_grpc_gateway { access.refusing_names(names_are_users) } else { access };
     let pages = client_router(site.clone(), access);
-    let peer = Content::Routed(node.peer_routes().prepare().into_axum_router());
     let client =
         if sockets.pages.is_empty() { Content::GrpcAndHttp { grpc, http: pages.clone() } } else { Content::Grpc(grpc) };
     let mut clients = Serving::new(config, node.services().admission.clone(), budget, placing);
     clients.add(sockets.clients, Purpose::Client, &client);
     clients.add(sockets.pages, Purpose::Client, &Content::Routed(pages));
     clients.add(sockets.metrics, Purpose::Metrics, &Content::Routed(metrics_router(site)));
+    clients
+}
+
+/// Serves the sockets for peers: before those for clients, as members compare themselves with each other first.
+fn serve_peers(config: &Config, sockets: Vec<Listener>, node: &Node) -> Serving {
+    let peer = Content::Routed(node.peer_routes().prepare().into_axum_router());
     // There are few of them, and they must find one another.
     let mut peers = Serving::new(config, Gate::open(), Budget::of(None, config.max_request_bytes), Placing::here());
-    peers.add(sockets.peers, Purpose::Peer, &peer);
-    (clients, peers)
+    peers.add(sockets, Purpose::Peer, &peer);
+    peers
 }
 
 /// Sockets that are served, and stop together.

@@ -42,6 +42,12 @@ impl Evidence {
         self.doubt.arises(term);
     }
 
+    /// It differed when it was started: it is to be rebuilt, and until it is started again nobody gets its state from
+    /// it, in whichever term.
+    pub fn doubt_own_for_good(&self) {
+        self.doubt.arises(u64::MAX);
+    }
+
     pub(super) fn doubt(&self) -> Doubt {
         self.doubt.clone()
     }
@@ -78,5 +84,7 @@ mod tests {
         doubt.clone().arises(3);
         assert!(doubt.is_in(3));
         assert!(!doubt.is_in(4), "whoever leads again has been compared again, or is");
+        doubt.arises(u64::MAX);
+        assert!(doubt.is_in(4), "it was for good");
     }
 }

@@ -775,6 +775,10 @@ impl Gateway {
 
     pub(super) fn client(&self, id: u64) -> Result<Client, Unavailable> {
         let stored = self.inner.published.borrow_watched().membership_config.clone();
+        // Before this member takes part nothing is published; what it has applied it knows.
+        if stored.membership().nodes().next().is_none() {
+            return self.inner.peers.client(id, &self.inner.addresses.members());
+        }
         self.inner.peers.client(id, stored.membership())
     }
 

@@ -234,7 +234,6 @@ impl Member {
         };
         let ports = self.way().ports.clone();
         let _peers: Vec<_> = ports.into_iter().map(|port| serve(port, node.peer_routes())).collect();
-        let _clients = serve(2379, node.client_routes());
         let (leadership, occupancy) = (node.leadership(), Arc::new(node.occupancy()));
         let views = note_leaderships(leadership.clone(), self.index, self.recorder.clone());
         drop(tokio::task::spawn(views));
@@ -246,6 +245,8 @@ impl Member {
         let peer_routes = node.peer_routes();
         let life = Life { leadership, occupancy, leases, alarms, store, knows_removed, peer_routes };
         self.life.lock().unwrap_or_else(std::sync::PoisonError::into_inner).replace(life);
+        node.compare().await;
+        let _clients = serve(2379, node.client_routes());
         if let Err(error) = node.start().await {
             return format!("does not start: {error}");
         }

@@ -8,7 +8,10 @@
 //! is no majority, all who differ are. The others go on. (etcd stops the whole cluster.) As long as somebody who may
 //! decide it is not heard, that is waited for, but not for ever. Releases that make one of the two in different ways say
 //! so, and are not compared in it.
+//!
+//! Each member asks the same at its start, whoever leads ([`differs_at_start`]).
 
+mod at_start;
 mod judge;
 
 use std::collections::BTreeMap;
@@ -22,6 +25,7 @@ use mainstay_proto::mainstay::DigestsResponse;
 use tokio::task::JoinHandle;
 use tracing::{debug, error, warn};
 
+pub use self::at_start::{differs_at_start, name_self};
 use self::judge::judge;
 use crate::apply::AlarmView;
 use crate::command::command;
@@ -54,6 +58,20 @@ pub fn spawn(gateway: Gateway, evidence: Evidence, alarms: AlarmView, metrics: A
     })
 }
 
+/// The members that can be compared, and named: those in service.
+fn compared(gateway: &Gateway, alarms: &AlarmView) -> Vec<u64> {
+    let is_in_service = |id: &u64| !alarms.is_raised_by(*id, AlarmType::Corrupt);
+    // An alarm that names somebody who has not said who it is would be taken for one of the whole cluster.
+    let members = gateway.members().into_iter().filter(|member| !member.name.is_empty());
+    members.map(|member| member.id).filter(is_in_service).collect()
+}
+
+/// The command that names a member.
+fn corrupt_alarm(member_id: u64) -> command::Kind {
+    let (action, alarm) = (AlarmAction::Activate.into(), AlarmType::Corrupt.into());
+    command::Kind::Alarm(AlarmRequest { action, member_id, alarm })
+}
+
 struct Comparison {
     gateway: Gateway,
     evidence: Evidence,
@@ -70,10 +88,7 @@ struct Comparison {
 impl Comparison {
     /// Compares the members once, from the entry on up to which they agree.
     async fn compare(&mut self, own: u64) {
-        let is_in_service = |id: &u64| !self.alarms.is_raised_by(*id, AlarmType::Corrupt);
-        // An alarm that names somebody who has not said who it is would be taken for one of the whole cluster.
-        let members = self.gateway.members().into_iter().filter(|member| !member.name.is_empty());
-        let members: Vec<u64> = members.map(|member| member.id).filter(is_in_service).collect();
+        let members = compared(&self.gateway, &self.alarms);
         if members.len() < 2 || !members.contains(&own) {
             return;
         }
@@ -123,10 +138,8 @@ impl Comparison {
     }
 
     async fn raise(&self, member_id: u64) {
-        let (action, alarm) = (AlarmAction::Activate.into(), AlarmType::Corrupt.into());
-        let raise = command::Kind::Alarm(AlarmRequest { action, member_id, alarm });
         // Nothing was lost: the next comparison finds the same.
-        if let Err(error) = self.gateway.propose_as_leader(self.term, raise).await {
+        if let Err(error) = self.gateway.propose_as_leader(self.term, corrupt_alarm(member_id)).await {
             warn!(%error, "failed to raise the alarm CORRUPT");
         }
     }
