@@ -9,6 +9,8 @@ mod bounds;
 #[cfg(madsim)]
 mod driver;
 #[cfg(madsim)]
+mod hung_disk;
+#[cfg(madsim)]
 mod judge;
 #[cfg(madsim)]
 mod mutants;

@@ -61,6 +61,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant("members-stay-where-they-were", "A member that moved is looked for where it was."),
     rare("file-resumed-by-its-name", "A file of a snapshot is not sent where the receiver has one of that name and size."),
     rare("resumed-file-not-verified", "What was received of a snapshot before is installed without being read again."),
+    mutant("hung-disk-keeps-the-lead", "A leader whose disk hangs goes on to lead, as its heartbeats need no disk."),
     // watch
     mutant("watch-resume-skips-one", "A watch with a start revision begins one revision later."),
     mutant("drop-event-at-hand-over", "A watcher that has caught up misses the next revision that is published."),

@@ -68,6 +68,10 @@ impl Stall {
             if hangs_for < self.election_timeout.mul_f64(PATIENCE) || rests || !self.leadership.view().leads {
                 continue;
             }
+            if probe::broken("hung-disk-keeps-the-lead") {
+                // Wrong: nobody else stands for election as long as this member's heartbeats go on.
+                continue;
+            }
             let Some(heir) = self.leadership.heir(|_| true) else { continue };
             probe::reached("leader-disk-hangs");
             tracing::warn!(took = ?hangs_for, heir = format!("{heir:x}"), "slow disk: the leadership is handed over");

@@ -58,6 +58,8 @@ pub(crate) struct Plan {
     pub(crate) churn: bool,
     /// Where the store may retain little, and clients use that up.
     pub(crate) quota: Option<Quota>,
+    /// Whether the leader's disk hangs once all is quiet.
+    pub(crate) disk_hangs: bool,
     /// In the order in which they begin.
     pub(crate) faults: Vec<Fault>,
 }
@@ -169,6 +171,11 @@ const SNAPSHOTS_ARE_SLOW: f64 = 0.5;
 /// What that is drawn with, beside the seed.
 const SNAPSHOTS: u64 = 0x736e_6170_7300;
 
+/// In how many of the worlds a leader's disk hangs when all is quiet, of those where everybody is to be there then.
+const DISK_HANGS: f64 = 0.2;
+/// What that is drawn with, beside the seed.
+const HANGS: u64 = 0x6861_6e67_7300;
+
 type Maker = fn(&mut Dice, usize) -> FaultKind;
 
 impl Plan {
@@ -200,6 +207,7 @@ impl Plan {
             small_watches: dice.gen_bool(0.5),
             churn: dice.gen_bool(0.3),
             quota: None,
+            disk_hangs: false,
             flush_bytes: if tiny_log { 500 } else { *[500, 5_000, 50_000].choose(&mut dice).expect("there are some") },
             faults: faults(&mut dice, members, storm),
             window: *[1, 16].choose(&mut dice).expect("there are some"),
@@ -215,6 +223,8 @@ impl Plan {
         }
         plan.let_space_run_out(&mut Dice::new(seed ^ SPACE));
         plan.slow_snapshots_down(&mut Dice::new(seed ^ SNAPSHOTS));
+        let hangs = Dice::new(seed ^ HANGS).gen_bool(DISK_HANGS);
+        plan.disk_hangs = hangs && plan.members > 2 && plan.spares == 0 && plan.quota.is_none();
         plan
     }
 
