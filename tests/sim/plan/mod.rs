@@ -5,6 +5,7 @@
 mod dice;
 mod fault;
 mod membership;
+mod rare;
 
 use std::time::Duration;
 
@@ -150,7 +151,7 @@ const KINDS: &[(u32, Maker)] = &[
 pub(crate) fn kinds() -> Vec<&'static str> {
     // What is made is of no matter here; three members are enough for every kind.
     let drawn = KINDS.iter().map(|(_, make)| make(&mut Dice::new(0), 3).name());
-    drawn.chain(FaultKind::OF_MEMBERS).collect()
+    drawn.chain(FaultKind::OF_MEMBERS).chain(FaultKind::RARE).collect()
 }
 
 /// How many of the worlds have members that come and go.
@@ -168,6 +169,9 @@ const QUOTA_BYTES: std::ops::Range<u64> = 80_000..240_000;
 const SNAPSHOTS_ARE_SLOW: f64 = 0.5;
 /// What that is drawn with, beside the seed.
 const SNAPSHOTS: u64 = 0x736e_6170_7300;
+
+/// Where the log is tiny: entries between two looks at what may be purged.
+const TINY_LOG: u64 = 10;
 
 type Maker = fn(&mut Dice, usize) -> FaultKind;
 
@@ -193,7 +197,11 @@ impl Plan {
             latency: if fast { millis(1)..millis(3) } else { millis(1)..millis(15) },
             sync: if dice.gen_bool(0.5) { millis(1)..=millis(4) } else { millis(1)..=millis(12) },
             heartbeat: millis(100),
-            snapshot_count: if tiny_log { 10 } else { *[20, 100, 400].choose(&mut dice).expect("there are some") },
+            snapshot_count: if tiny_log {
+                TINY_LOG
+            } else {
+                *[20, 100, 400].choose(&mut dice).expect("there are some")
+            },
             catchup_entries: if tiny_log { 2 } else { *[5, 50, 200].choose(&mut dice).expect("there are some") },
             snapshot_send_rate: 0,
             segment_bytes: *[64 << 10, 128 << 10, 256 << 10].choose(&mut dice).expect("there are some"),
@@ -215,6 +223,7 @@ impl Plan {
         }
         plan.let_space_run_out(&mut Dice::new(seed ^ SPACE));
         plan.slow_snapshots_down(&mut Dice::new(seed ^ SNAPSHOTS));
+        plan.add_the_rare(seed);
         plan
     }
 
@@ -236,14 +245,17 @@ impl Plan {
 
     /// Whoever gets a snapshot gets it in a second or so, and in that time something happens.
     fn slow_snapshots_down(&mut self, dice: &mut Dice) {
-        if !dice.gen_bool(SNAPSHOTS_ARE_SLOW) {
-            return;
+        if dice.gen_bool(SNAPSHOTS_ARE_SLOW) {
+            self.snapshot_send_rate = self.slow_snapshots();
         }
-        self.snapshot_send_rate = match self.padding {
+    }
+
+    fn slow_snapshots(&self) -> u64 {
+        match self.padding {
             0 if self.clients.contains(&Workload::Sets) => 300_000,
             0 => 150_000,
             _ => 2_000_000,
-        };
+        }
     }
 
     fn let_space_run_out(&mut self, dice: &mut Dice) {

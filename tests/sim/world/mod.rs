@@ -5,6 +5,7 @@
 //! and say in `faults.rs` how it begins and ends. To add something that clients do, add a
 //! [`crate::workload::Workload`].
 
+mod cut_short;
 mod faults;
 mod ledger;
 mod links;
@@ -299,9 +300,14 @@ impl World {
         }
         // What waits there for the rest of a snapshot may rot: it has to be found, and costs nothing but time.
         if !disks.store.staged().is_empty() && thread_rng().gen_bool(STAGED_ROTS) {
-            disks.store.rot_staged(thread_rng().gen_range(0..u64::MAX));
-            trace::note(format_args!("a file rots that {} has of a snapshot", self.members[index].name()));
+            self.rot_what_is_staged(index);
         }
+    }
+
+    /// Turns over a bit of what a member that is down has of a snapshot.
+    fn rot_what_is_staged(&self, index: usize) {
+        self.members[index].disks().store.rot_staged(thread_rng().gen_range(0..u64::MAX));
+        trace::note(format_args!("a file rots that {} has of a snapshot", self.members[index].name()));
     }
 
     /// Takes back one reason to leave a member down, and starts it when none is left.

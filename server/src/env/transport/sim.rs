@@ -44,12 +44,11 @@ const REPEATABLE: [&str; 4] =
     ["/mainstay.Peer/Append", "/mainstay.Peer/Vote", "/mainstay.Peer/PreVote", "/mainstay.Peer/ReadIndex"];
 
 /// The requests that may be damaged, and their answers: those that have checksums.
-const CHECKED: [&str; 4] = [
-    "/mainstay.Peer/Append",
-    "/mainstay.Peer/SnapshotKept",
-    "/mainstay.Peer/InstallSnapshot",
-    "/mainstay.Peer/ForwardMany",
-];
+const CHECKED: [&str; 4] =
+    ["/mainstay.Peer/Append", "/mainstay.Peer/SnapshotKept", "/mainstay.Peer/InstallSnapshot", FORWARDS];
+
+/// The request that brings commands which are passed on, batch by batch.
+const FORWARDS: &str = "/mainstay.Peer/ForwardMany";
 
 /// A connection to a member of the simulated network, used by one node.
 #[derive(Clone)]
@@ -220,6 +219,9 @@ async fn exchange(channel: PeerChannel, request: http::Request<Body>) -> Result<
     let repeatable = REPEATABLE.contains(&head.uri.path());
     if CHECKED.contains(&head.uri.path()) {
         line.has_checksums();
+    }
+    if head.uri.path() == FORWARDS {
+        line.forwards();
     }
     let message = begin(Head::Request(madsim::plugin::node(), head), &mut body);
     if repeatable && line.duplicates() {

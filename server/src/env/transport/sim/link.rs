@@ -24,6 +24,8 @@ pub struct LinkConditions {
     pub ignore: f64,
     /// How probably a bit of a message turns over, where messages and their answers have checksums.
     pub flip: f64,
+    /// The same for the batches of commands that are passed on, whose answers are left alone.
+    pub flip_forwarded: f64,
 }
 
 /// Messages on their way, or waiting for their reader, before the sender waits, too, where nothing else is
