@@ -287,3 +287,16 @@ in_run() {
     STORE_ENDPOINTS="$(IFS=,; echo "${client_urls[*]}")" STORE_CA="$run/pki/etcd/ca.crt" \
     STORE_CERT="$run/pki/apiserver-etcd-client.crt" STORE_KEY="$run/pki/apiserver-etcd-client.key" "$@"
 }
+
+# tests COMMAND... runs a program of Go's tests, told to be verbose, and tells of each with its time, and what it said
+# where it failed. TEST names one; to Go it is a success if there is none, or none below one of that name, and here not.
+tests() {
+  local log=$run/tests.log level='/[^ ]*' levels=${TEST:-}
+  levels=${levels//[^\/]/}
+  "$@" ${TEST:+-test.run="$TEST"} | tee "$log" | { grep -v '^=== ' || true; }
+  [ -n "${TEST:-}" ] || return 0
+  if ! grep -Eq -- "^ *--- [A-Z]+: [^ ]*${levels//\//"$level"}" "$log"; then
+    echo "kubernetes: TEST=$TEST: no tests to run" >&2
+    return 1
+  fi
+}

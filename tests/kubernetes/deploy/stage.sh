@@ -4,7 +4,5 @@
 (cd "$here/deploy" && go vet ./... && go test -c -o "$run/deploy.test" .)
 took "program built"
 
-# TEST names one.
-(cd "$here/deploy" && MAINSTAY_BIN="$binary" KUBERNETES_BIN="$bin" "$run/deploy.test" -test.v -test.timeout=10m ${TEST:+-test.run="$TEST"}) |
-  { grep -v '^=== ' || true; }
+(cd "$here/deploy" && tests env MAINSTAY_BIN="$binary" KUBERNETES_BIN="$bin" "$run/deploy.test" -test.v -test.timeout=10m)
 took "deploy/kubeadm, deploy/systemd, deploy/helm"

@@ -5,7 +5,5 @@
 took "program built"
 
 control_plane
-# TEST names one: TestKubernetes/objects/services. Each is told with its time, and what it said where it failed.
-(cd "$here/objects" && in_run "$run/objects.test" -test.v -test.parallel="${PARALLEL:-8}" -test.timeout=25m ${TEST:+-test.run="$TEST"}) |
-  { grep -v '^=== ' || true; }
+(cd "$here/objects" && tests in_run "$run/objects.test" -test.v -test.parallel="${PARALLEL:-8}" -test.timeout=25m)
 took "objects"
