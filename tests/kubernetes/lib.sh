@@ -167,15 +167,17 @@ Y
 
 kubectl() { HOME=$run "$bin/kubectl" --kubeconfig="$run/admin.kubeconfig" "$@"; }
 
-# How long events live: as short as a test can wait for.
+# How long events live, and after what time the API server has the store forget what was: as short as a test can wait
+# for. A stage may have it otherwise.
 event_ttl=${EVENT_TTL:-40s}
+compaction_interval=20s
 
 # The API server refuses loopback as its advertised address; nothing is sent to this one.
 start_apiserver() {
   local pki=$run/pki
   free_port && api_port=$port
   start apiserver "$bin/kube-apiserver" \
-    --etcd-servers="$(IFS=,; echo "${client_urls[*]}")" --etcd-prefix=/registry --etcd-compaction-interval=20s \
+    --etcd-servers="$(IFS=,; echo "${client_urls[*]}")" --etcd-prefix=/registry --etcd-compaction-interval="$compaction_interval" \
     --etcd-cafile="$pki/etcd/ca.crt" --etcd-certfile="$pki/apiserver-etcd-client.crt" --etcd-keyfile="$pki/apiserver-etcd-client.key" \
     --event-ttl="$event_ttl" --encryption-provider-config="$pki/encryption.yaml" \
     --bind-address=127.0.0.1 --secure-port="$api_port" --advertise-address=192.0.2.1 \
@@ -236,9 +238,9 @@ options:
   manageAllNodes: false
   manageNodesWithAnnotationSelector: kwok.x-k8s.io/node=fake
   nodeLeaseDurationSeconds: 40
-  nodeLeaseParallelism: 4
-  nodePlayStageParallelism: 4
-  podPlayStageParallelism: 4
+  nodeLeaseParallelism: ${KWOK_PARALLEL:-4}
+  nodePlayStageParallelism: ${KWOK_PARALLEL:-4}
+  podPlayStageParallelism: ${KWOK_PARALLEL:-4}
   enablePodsOnNodeSyncStreamWatch: true
   enableCRDs: []
 Y
