@@ -61,7 +61,7 @@ describe() {
     kubernetes) echo "a control plane on three members and a Deployment of 20, with TLS everywhere" ;;
     kubernetes-objects) echo "a control plane with every kind of object, and what deploy/ holds" ;;
     kubernetes-storage) echo "the API server's storage tests, on etcd and on mainstay" ;;
-    kubernetes-faults) echo "a loaded control plane while members die" ;;
+    kubernetes-faults) echo "a loaded control plane while members and the API server die" ;;
   esac
 }
 

@@ -1,6 +1,6 @@
 # A load on the control plane while the store's members are killed, cut off and restarted, compacted, defragmented and
-# saved, and the API server is killed once, in an order that $SEED decides; and then a search for what was lost, and for
-# what is left when all is deleted. A snapshot is restored by etcd and its tools. The members reach each other through ports
+# saved, and the API server is killed, in an order that $SEED decides; and then a search for what was lost, and for what
+# is left when all is deleted. A snapshot is restored by etcd and its tools. The members reach each other through ports
 # that can be cut, so this is the first stage that asks for the control plane, or the only one.
 #        SEED=1   ROUNDS=1   which faults, and how often each
 
