@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -119,7 +120,11 @@ func measure(ctx context.Context, system, node string, size size) (result, error
 	}
 
 	revision := func() (int64, error) {
-		now, err := store.Get(ctx, "scale")
+		var now *clientv3.GetResponse
+		err := m.tried(ctx, func() (err error) {
+			now, err = store.Get(ctx, "scale")
+			return err
+		})
 		if err != nil {
 			return 0, err
 		}
@@ -171,12 +176,16 @@ func measure(ctx context.Context, system, node string, size size) (result, error
 		}
 		m.result.DiskWrittenMiB = mib(written - writtenBefore)
 	}
-	m.result.FailedRequests = m.failed.Load()
-	status, err := store.Status(ctx, access.Endpoints()[0])
+	var status *clientv3.StatusResponse
+	err = m.tried(ctx, func() (err error) {
+		status, err = store.Status(ctx, access.Endpoints()[0])
+		return err
+	})
 	if err != nil {
 		return result{}, err
 	}
 	m.result.DatabaseMiB = mib(status.DbSize)
+	m.result.FailedRequests = m.failed.Load()
 	return m.result, nil
 }
 
