@@ -22,6 +22,7 @@ use futures_util::stream::FuturesUnordered;
 use mainstay_proto::mainstay::{MemberKnownRequest, MemberKnownResponse, MembersRequest};
 
 use super::codec;
+use super::envelope::Envelope;
 use super::members::quorum;
 use super::network::peer_client;
 use crate::engine::layout::meta;
@@ -152,7 +153,7 @@ pub struct ExistingCluster {
 pub async fn existing_cluster(urls: &[String], dialer: &Dialer, limit: Duration) -> Option<ExistingCluster> {
     for url in urls {
         let Ok(channel) = dialer.connect(url, limit) else { continue };
-        match clock::timeout(limit, peer_client(channel).members(MembersRequest {})).await {
+        match clock::timeout(limit, peer_client(channel, Envelope::of_nobody()).members(MembersRequest {})).await {
             Ok(Ok(response)) => {
                 let response = response.into_inner();
                 let members = response.nodes.into_iter().map(|(id, node)| (id, node.peer_urls)).collect();
@@ -200,7 +201,9 @@ async fn ask(
     limit: Duration,
 ) -> Option<MemberKnownResponse> {
     for url in urls {
-        if let Some(answer) = ask_at(url, request, dialer, limit).await {
+        // What leads back to this member is no answer of another.
+        let envelope = Envelope::from(request.member_id);
+        if let Some(answer) = ask_at(url, request, envelope, dialer, limit).await {
             return Some(answer);
         }
     }
@@ -211,12 +214,13 @@ async fn ask(
 pub(super) async fn ask_at(
     url: &str,
     request: MemberKnownRequest,
+    envelope: Envelope,
     dialer: &Dialer,
     limit: Duration,
 ) -> Option<MemberKnownResponse> {
     // Where this fails it does so again, and is said, when the peer is to be connected in earnest.
     let channel = dialer.connect(url, limit).ok()?;
-    match clock::timeout(limit, peer_client(channel).member_known(request)).await {
+    match clock::timeout(limit, peer_client(channel, envelope).member_known(request)).await {
         Ok(Ok(response)) => return Some(response.into_inner()),
         Ok(Err(status)) => tracing::debug!(url, %status, "a peer does not say whether it knows this member"),
         Err(_elapsed) => tracing::debug!(url, "a peer takes long to say whether it knows this member"),
