@@ -2,8 +2,8 @@
 //! up, discovery, refused starts, mistaken addresses, repair, upgrades, traces, and what a service manager is told.
 //!
 //! `MAINSTAY_BIN` names the binary under test; etcd's own binary must pass, too, but for
-//! `astray`, `catch_up`, `certificates`, `life`, `logins`, `memory`, `repair`, `rot`, `service`, `space`, `traces` and `upgrade`,
-//! which say why.
+//! `astray`, `catch_up`, `certificates`, `life`, `logins`, `memory`, `repair`, `rot`, `service`, `space`, `traces` and
+//! `upgrade`, which say why.
 
 #![cfg(not(madsim))] // processes are not simulated
 #![allow(clippy::unwrap_used)] // a test fails by panicking

@@ -387,7 +387,8 @@ impl Peer for PeerService {
             return Err(Status::unavailable("this member has not applied yet what it finds in its log"));
         }
         let removed = self.gateway.is_removed(request.member_id);
-        Ok(Response::new(wire::MemberKnownResponse { known, fresh: self.gateway.is_fresh(), removed }))
+        let (fresh, answered_by) = (self.gateway.is_fresh(), self.gateway.member_id());
+        Ok(Response::new(wire::MemberKnownResponse { known, fresh, removed, answered_by }))
     }
 
     async fn members(&self, _: Request<wire::MembersRequest>) -> Result<Response<wire::MembersResponse>, Status> {

@@ -150,7 +150,7 @@ const KINDS: &[(u32, Maker)] = &[
 pub(crate) fn kinds() -> Vec<&'static str> {
     // What is made is of no matter here; three members are enough for every kind.
     let drawn = KINDS.iter().map(|(_, make)| make(&mut Dice::new(0), 3).name());
-    drawn.chain(FaultKind::OF_MEMBERS).collect()
+    drawn.chain([FaultKind::ASTRAY]).chain(FaultKind::OF_MEMBERS).collect()
 }
 
 /// How many of the worlds have members that come and go.
@@ -168,6 +168,11 @@ const QUOTA_BYTES: std::ops::Range<u64> = 80_000..240_000;
 const SNAPSHOTS_ARE_SLOW: f64 = 0.5;
 /// What that is drawn with, beside the seed.
 const SNAPSHOTS: u64 = 0x736e_6170_7300;
+
+/// In how many of the worlds addresses of members lead to other members.
+const ADDRESSES_LEAD_ASTRAY: f64 = 0.1;
+/// What that is drawn with, beside the seed.
+const ASTRAY: u64 = 0x6173_7472_6179;
 
 type Maker = fn(&mut Dice, usize) -> FaultKind;
 
@@ -215,6 +220,7 @@ impl Plan {
         }
         plan.let_space_run_out(&mut Dice::new(seed ^ SPACE));
         plan.slow_snapshots_down(&mut Dice::new(seed ^ SNAPSHOTS));
+        plan.lead_addresses_astray(&mut Dice::new(seed ^ ASTRAY), storm);
         plan
     }
 
@@ -244,6 +250,24 @@ impl Plan {
             0 => 150_000,
             _ => 2_000_000,
         };
+    }
+
+    /// Once or a few times, each for long enough that who is mistaken for another could vote, and count for a write.
+    fn lead_addresses_astray(&mut self, dice: &mut Dice, storm: Duration) {
+        let places = self.places();
+        if places < 2 || !dice.gen_bool(ADDRESSES_LEAD_ASTRAY) {
+            return;
+        }
+        for _ in 0..dice.gen_range(1..5) {
+            let at = dice.gen_range(Duration::from_secs(3)..storm);
+            let lasts = Duration::from_millis(dice.gen_range(500..8000));
+            let member = dice.gen_range(0..places);
+            let leads_to = (member + dice.gen_range(1..places)) % places;
+            self.faults.push(Fault { at, lasts, kind: FaultKind::Astray { member, leads_to } });
+            // Who was there loses its connections with its life: only new ones go astray.
+            self.faults.push(Fault { at, lasts: lasts / 2, kind: FaultKind::Kill { member } });
+        }
+        self.faults.sort_by_key(|fault| fault.at);
     }
 
     fn let_space_run_out(&mut self, dice: &mut Dice) {
