@@ -32,7 +32,7 @@
 //!
 //! **Invariant:** no caller is answered before the entry is committed and readable here.
 //! **Invariant:** a linearizable read waits for a round that began after it (`read_index`).
-//! **Invariant:** an answer counts only as that of the member that was asked, whoever is at its address (`envelope`).
+//! **Invariant:** nobody's answer counts as that of another member, whoever is at the address of that (`envelope`).
 //! **Invariant:** a restarted leader must be elected anew before it serves reads (`consensus`).
 //! **Invariant:** a file of a snapshot is installed as the sender has it: it came in this transfer, every byte checked, or
 //! both have the same checksum of it and it was read again (`receiving`).
