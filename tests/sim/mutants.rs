@@ -43,6 +43,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant("read-index-without-quorum", "A leader answers for the read index without asking whether it still leads."),
     mutant("read-index-by-leader-lease", "A leader answers for the read index from a lease by its own clock, without a round."),
     mutant("answer-to-an-earlier-question", "A leader counts what voters said before the read was asked for."),
+    mutant("answers-for-another", "A member answers what is meant for another one whose address leads to it."),
     mutant("read-joins-running-round", "A read takes the answer of a round that began before it."),
     mutant("leader-resumes-after-restart", "A leader goes on in its old term after a restart, and serves reads from before it."),
     mutant("reply-before-apply", "A follower answers for a forwarded command before it has applied it itself."),

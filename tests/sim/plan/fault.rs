@@ -33,6 +33,8 @@ pub(crate) enum FaultKind {
     OneWay { from: usize, to: usize },
     /// A member reaches nobody and is reached by nobody, clients included.
     Isolate { member: usize },
+    /// The address of a member leads to another one, for whoever connects.
+    Astray { member: usize, leads_to: usize },
     /// Messages between two members take longer.
     SlowLink { one: usize, other: usize, millis: u64 },
     /// Connections break, requests arrive twice, packets are lost, what replicates is damaged, everywhere.
@@ -124,6 +126,9 @@ impl FaultKind {
     /// The names of what is rare by chance, and brought about in a few worlds.
     pub(crate) const RARE: [&str; 2] = ["damaged-forwards", "snapshot-cut-short"];
 
+    /// The name of what has dice of its own.
+    pub(crate) const ASTRAY: &str = "address-leads-astray";
+
     /// The kind's name in reports.
     pub(crate) fn name(&self) -> &'static str {
         match self {
@@ -134,6 +139,7 @@ impl FaultKind {
             Self::Partition { .. } => "partition",
             Self::OneWay { .. } => "one-way-partition",
             Self::Isolate { .. } => "isolate",
+            Self::Astray { .. } => Self::ASTRAY,
             Self::SlowLink { .. } => "slow-link",
             Self::FlakyNetwork { .. } => "flaky-network",
             Self::SlowDisk { .. } => "slow-disk",

@@ -151,7 +151,7 @@ const KINDS: &[(u32, Maker)] = &[
 pub(crate) fn kinds() -> Vec<&'static str> {
     // What is made is of no matter here; three members are enough for every kind.
     let drawn = KINDS.iter().map(|(_, make)| make(&mut Dice::new(0), 3).name());
-    drawn.chain(FaultKind::OF_MEMBERS).chain(FaultKind::RARE).collect()
+    drawn.chain([FaultKind::ASTRAY]).chain(FaultKind::OF_MEMBERS).chain(FaultKind::RARE).collect()
 }
 
 /// How many of the worlds have members that come and go.
@@ -172,6 +172,11 @@ const SNAPSHOTS: u64 = 0x736e_6170_7300;
 
 /// Where the log is tiny: entries between two looks at what may be purged.
 const TINY_LOG: u64 = 10;
+
+/// In how many of the worlds addresses of members lead to other members.
+const ADDRESSES_LEAD_ASTRAY: f64 = 0.1;
+/// What that is drawn with, beside the seed.
+const ASTRAY: u64 = 0x6173_7472_6179;
 
 type Maker = fn(&mut Dice, usize) -> FaultKind;
 
@@ -223,6 +228,7 @@ impl Plan {
         }
         plan.let_space_run_out(&mut Dice::new(seed ^ SPACE));
         plan.slow_snapshots_down(&mut Dice::new(seed ^ SNAPSHOTS));
+        plan.lead_addresses_astray(&mut Dice::new(seed ^ ASTRAY), storm);
         plan.add_the_rare(seed);
         plan
     }
@@ -256,6 +262,24 @@ impl Plan {
             0 => 150_000,
             _ => 2_000_000,
         }
+    }
+
+    /// Once or a few times, each for long enough that who is mistaken for another could vote, and count for a write.
+    fn lead_addresses_astray(&mut self, dice: &mut Dice, storm: Duration) {
+        let places = self.places();
+        if places < 2 || !dice.gen_bool(ADDRESSES_LEAD_ASTRAY) {
+            return;
+        }
+        for _ in 0..dice.gen_range(1..5) {
+            let at = dice.gen_range(Duration::from_secs(3)..storm);
+            let lasts = Duration::from_millis(dice.gen_range(500..8000));
+            let member = dice.gen_range(0..places);
+            let leads_to = (member + dice.gen_range(1..places)) % places;
+            self.faults.push(Fault { at, lasts, kind: FaultKind::Astray { member, leads_to } });
+            // Who was there loses its connections with its life: only new ones go astray.
+            self.faults.push(Fault { at, lasts: lasts / 2, kind: FaultKind::Kill { member } });
+        }
+        self.faults.sort_by_key(|fault| fault.at);
     }
 
     fn let_space_run_out(&mut self, dice: &mut Dice) {

@@ -90,6 +90,11 @@ impl World {
                 others.extend(self.state().clients.values());
                 self.cut(&between(&ones, &others), fault.lasts).await;
             }
+            FaultKind::Astray { member, leads_to } => {
+                self.members[*member].leads_to(Some(&self.members[*leads_to]));
+                lasts().await;
+                self.members[*member].leads_to(None);
+            }
             FaultKind::SlowLink { one, other, millis } => {
                 let links = between(&[self.nodes[*one].id()], &[self.nodes[*other].id()]);
                 let least = Duration::from_millis(*millis);

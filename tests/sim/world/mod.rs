@@ -25,7 +25,7 @@ use madsim::task::NodeId;
 use madsim::time::TimeHandle;
 use mainstay_client::{Client, ClientOptions};
 use mainstay_proto::etcdserverpb::AlarmType;
-use mainstay_server::env::transport::set_window;
+use mainstay_server::env::transport::{clear_detours, set_window};
 use mainstay_tests::excuses::Excuses;
 use tokio::sync::mpsc;
 
@@ -124,6 +124,7 @@ impl World {
     pub(crate) fn new(plan: Arc<Plan>, seed: u64) -> Self {
         let handle = Handle::current();
         set_window(plan.window);
+        clear_detours();
         let (recorder, ledger) = (Recorder::new(), Ledger::default());
         if let Some(quota) = &plan.quota {
             trace::note(format_args!("{quota:?}"));
