@@ -50,6 +50,7 @@ pub(crate) const REACHABLE: &[&str] = &[
     "membership-chore-done",
     "removed-member-told",
     "removed-member-asked",
+    "call-for-another-refused",
     // watch
     "watch-caught-up-in-memory",
     "watch-history-read",
