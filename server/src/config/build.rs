@@ -239,7 +239,7 @@ fn memory(s: &Settings) -> Result<(Option<u64>, u64), Refusal> {
     }
     if limit < Budget::LEAST {
         let least = Budget::LEAST;
-        return Err(Refusal::Invalid(format!("--memory-limit={limit} is too little; the least is {least} (128Mi)")));
+        return Err(Refusal::Invalid(format!("--memory-limit={limit} is too little; the least is {least} (256Mi)")));
     }
     if !s.bool("admission") {
         return Err(Refusal::Invalid("--memory-limit cannot be kept with --admission=false".to_owned()));

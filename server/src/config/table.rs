@@ -449,7 +449,7 @@ const OWN: &[Flag] = &[
         Size,
         "0",
         Used,
-        "Bytes of memory below which the process stays, such as 4Gi; 0 for none, the least is 128Mi.",
+        "Bytes of memory below which the process stays, such as 4Gi; 0 for none, the least is 256Mi.",
     ),
     flag(
         "admission",

@@ -799,9 +799,9 @@ fn values_find_their_fields() {
 fn the_memory_limit_leaves_room_for_everything() {
     let limit = |argument: &str| flags(&[argument]).memory_limit;
     assert_eq!(limit("--memory-limit=0"), None);
-    assert_eq!(limit("--memory-limit=134217728"), Some(128 << 20));
+    assert_eq!(limit("--memory-limit=268435456"), Some(256 << 20));
     assert_eq!(limit("--memory-limit=256MiB"), Some(256 << 20));
-    assert_eq!(flags(&["--memory-limit=256Mi"]).value_cache_bytes, (256 - 48) << 16, "a 16th of what is left");
+    assert_eq!(flags(&["--memory-limit=256Mi"]).value_cache_bytes, (256 - 80) << 16, "a 16th of what is left");
     assert_eq!(serve(&[], &[("ETCD_MEMORY_LIMIT", "1Gi")], "").0.memory_limit, Some(1 << 30));
     assert_eq!(file("memory-limit: 1Gi").memory_limit, Some(1 << 30));
     assert_eq!(file("memory-limit: 1073741824").memory_limit, Some(1 << 30));
@@ -811,15 +811,15 @@ fn the_memory_limit_leaves_room_for_everything() {
     );
     refuse(&["--memory-limit=1G"], 2, r#"invalid value "1G" for flag -memory-limit: parse error"#);
     for (arguments, message) in [
-        (&["--memory-limit=127Mi"][..], "--memory-limit=133169152 is too little; the least is 134217728 (128Mi)"),
+        (&["--memory-limit=255Mi"][..], "--memory-limit=267386880 is too little; the least is 268435456 (256Mi)"),
         (&["--memory-limit=1Gi", "--admission=false"], "--memory-limit cannot be kept with --admission=false"),
         (
-            &["--memory-limit=128Mi", "--max-request-bytes=2621441"],
-            "--max-request-bytes=2621441: requests of more than 2621440 bytes find no room under --memory-limit=134217728",
+            &["--memory-limit=256Mi", "--max-request-bytes=5767169"],
+            "--max-request-bytes=5767169: requests of more than 5767168 bytes find no room under --memory-limit=268435456",
         ),
         (
-            &["--memory-limit=128Mi", "--value-cache-bytes=20971521"],
-            "--value-cache-bytes=20971521: at most 20971520 find room under --memory-limit=134217728",
+            &["--memory-limit=256Mi", "--value-cache-bytes=46137345"],
+            "--value-cache-bytes=46137345: at most 46137344 find room under --memory-limit=268435456",
         ),
     ] {
         refuse(arguments, 1, message);
