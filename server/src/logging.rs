@@ -377,7 +377,7 @@ impl Sink {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::sync::Arc;
 
     use tracing::{debug, error, info, info_span, warn};
@@ -385,7 +385,7 @@ mod tests {
     use super::*;
 
     /// Runs `body` with a log of its own and returns the lines.
-    fn lines(level: LogLevel, format: LogFormat, body: impl FnOnce()) -> Vec<String> {
+    pub(crate) fn lines(level: LogLevel, format: LogFormat, body: impl FnOnce()) -> Vec<String> {
         let written = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&written);
         let now = || SystemTime::UNIX_EPOCH + Duration::from_micros(1_795_251_600_000_007);
