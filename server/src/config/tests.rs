@@ -449,6 +449,9 @@ fn broken_rules_are_refused_in_etcds_words() {
         ),
         (&["--compact-hash-check-time=0"], "--compact-hash-check-time must be >0 (set to 0s)"),
         (&["--compact-hash-check-time=-1m"], "--compact-hash-check-time must be >0 (set to -1m0s)"),
+        (&["--corrupt-check-time=-5s"], "--corrupt-check-time must be >=0 (set to -5s)"),
+        (&["--max-learners=-1"], "--max-learners must be >=0 (set to -1)"),
+        (&["--auth-token=foo"], "--auth-token: auth: invalid auth options"),
         (
             &["--tls-min-version=TLS1.3", "--tls-max-version=TLS1.2"],
             "min version (TLS1.3) is greater than max version (TLS1.2)",
