@@ -96,6 +96,10 @@ fn subscriber(
 pub const REPEATING: [&str; 3] =
     ["openraft::core::heartbeat::worker", "openraft::engine::handler::replication_handler", "openraft::replication"];
 
+/// What openraft warns of where all is well, with the module that says it: what was asked or answered in a term that is
+/// over is left aside, as it has to be. An ordinary first start has such messages, and so has each change of the leader.
+const USUAL: (&str, &str) = ("openraft::core::raft_core", "A message will be ignored because");
+
 /// Which events become lines.
 struct Threshold(LogLevel);
 
@@ -197,6 +201,11 @@ where
         debug_assert!(severity(metadata) >= self.level, "the filter lets nothing less pass");
         let mut fields = Fields::default();
         event.record(&mut fields);
+        // No filter knows it: modules and levels have others beside it.
+        let is_usual = metadata.target() == USUAL.0 && fields.message.starts_with(USUAL.1);
+        if is_usual && self.level > LogLevel::Debug {
+            return;
+        }
         for span in context.event_scope(event).into_iter().flatten() {
             if let Some(of_span) = span.extensions().get::<Fields>() {
                 fields.others.extend(of_span.others.iter().cloned());
@@ -500,6 +509,18 @@ pub(crate) mod tests {
         assert_eq!(lines(LogLevel::Debug, LogFormat::Json, all).len(), 4);
         assert_eq!(lines(LogLevel::Info, LogFormat::Json, all).len(), 2);
         assert_eq!(lines(LogLevel::Error, LogFormat::Json, all).len(), 1);
+    }
+
+    #[test]
+    fn warnings_of_what_is_usual_are_left_to_debugging() {
+        let all = || {
+            let (role, vote) = ("Leader", "T1-N1");
+            warn!(target: "openraft::core::raft_core", "A message will be ignored because {role} vote changed: {vote}");
+            warn!(target: "openraft::core::raft_core", "something else");
+            warn!("A message will be ignored because it is ours");
+        };
+        assert_eq!(lines(LogLevel::Debug, LogFormat::Json, all).len(), 3);
+        assert_eq!(lines(LogLevel::Info, LogFormat::Json, all).len(), 2);
     }
 
     #[test]
