@@ -324,8 +324,12 @@ fn log_outputs(s: &Settings) -> Result<Vec<LogOutput>, Refusal> {
         outputs.push(match name.as_str() {
             "default" | "stderr" => LogOutput::Stderr,
             "stdout" => LogOutput::Stdout,
-            "systemd" | "journal" | "systemd/journal" => {
-                return Err(unavailable("log-outputs", "the systemd journal", &name));
+            "systemd/journal" => LogOutput::Journal,
+            // To etcd they are files, which hardly anybody means who says so.
+            "systemd" | "journal" => {
+                return Err(Refusal::Invalid(format!(
+                    "--log-outputs: {name:?} may be the journal or a file; say systemd/journal, or ./{name}"
+                )));
             }
             path => LogOutput::File(PathBuf::from(path)),
         });

@@ -553,11 +553,19 @@ fn a_log_file_is_rotated_where_that_is_enabled() {
 }
 
 #[test]
+fn the_journal_has_one_name() {
+    assert_eq!(flags(&["--log-outputs=systemd/journal"]).log_outputs, [LogOutput::Journal]);
+    for name in ["systemd", "journal"] {
+        let text = format!("--log-outputs: {name:?} may be the journal or a file; say systemd/journal, or ./{name}");
+        refuse(&[&format!("--log-outputs={name}")], 1, &text);
+    }
+}
+
+#[test]
 fn what_this_release_cannot_do_is_refused_by_name() {
     for (argument, feature, value) in [
         ("--listen-peer-urls=unixs://p", "TLS over a Unix socket between members", "unixs://p"),
         ("--initial-advertise-peer-urls=unixs://p", "TLS over a Unix socket between members", "unixs://p"),
-        ("--log-outputs=journal", "the systemd journal", "journal"),
     ] {
         let flag = argument.split('=').next().unwrap();
         refuse(&[argument], 1, &format!("{flag}: {feature} is not available in this release (set to {value:?})"));
