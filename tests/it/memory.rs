@@ -140,7 +140,7 @@ async fn fill_with_keys(address: SocketAddr, filler: usize) -> usize {
     let (mut keys, mut refusals) = (0, 0);
     for round in 0.. {
         // All of it is base64 as it stands. What differs comes first: what keys have in common the index keeps once.
-        let key = |place| format!("{filler:04}{round:08}{place:04}{}", "x".repeat(584));
+        let key = |place: usize| format!("{filler:04}{round:08}{place:04}{}", "x".repeat(584));
         let put = |place| format!(r#"{{"requestPut":{{"key":"{}","value":"AAAA"}}}}"#, key(place));
         let puts: Vec<String> = (0..KEYS_AT_ONCE).map(put).collect();
         let body = format!(r#"{{"success":[{}]}}"#, puts.join(","));
