@@ -271,6 +271,12 @@ pub const HTTP2_SEND_BYTES: usize = 400 * 1024;
 /// Bytes of headers that a request may have.
 pub const HTTP2_HEADER_BYTES: u32 = 64 * 1024;
 
+/// Bytes that are read of a connection of HTTP/1 before they are looked at, headers among them; hyper's own bound.
+pub const HTTP1_BUFFER_BYTES: usize = 8 * 1024 + 100 * 4 * 1024;
+
+/// The same where the memory is limited: as many bytes of headers as HTTP/2 may bring.
+pub const HTTP1_BUFFER_BYTES_LIMITED: usize = HTTP2_HEADER_BYTES as usize;
+
 /// Streams that a client may cancel before they were looked at; more of them is an attack
 /// (CVE-2023-44487), and ends the connection. Clients that give up many requests at once stay below.
 pub const HTTP2_PENDING_RESETS: usize = 1_000;

@@ -3,10 +3,11 @@
 //! Owns the form of a line and where lines go. Called by `main.rs` once; every room logs through
 //! `tracing`. A line is one JSON object, `level`, `ts`, `caller` and `msg` first, then the event's
 //! fields and those of the spans around it; or the same in columns. It is written whole and at once.
-//! A file may be rotated ([`rotating_file`]).
+//! A file may be rotated ([`rotating_file`]), and systemd's journal be a place for lines ([`journal`]).
 //!
 //! Does not: decide what is worth a line.
 
+mod journal;
 mod rotating_file;
 
 use std::fmt::{self, Write as _};
@@ -26,6 +27,7 @@ use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::config::{LogFormat, LogLevel, LogOutput, LogRotation};
+use journal::{Journal, NoJournal};
 use rotating_file::RotatingFile;
 
 /// The target of the line that a process ends with: `error!(target: FATAL, …)` has the level `fatal`.
@@ -45,6 +47,9 @@ pub enum LoggingError {
         /// Why.
         error: io::Error,
     },
+    /// There is no journal.
+    #[error("--log-outputs: {0}")]
+    Journal(#[from] NoJournal),
     /// The process has a log already.
     #[error("the log was set up before")]
     Twice,
@@ -62,12 +67,13 @@ pub fn install(
         sinks.push(match output {
             LogOutput::Stderr => Sink::Stderr,
             LogOutput::Stdout => Sink::Stdout,
+            LogOutput::Journal => Sink::Journal(Journal::open()?),
             LogOutput::File(path) => {
                 Sink::file(path, rotation).map_err(|error| LoggingError::Open { path: path.clone(), error })?
             }
         });
     }
-    let write = move |line: &[u8]| sinks.iter().for_each(|sink| sink.write(line));
+    let write = move |level: LogLevel, line: &[u8]| sinks.iter().for_each(|sink| sink.write(level, line));
     let subscriber = subscriber(level, format, SystemTime::now, write);
     tracing::subscriber::set_global_default(subscriber).map_err(|_| LoggingError::Twice)?;
     std::panic::set_hook(Box::new(|panic| {
@@ -85,7 +91,7 @@ fn subscriber(
     level: LogLevel,
     format: LogFormat,
     now: impl Fn() -> SystemTime + Send + Sync + 'static,
-    write: impl Fn(&[u8]) + Send + Sync + 'static,
+    write: impl Fn(LogLevel, &[u8]) + Send + Sync + 'static,
 ) -> impl Subscriber + Send + Sync {
     let lines = Lines { level, format, now, write };
     tracing_subscriber::registry().with(lines.with_filter(Threshold(level)))
@@ -95,6 +101,10 @@ fn subscriber(
 /// `raft/probing.rs` says once that it is away.
 pub const REPEATING: [&str; 3] =
     ["openraft::core::heartbeat::worker", "openraft::engine::handler::replication_handler", "openraft::replication"];
+
+/// What openraft warns of where all is well, with the module that says it: what was asked or answered in a term that is
+/// over is left aside, as it has to be. An ordinary first start has such messages, and so has each change of the leader.
+const USUAL: (&str, &str) = ("openraft::core::raft_core", "A message will be ignored because");
 
 /// Which events become lines.
 struct Threshold(LogLevel);
@@ -174,7 +184,7 @@ impl<S, N, W> Layer<S> for Lines<N, W>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: Fn() -> SystemTime + 'static,
-    W: Fn(&[u8]) + 'static,
+    W: Fn(LogLevel, &[u8]) + 'static,
 {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         let mut fields = Fields::default();
@@ -197,6 +207,11 @@ where
         debug_assert!(severity(metadata) >= self.level, "the filter lets nothing less pass");
         let mut fields = Fields::default();
         event.record(&mut fields);
+        // No filter knows it: modules and levels have others beside it.
+        let is_usual = metadata.target() == USUAL.0 && fields.message.starts_with(USUAL.1);
+        if is_usual && self.level > LogLevel::Debug {
+            return;
+        }
         for span in context.event_scope(event).into_iter().flatten() {
             if let Some(of_span) = span.extensions().get::<Fields>() {
                 fields.others.extend(of_span.others.iter().cloned());
@@ -213,7 +228,7 @@ where
             LogFormat::Console => line.console(),
         };
         text.push('\n');
-        (self.write)(text.as_bytes());
+        (self.write)(severity(metadata), text.as_bytes());
     }
 }
 
@@ -352,6 +367,7 @@ enum Sink {
     Stdout,
     File(Mutex<File>),
     Rotating(Box<Mutex<RotatingFile>>),
+    Journal(Journal),
 }
 
 impl Sink {
@@ -363,7 +379,7 @@ impl Sink {
         }
     }
 
-    fn write(&self, line: &[u8]) {
+    fn write(&self, level: LogLevel, line: &[u8]) {
         let _lost = match self {
             Sink::Stderr => io::stderr().lock().write_all(line),
             Sink::Stdout => {
@@ -372,12 +388,14 @@ impl Sink {
             }
             Sink::File(file) => file.lock().write_all(line),
             Sink::Rotating(file) => file.lock().write_line(line),
+            // As in etcd: where systemd started the process it gets there all the same.
+            Sink::Journal(journal) => journal.write(level, line).or_else(|_| io::stderr().lock().write_all(line)),
         };
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::sync::Arc;
 
     use tracing::{debug, error, info, info_span, warn};
@@ -385,11 +403,11 @@ mod tests {
     use super::*;
 
     /// Runs `body` with a log of its own and returns the lines.
-    fn lines(level: LogLevel, format: LogFormat, body: impl FnOnce()) -> Vec<String> {
+    pub(crate) fn lines(level: LogLevel, format: LogFormat, body: impl FnOnce()) -> Vec<String> {
         let written = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&written);
         let now = || SystemTime::UNIX_EPOCH + Duration::from_micros(1_795_251_600_000_007);
-        let subscriber = subscriber(level, format, now, move |line| sink.lock().push(line.to_vec()));
+        let subscriber = subscriber(level, format, now, move |_, line| sink.lock().push(line.to_vec()));
         tracing::subscriber::with_default(subscriber, body);
         let written = written.lock();
         written.iter().map(|line| String::from_utf8(line.clone()).unwrap()).collect()
@@ -500,6 +518,18 @@ mod tests {
         assert_eq!(lines(LogLevel::Debug, LogFormat::Json, all).len(), 4);
         assert_eq!(lines(LogLevel::Info, LogFormat::Json, all).len(), 2);
         assert_eq!(lines(LogLevel::Error, LogFormat::Json, all).len(), 1);
+    }
+
+    #[test]
+    fn warnings_of_what_is_usual_are_left_to_debugging() {
+        let all = || {
+            let (role, vote) = ("Leader", "T1-N1");
+            warn!(target: "openraft::core::raft_core", "A message will be ignored because {role} vote changed: {vote}");
+            warn!(target: "openraft::core::raft_core", "something else");
+            warn!("A message will be ignored because it is ours");
+        };
+        assert_eq!(lines(LogLevel::Debug, LogFormat::Json, all).len(), 3);
+        assert_eq!(lines(LogLevel::Info, LogFormat::Json, all).len(), 2);
     }
 
     #[test]

@@ -156,7 +156,8 @@ async fn rebuild(config: &Config) -> ExitCode {
 
 async fn run(config: &Config) -> ExitCode {
     let process = match Process::start(config).await {
-        Ok(process) => process,
+        Ok(Some(process)) => process,
+        Ok(None) => return ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(target: logging::FATAL, error = format!("{error:#}"), "failed to start etcd");
             return ExitCode::FAILURE;

@@ -653,7 +653,7 @@ fn spawn_guards(
     }
     let mut guards = vec![overload::spawn(admission.clone(), config.election_timeout, metrics.clone())];
     if let (Some(limit), Some(resident)) = (config.memory_limit, resident) {
-        guards.push(memory::spawn(admission.clone(), limit, budget.pool, resident, metrics.clone()));
+        guards.push(memory::spawn(admission.clone(), limit, budget, resident, metrics.clone()));
     }
     guards
 }

@@ -29,8 +29,11 @@ const RECOVERS_WITHIN: Duration = Duration::from_secs(60);
 /// one to rely on, and calls the cluster unhealthy.
 const SETTLED: Duration = Duration::from_millis(1500);
 /// What a write may be held up for by design: a leader that is lost is missed after one, and the next one is there
-/// after another. It is printed beside what was measured, which depends on the machine.
+/// after another.
 const TWO_ELECTION_TIMEOUTS: Duration = Duration::from_secs(2);
+/// So many times that it may be on a machine that is shared with others, where members wait for the processor and their
+/// disk: where `CI` is set, as services that test have it.
+const SHARED_MACHINE: u32 = 3;
 /// What is written and watched.
 const PREFIX: &str = "life/";
 
@@ -165,11 +168,10 @@ async fn judge(load: Load, cluster: &ProcessCluster) -> Result<()> {
         ensure!(is_retryable(error), "a client was told {error}");
     }
     let stall = judged.record.longest_gap;
-    let is_within = if stall <= TWO_ELECTION_TIMEOUTS { "within" } else { "longer than" };
+    let allowed = allowed_stall(std::env::var_os("CI").is_some());
     eprintln!(
         "{}: {:.0?}; {} puts acknowledged, {} open of which {} happened, {} refused; \
-         {} calls on shared keys; {} errors, all retryable; longest write stall {stall:.0?}, \
-         {is_within} two election timeouts ({TWO_ELECTION_TIMEOUTS:?})",
+         {} calls on shared keys; {} errors, all retryable; longest write stall {stall:.0?} of {allowed:?} allowed",
         binary().display(),
         judged.lasted,
         judged.record.acknowledged.len(),
@@ -179,5 +181,11 @@ async fn judge(load: Load, cluster: &ProcessCluster) -> Result<()> {
         judged.calls,
         judged.all_errors().count(),
     );
+    ensure!(stall <= allowed, "a write was held up for {stall:.0?}, longer than {allowed:?}");
     Ok(())
+}
+
+/// How long a write may be held up.
+fn allowed_stall(is_shared: bool) -> Duration {
+    TWO_ELECTION_TIMEOUTS * if is_shared { SHARED_MACHINE } else { 1 }
 }

@@ -1,4 +1,5 @@
-//! A member that may take little memory, and clients that would take all of it.
+//! A member that may take little memory, and clients that would take all of it: by what they ask for, and by what they
+//! have it keep.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -14,6 +15,8 @@ use mainstay_proto::etcdserverpb::{
 use mainstay_tests::wire::{Connection, Reply, Unread, frame};
 use mainstay_tests::{Server, binary};
 use prost::Message;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -36,6 +39,16 @@ const GREEDY: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 1));
 const MODEST: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 /// What a connection takes in before it is read: the least that there is.
 const WINDOW: u32 = 65_535;
+
+/// How many clients write keys until the member takes no more, how many keys each at once, and within what time.
+const FILLERS: usize = 6;
+const KEYS_AT_ONCE: usize = 100;
+const FULL_WITHIN: Duration = Duration::from_secs(240);
+/// So many refusals one after the other say that there is no memory: room there is again in a moment.
+const REFUSALS: usize = 10;
+/// How many clients put large values, and how many list everything, when it is full.
+const JSON_WRITERS: usize = 64;
+const JSON_READERS: usize = 32;
 
 /// For how long they ask.
 const LASTING: Duration = Duration::from_secs(10);
@@ -82,6 +95,142 @@ async fn a_member_stays_below_its_limit_and_serves_who_asks_for_little() {
     assert!(peak < LIMIT_KIB, "it took {peak} KiB of {LIMIT_KIB}");
     assert!(refused > 0, "nobody was refused: the load was too small");
     assert!(reads >= 20 && renewals >= 5, "{reads} reads and {renewals} renewals of a lease");
+}
+
+/// What is without a budget is what fills the memory, and requests as JSON, which take most of it, come then: what they and
+/// all parts with a budget may take must still be there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_whose_keys_fill_its_memory_stays_below_its_limit() {
+    let mut server = Server::start(&binary(), &FLAGS).await.unwrap();
+    let address = server.address();
+    let small = PutRequest { key: "small".into(), value: "value".into(), ..PutRequest::default() };
+    assert!(call(&connect(MODEST, address).await, PUT, &small).await.is_ok());
+    let mut fillers = JoinSet::new();
+    for filler in 0..FILLERS {
+        fillers.spawn(fill_with_keys(address, filler));
+    }
+    let keys: usize = fillers.join_all().await.into_iter().sum();
+    let refused = refused_for_memory(address).await;
+    assert!(refused > 0, "{keys} keys did not fill it");
+
+    let until = Instant::now() + LASTING;
+    let mut greedy = JoinSet::new();
+    for writer in 0..JSON_WRITERS {
+        greedy.spawn(put_json(address, writer, until));
+    }
+    for _ in 0..JSON_READERS {
+        greedy.spawn(list_json(address, until));
+    }
+    let asked: usize = greedy.join_all().await.into_iter().sum();
+
+    assert!(server.is_alive(), "the member has ended:\n{}", server.log_tail());
+    let peak = peak_kib(server.id());
+    assert!(peak < LIMIT_KIB, "it took {peak} KiB of {LIMIT_KIB}, with {keys} keys, when it was asked {asked} times");
+    assert!(asked > JSON_WRITERS + JSON_READERS, "it was asked {asked} times: the load was too small");
+    let read = RangeRequest { key: "small".into(), ..RangeRequest::default() };
+    let connection = connect(MODEST, address).await;
+    let reply = timeout(ANSWERED_WITHIN, call(&connection, RANGE, &read)).await.expect("a read is answered");
+    assert!(reply.is_ok(), "{reply:?}");
+    assert_eq!(RangeResponse::decode(reply.messages[0].clone()).unwrap().kvs[0].value, "value");
+}
+
+/// Puts keys until there is no memory for more; how many it put.
+async fn fill_with_keys(address: SocketAddr, filler: usize) -> usize {
+    let (begun, mut json) = (Instant::now(), Json { address, connection: None });
+    let (mut keys, mut refusals) = (0, 0);
+    for round in 0.. {
+        // All of it is base64 as it stands. What differs comes first: what keys have in common the index keeps once.
+        let key = |place: usize| format!("{filler:04}{round:08}{place:04}{}", "x".repeat(584));
+        let put = |place| format!(r#"{{"requestPut":{{"key":"{}","value":"AAAA"}}}}"#, key(place));
+        let puts: Vec<String> = (0..KEYS_AT_ONCE).map(put).collect();
+        let body = format!(r#"{{"success":[{}]}}"#, puts.join(","));
+        match json.ask("POST /v3/kv/txn", &body).await {
+            Some((200, _)) => (keys, refusals) = (keys + KEYS_AT_ONCE, 0),
+            _ => {
+                refusals += 1;
+                sleep(5 * PAUSE).await;
+            }
+        }
+        if refusals == REFUSALS || begun.elapsed() > FULL_WITHIN {
+            break;
+        }
+    }
+    keys
+}
+
+/// How often the member has refused what would have made its store larger.
+async fn refused_for_memory(address: SocketAddr) -> u64 {
+    let (status, page) = Json { address, connection: None }.ask("GET /metrics", "").await.unwrap();
+    assert_eq!(status, 200);
+    let name = r#"mainstay_server_requests_refused_total{reason="memory"} "#;
+    let count = page.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+    count.parse().unwrap()
+}
+
+/// Puts large values again and again; how often.
+async fn put_json(address: SocketAddr, writer: usize, until: Instant) -> usize {
+    let mut json = Json { address, connection: None };
+    let value = "A".repeat(1_333_332);
+    let body = format!(r#"{{"key":"{writer:04}","value":"{value}"}}"#);
+    let mut asked = 0;
+    while Instant::now() < until {
+        json.ask("POST /v3/kv/put", &body).await;
+        asked += 1;
+        sleep(PAUSE).await;
+    }
+    asked
+}
+
+/// Lists everything again and again, each time on another connection; how often.
+async fn list_json(address: SocketAddr, until: Instant) -> usize {
+    let mut asked = 0;
+    while Instant::now() < until {
+        let everything = r#"{"key":"AA==","range_end":"AA=="}"#;
+        Json { address, connection: None }.ask("POST /v3/kv/range", everything).await;
+        asked += 1;
+        sleep(PAUSE).await;
+    }
+    asked
+}
+
+/// A client that has only HTTP/1 and JSON.
+struct Json {
+    address: SocketAddr,
+    connection: Option<BufReader<TcpStream>>,
+}
+
+impl Json {
+    /// Asks; the status and what came with it. `None` where the connection broke: who is refused is not read to the end.
+    async fn ask(&mut self, what: &str, body: &str) -> Option<(u16, String)> {
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => BufReader::new(TcpStream::connect(self.address).await.ok()?),
+        };
+        let head = format!("{what} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", body.len());
+        connection.write_all(head.as_bytes()).await.ok()?;
+        connection.write_all(body.as_bytes()).await.ok()?;
+        let (mut status, mut length) = (None, None);
+        loop {
+            let mut line = String::new();
+            if connection.read_line(&mut line).await.ok()? == 0 {
+                return None;
+            }
+            match (line.trim_end(), status) {
+                ("", _) => break,
+                (line, None) => status = Some(line.split(' ').nth(1)?.parse().ok()?),
+                (line, Some(_)) => {
+                    let (name, value) = line.split_once(':')?;
+                    if name.eq_ignore_ascii_case("content-length") {
+                        length = Some(value.trim().parse().ok()?);
+                    }
+                }
+            }
+        }
+        let mut answer = vec![0; length?];
+        connection.read_exact(&mut answer).await.ok()?;
+        self.connection = Some(connection);
+        Some((status?, String::from_utf8(answer).ok()?))
+    }
 }
 
 /// Values that cannot be compressed.

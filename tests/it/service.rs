@@ -45,6 +45,20 @@ fn readiness_is_not_told_without_a_quorum() {
     let silence = manager.next(SILENT_FOR).unwrap_err();
     assert!(matches!(silence.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{silence}");
     assert!(member.process.try_wait().unwrap().is_none(), "it is to wait for the other");
+    let status = member.stop();
+    assert!(status.success(), "who is asked to end while it waits has not failed: {status}");
+}
+
+/// As `timeout` sends them: to its child, and to the group. etcd takes no notice of the second.
+#[test]
+fn a_second_request_to_end_is_no_failure() {
+    let manager = Manager::new();
+    let mut member = Member::start(&manager, &[], Some(manager.path().as_os_str()));
+    assert_eq!(manager.next(WITHIN).unwrap(), "READY=1");
+    kill_process(Pid::from_child(&member.process), Signal::TERM).unwrap();
+    assert_eq!(manager.next(ANSWERS_WITHIN).unwrap(), "STOPPING=1");
+    let status = member.stop();
+    assert!(status.success(), "{status}");
 }
 
 /// etcd does not say so.

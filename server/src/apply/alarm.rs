@@ -124,12 +124,14 @@ pub(super) fn apply(state: &mut State, request: &AlarmRequest) -> Outcome {
         (Ok(AlarmAction::Activate), Err(place)) if !any && !is_late => {
             raised.insert(place, alarm);
             replace(state, raised);
+            tracing::warn!(alarm = name(&alarm), "member-id" = format!("{:x}", alarm.member_id), "alarm raised");
             vec![alarm]
         }
         (Ok(AlarmAction::Activate), Ok(_)) => vec![alarm],
         (Ok(AlarmAction::Deactivate), Ok(place)) => {
             raised.remove(place);
             replace(state, raised);
+            tell_lifted(&alarm);
             vec![alarm]
         }
         (Ok(AlarmAction::Activate | AlarmAction::Deactivate) | Err(_), _) => Vec::new(),
@@ -139,12 +141,20 @@ pub(super) fn apply(state: &mut State, request: &AlarmRequest) -> Outcome {
 
 /// Lifts the alarms of members that are no more: they would stand for ever.
 pub(super) fn lift_all(state: &mut State, members: &[u64]) {
-    let mut raised = state.alarms.raised.load().to_vec();
-    let before = raised.len();
-    raised.retain(|alarm| !members.contains(&alarm.member_id));
-    if raised.len() < before {
-        replace(state, raised);
+    let raised = state.alarms.raised.load().to_vec();
+    let (lifted, left): (Vec<_>, Vec<_>) = raised.into_iter().partition(|alarm| members.contains(&alarm.member_id));
+    if !lifted.is_empty() {
+        replace(state, left);
+        lifted.iter().for_each(tell_lifted);
     }
+}
+
+fn tell_lifted(alarm: &AlarmMember) {
+    tracing::info!(alarm = name(alarm), "member-id" = format!("{:x}", alarm.member_id), "alarm disarmed");
+}
+
+fn name(alarm: &AlarmMember) -> &'static str {
+    alarm.alarm().as_str_name()
 }
 
 fn order(alarm: &AlarmMember) -> (i32, u64) {

@@ -74,7 +74,7 @@ impl fmt::Display for SignMethod {
     }
 }
 
-/// Why tokens cannot be given or verified as `--auth-token` says; etcd's words, but for the first three.
+/// Why tokens cannot be given or verified as `--auth-token` says; the flag, and etcd's words but for the first three.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
     /// etcd can sign so, this release cannot.
@@ -84,7 +84,7 @@ pub enum TokenError {
     #[error("--auth-token: the key does not fit the sign-method: {0}")]
     Unfit(String),
     /// A key file that is not there, and the like. etcd says this in a line of its own before the next.
-    #[error("auth: invalid auth options: {path}: {error}")]
+    #[error("--auth-token: auth: invalid auth options: {path}: {error}")]
     File {
         /// Which one.
         path: String,
@@ -92,22 +92,22 @@ pub enum TokenError {
         error: io::Error,
     },
     /// The options are no list, or say something twice, or unknown, or nothing that can be used.
-    #[error("auth: invalid auth options")]
+    #[error("--auth-token: auth: invalid auth options")]
     Options,
     /// The method needs a key that is not given.
-    #[error("auth: missing key data")]
+    #[error("--auth-token: auth: missing key data")]
     MissingKey,
     /// They are not of one pair.
-    #[error("auth: public and private keys don't match")]
+    #[error("--auth-token: auth: public and private keys don't match")]
     KeyMismatch,
     /// Tokens without a signature.
-    #[error("unsupported signing method: *jwt.signingMethodNone")]
+    #[error("--auth-token: unsupported signing method: *jwt.signingMethodNone")]
     NoMethod,
     /// The file holds no key at all.
-    #[error("invalid key: Key must be a PEM encoded PKCS1 or PKCS8 key")]
+    #[error("--auth-token: invalid key: Key must be a PEM encoded PKCS1 or PKCS8 key")]
     NoPem,
     /// The file holds another kind of key.
-    #[error("key is not a valid {0} key")]
+    #[error("--auth-token: key is not a valid {0} key")]
     OtherKey(&'static str),
 }
 
@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn other_options_are_refused_as_by_etcd() {
-        let invalid = "auth: invalid auth options";
+        let invalid = "--auth-token: auth: invalid auth options";
         for (text, error) in [
             ("foo", invalid),
             ("simple,x", invalid),
@@ -192,7 +192,7 @@ mod tests {
             ("jwt,sign-method=rs256", invalid),
             ("jwt,sign-method=RS256,ttl=x", invalid),
             ("jwt,sign-method=RS256,ttl=1s,ttl=1s", invalid),
-            ("jwt,sign-method=none", "unsupported signing method: *jwt.signingMethodNone"),
+            ("jwt,sign-method=none", "--auth-token: unsupported signing method: *jwt.signingMethodNone"),
         ] {
             assert_eq!(parse(text), Err(error.to_owned()), "{text}");
         }

@@ -52,6 +52,8 @@ pub(super) fn build(mut settings: Settings, source: Source, notices: &mut Vec<No
     let tracing = tracing(s)?;
     let feature_gates = feature_gates(s, notices)?;
     let compact_hash_check_time = compact_hash_check_time(s)?;
+    let corrupt_check_time = corrupt_check_time(s)?;
+    let max_learners = max_learners(s)?;
     let tls = security::tls_details(s)?;
     let metrics = metrics(s)?;
     refuse_unavailable(s)?;
@@ -111,7 +113,7 @@ pub(super) fn build(mut settings: Settings, source: Source, notices: &mut Vec<No
         strict_reconfig_check: s.bool("strict-reconfig-check"),
         pre_vote: s.bool("pre-vote"),
         auto_compaction,
-        max_learners: usize::try_from(s.int("max-learners")).unwrap_or(0),
+        max_learners,
         force_new_cluster: s.bool("force-new-cluster"),
         client_tls: security::client_tls(s),
         peer_tls: security::peer_tls(s),
@@ -134,7 +136,7 @@ pub(super) fn build(mut settings: Settings, source: Source, notices: &mut Vec<No
         },
         warning_apply_duration: duration(s, "warning-apply-duration"),
         tracing,
-        corrupt_check_time: Some(duration(s, "corrupt-check-time")).filter(|time| !time.is_zero()),
+        corrupt_check_time,
         compact_hash_check_time,
         compaction_batch_limit: match s.int("compaction-batch-limit") {
             ..=0 => 1_000,
@@ -239,7 +241,7 @@ fn memory(s: &Settings) -> Result<(Option<u64>, u64), Refusal> {
     }
     if limit < Budget::LEAST {
         let least = Budget::LEAST;
-        return Err(Refusal::Invalid(format!("--memory-limit={limit} is too little; the least is {least} (128Mi)")));
+        return Err(Refusal::Invalid(format!("--memory-limit={limit} is too little; the least is {least} (256Mi)")));
     }
     if !s.bool("admission") {
         return Err(Refusal::Invalid("--memory-limit cannot be kept with --admission=false".to_owned()));
@@ -322,8 +324,12 @@ fn log_outputs(s: &Settings) -> Result<Vec<LogOutput>, Refusal> {
         outputs.push(match name.as_str() {
             "default" | "stderr" => LogOutput::Stderr,
             "stdout" => LogOutput::Stdout,
-            "systemd" | "journal" | "systemd/journal" => {
-                return Err(unavailable("log-outputs", "the systemd journal", &name));
+            "systemd/journal" => LogOutput::Journal,
+            // To etcd they are files, which hardly anybody means who says so.
+            "systemd" | "journal" => {
+                return Err(Refusal::Invalid(format!(
+                    "--log-outputs: {name:?} may be the journal or a file; say systemd/journal, or ./{name}"
+                )));
             }
             path => LogOutput::File(PathBuf::from(path)),
         });
@@ -504,6 +510,21 @@ fn compact_hash_check_time(s: &Settings) -> Result<Duration, Refusal> {
         ))),
         time => Ok(time),
     }
+}
+
+/// None is given by zero. etcd panics where it is negative.
+fn corrupt_check_time(s: &Settings) -> Result<Option<Duration>, Refusal> {
+    if s.nanoseconds("corrupt-check-time") < 0 {
+        let text = s.text("corrupt-check-time");
+        return Err(Refusal::Invalid(format!("--corrupt-check-time must be >=0 (set to {text})")));
+    }
+    Ok(Some(duration(s, "corrupt-check-time")).filter(|time| !time.is_zero()))
+}
+
+/// etcd finds "too many learner members in cluster" where that is negative, though there are none.
+fn max_learners(s: &Settings) -> Result<usize, Refusal> {
+    let most = s.int("max-learners");
+    usize::try_from(most).map_err(|_| Refusal::Invalid(format!("--max-learners must be >=0 (set to {most})")))
 }
 
 fn metrics(s: &Settings) -> Result<MetricsDetail, Refusal> {

@@ -222,6 +222,8 @@ pub enum LogOutput {
     Stderr,
     /// The standard output stream.
     Stdout,
+    /// systemd's journal.
+    Journal,
     /// The end of a file.
     File(PathBuf),
 }

@@ -383,7 +383,7 @@ const MONITORING: &[Flag] = &[
     flag("metrics", Text, "basic", Used, "basic, or extensive to add the duration of gRPC calls."),
     flag("listen-metrics-urls", Urls, "", Used, "Where else to serve metrics and health."),
     flag("logger", Text, "zap", Used, "Kind of log: zap."),
-    flag("log-outputs", Texts, "default", Used, "Where to log: stderr, stdout, default or files."),
+    flag("log-outputs", Texts, "default", Used, "Where to log: stderr, stdout, default, systemd/journal or files."),
     flag("log-level", Text, "info", Used, "Least level to log: debug, info, warn, error, panic or fatal."),
     flag("log-format", Text, "json", Used, "Form of the log: json or console."),
     flag("enable-log-rotation", Bool, "false", Used, "Whether to rotate the log file, of which there must be one."),
@@ -449,7 +449,7 @@ const OWN: &[Flag] = &[
         Size,
         "0",
         Used,
-        "Bytes of memory below which the process stays, such as 4Gi; 0 for none, the least is 128Mi.",
+        "Bytes of memory below which the process stays, such as 4Gi; 0 for none, the least is 256Mi.",
     ),
     flag(
         "admission",

@@ -449,6 +449,9 @@ fn broken_rules_are_refused_in_etcds_words() {
         ),
         (&["--compact-hash-check-time=0"], "--compact-hash-check-time must be >0 (set to 0s)"),
         (&["--compact-hash-check-time=-1m"], "--compact-hash-check-time must be >0 (set to -1m0s)"),
+        (&["--corrupt-check-time=-5s"], "--corrupt-check-time must be >=0 (set to -5s)"),
+        (&["--max-learners=-1"], "--max-learners must be >=0 (set to -1)"),
+        (&["--auth-token=foo"], "--auth-token: auth: invalid auth options"),
         (
             &["--tls-min-version=TLS1.3", "--tls-max-version=TLS1.2"],
             "min version (TLS1.3) is greater than max version (TLS1.2)",
@@ -550,11 +553,19 @@ fn a_log_file_is_rotated_where_that_is_enabled() {
 }
 
 #[test]
+fn the_journal_has_one_name() {
+    assert_eq!(flags(&["--log-outputs=systemd/journal"]).log_outputs, [LogOutput::Journal]);
+    for name in ["systemd", "journal"] {
+        let text = format!("--log-outputs: {name:?} may be the journal or a file; say systemd/journal, or ./{name}");
+        refuse(&[&format!("--log-outputs={name}")], 1, &text);
+    }
+}
+
+#[test]
 fn what_this_release_cannot_do_is_refused_by_name() {
     for (argument, feature, value) in [
         ("--listen-peer-urls=unixs://p", "TLS over a Unix socket between members", "unixs://p"),
         ("--initial-advertise-peer-urls=unixs://p", "TLS over a Unix socket between members", "unixs://p"),
-        ("--log-outputs=journal", "the systemd journal", "journal"),
     ] {
         let flag = argument.split('=').next().unwrap();
         refuse(&[argument], 1, &format!("{flag}: {feature} is not available in this release (set to {value:?})"));
@@ -799,9 +810,9 @@ fn values_find_their_fields() {
 fn the_memory_limit_leaves_room_for_everything() {
     let limit = |argument: &str| flags(&[argument]).memory_limit;
     assert_eq!(limit("--memory-limit=0"), None);
-    assert_eq!(limit("--memory-limit=134217728"), Some(128 << 20));
+    assert_eq!(limit("--memory-limit=268435456"), Some(256 << 20));
     assert_eq!(limit("--memory-limit=256MiB"), Some(256 << 20));
-    assert_eq!(flags(&["--memory-limit=256Mi"]).value_cache_bytes, (256 - 48) << 16, "a 16th of what is left");
+    assert_eq!(flags(&["--memory-limit=256Mi"]).value_cache_bytes, (256 - 80) << 16, "a 16th of what is left");
     assert_eq!(serve(&[], &[("ETCD_MEMORY_LIMIT", "1Gi")], "").0.memory_limit, Some(1 << 30));
     assert_eq!(file("memory-limit: 1Gi").memory_limit, Some(1 << 30));
     assert_eq!(file("memory-limit: 1073741824").memory_limit, Some(1 << 30));
@@ -811,15 +822,15 @@ fn the_memory_limit_leaves_room_for_everything() {
     );
     refuse(&["--memory-limit=1G"], 2, r#"invalid value "1G" for flag -memory-limit: parse error"#);
     for (arguments, message) in [
-        (&["--memory-limit=127Mi"][..], "--memory-limit=133169152 is too little; the least is 134217728 (128Mi)"),
+        (&["--memory-limit=255Mi"][..], "--memory-limit=267386880 is too little; the least is 268435456 (256Mi)"),
         (&["--memory-limit=1Gi", "--admission=false"], "--memory-limit cannot be kept with --admission=false"),
         (
-            &["--memory-limit=128Mi", "--max-request-bytes=2621441"],
-            "--max-request-bytes=2621441: requests of more than 2621440 bytes find no room under --memory-limit=134217728",
+            &["--memory-limit=256Mi", "--max-request-bytes=5767169"],
+            "--max-request-bytes=5767169: requests of more than 5767168 bytes find no room under --memory-limit=268435456",
         ),
         (
-            &["--memory-limit=128Mi", "--value-cache-bytes=20971521"],
-            "--value-cache-bytes=20971521: at most 20971520 find room under --memory-limit=134217728",
+            &["--memory-limit=256Mi", "--value-cache-bytes=46137345"],
+            "--value-cache-bytes=46137345: at most 46137344 find room under --memory-limit=268435456",
         ),
     ] {
         refuse(arguments, 1, message);

@@ -318,7 +318,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 fn connection_builder(options: &ServeOptions) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     // Scripts look for headers as Go writes them.
-    builder.http1().timer(TokioTimer::new()).title_case_headers(true);
+    builder.http1().timer(TokioTimer::new()).title_case_headers(true).max_buf_size(options.budget.http1_buffer);
     builder
         .http2()
         .timer(TokioTimer::new())

@@ -42,7 +42,7 @@ pub(super) struct Shared {
 /// How large a store is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Size {
-    /// Bytes on disk, with what waits there to be given back.
+    /// Bytes on disk, with what waits there to be given back; no less than what is in use, which may be compressed there.
     pub total_bytes: u64,
     /// Bytes of the records that can be read, history included, and of what a compaction has yet to remove:
     /// uncompressed, and without what the engine adds.
@@ -273,8 +273,10 @@ impl Store {
 
     /// How large the store is.
     pub fn size(&self) -> Size {
-        let total_bytes = self.shared.engine().map_or(0, |engine| engine.size_bytes());
-        Size { total_bytes, in_use_bytes: self.retained_bytes() }
+        let in_use_bytes = self.retained_bytes();
+        let on_disk = self.shared.engine().map_or(0, |engine| engine.size_bytes());
+        // etcd does not compress: clients take the difference for what a defragmentation would give back.
+        Size { total_bytes: on_disk.max(in_use_bytes), in_use_bytes }
     }
 
     /// [`Size::in_use_bytes`] alone, which costs nothing.

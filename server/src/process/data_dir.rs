@@ -9,19 +9,27 @@ use mainstay_server::config::{Config, io_text};
 
 /// A folder that cannot be had.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot access data directory {}: {}", path.display(), io_text(error))]
+#[error("cannot access {what} {}: {}", path.display(), io_text(error))]
 pub(super) struct DataDirError {
+    /// With the flag that names it, where that is not the data directory's.
+    what: &'static str,
     path: PathBuf,
     error: io::Error,
 }
 
 const OWNER_ONLY: u32 = 0o700;
 
+/// What etcd calls it, too.
+const DATA_DIRECTORY: &str = "data directory";
+
 /// Makes the member's folders where there are none, and tells what is odd about those that there are.
 pub(super) fn prepare(config: &Config) -> Result<(), DataDirError> {
     let initialized = config.is_initialized(Path::exists);
-    for folder in [&config.data_dir, &config.member_dir(), &config.log_dir()] {
-        make(folder).map_err(|error| DataDirError { path: folder.clone(), error })?;
+    let of_log = if config.wal_dir.is_some() { "the directory of --wal-dir" } else { DATA_DIRECTORY };
+    let folders =
+        [(DATA_DIRECTORY, config.data_dir.clone()), (DATA_DIRECTORY, config.member_dir()), (of_log, config.log_dir())];
+    for (what, path) in folders {
+        make(&path).map_err(|error| DataDirError { what, path, error })?;
     }
     if initialized {
         tracing::info!(
@@ -98,6 +106,16 @@ mod tests {
         assert_eq!(error.to_string(), text);
         let error = prepare(&config(&file.path().join("below"))).unwrap_err();
         assert!(error.to_string().ends_with(": not a directory"), "{error}");
+    }
+
+    #[test]
+    fn a_directory_for_the_log_that_cannot_be_had_is_told_with_its_flag() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let (data_dir, wal_dir) = (folder.path().display().to_string(), file.path().display().to_string());
+        let flags = ["--data-dir", &data_dir, "--wal-dir", &wal_dir].map(str::to_owned);
+        let error = prepare(&Config::from_flags(flags).unwrap()).unwrap_err();
+        assert_eq!(error.to_string(), format!("cannot access the directory of --wal-dir {wal_dir}: not a directory"));
     }
 
     #[test]

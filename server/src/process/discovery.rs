@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::security;
 use hickory_resolver::Resolver;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::RData;
@@ -127,7 +128,8 @@ impl Connector for Sockets {
         if endpoint.uri().scheme_str() != Some("https") {
             return Ok(endpoint.connect_lazy());
         }
-        let tls = Tls::with_peers(&self.security, &self.details)?;
+        let tls = Tls::with_peers(&self.security, &self.details)
+            .map_err(|error| security::with_flags(error, &security::DISCOVERY_FILES, &self.security))?;
         Ok(endpoint.connect_with_connector_lazy(tower::service_fn(move |uri: Uri| {
             let tls = tls.clone();
             async move {
@@ -247,7 +249,7 @@ mod tests {
     #[tokio::test]
     async fn files_that_are_not_there_are_told() {
         let refusal = sockets(&["--discovery-cacert=/no/such/file"]).connect("https://127.0.0.1:1").unwrap_err();
-        assert_eq!(refusal.to_string(), "open /no/such/file: no such file or directory");
+        assert_eq!(refusal.to_string(), "--discovery-cacert: open /no/such/file: no such file or directory");
     }
 
     #[tokio::test]

@@ -77,8 +77,8 @@ struct Sockets {
 }
 
 impl Process {
-    /// Binds, opens, serves, and joins the cluster.
-    pub(crate) async fn start(config: &Config) -> anyhow::Result<Self> {
+    /// Binds, opens, serves, and joins the cluster; `None` where a signal ended that.
+    pub(crate) async fn start(config: &Config) -> anyhow::Result<Option<Self>> {
         let mut signals = StopSignals::catch()?;
         log_start(config);
         if config.memory_limit.is_some() && !allocators::are_told() {
@@ -102,7 +102,10 @@ impl Process {
         let opened = tokio::select! {
             biased;
             opened = Node::open(config, storage, surroundings) => opened,
-            signal = signals.next(), if discovers => anyhow::bail!("{signal} while waiting for the first members"),
+            signal = signals.next(), if discovers => {
+                tracing::info!(signal, "received signal while waiting for the first members; ending");
+                return Ok(None);
+            }
         };
         let mut node = opened.inspect_err(|error| discovery::explain(config, error))?;
         let io_threads = IoThreads::start(processors())?;
@@ -113,11 +116,14 @@ impl Process {
         tokio::select! {
             biased;
             started = node.start() => started?,
-            signal = signals.next() => anyhow::bail!("{signal} while waiting for peers"),
+            signal = signals.next() => {
+                tracing::info!(signal, "received signal while waiting for peers; ending");
+                return Ok(None);
+            }
         }
         let follow_leader = tokio::spawn(follow_leader(node.services(), metrics.clone()));
         let probe_peers = tokio::spawn(probe_peers(node.services().gateway.clone(), metrics));
-        Ok(Self { node, signals, clients, peers, io_threads, follow_leader, probe_peers, traces })
+        Ok(Some(Self { node, signals, clients, peers, io_threads, follow_leader, probe_peers, traces }))
     }
 
     /// Runs until a signal or a failure; the failure's reason is returned.
@@ -158,10 +164,10 @@ impl Process {
         tokio::select! {
             // What has stopped needs no second signal.
             biased;
-            () = stop => {}
-            signal = self.signals.next() => return Err(format!("received signal {signal} while shutting down")),
+            () = stop => tracing::info!("closed etcd server"),
+            // Whoever sent it, or sent one to the whole group, does not want to wait. Nothing is lost that was confirmed.
+            signal = self.signals.next() => tracing::warn!(signal, "received another signal; ending at once"),
         }
-        tracing::info!("closed etcd server");
         Ok(())
     }
 }

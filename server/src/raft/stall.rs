@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use mainstay_raft_log::{Progress, RaftLog};
 
-use super::leadership::Leadership;
+use super::leadership::{Leadership, TransferError};
 use crate::env::clock::{self, Instant};
 use crate::env::probe;
 
@@ -77,9 +77,20 @@ impl Stall {
             tracing::warn!(took = ?hangs_for, heir = format!("{heir:x}"), "slow disk: the leadership is handed over");
             handed_over = Some(clock::now());
             if let Err(error) = self.leadership.transfer(heir).await {
-                tracing::warn!(%error, "the leadership was not handed over");
+                tracing::warn!(%error, "{}", told(error));
                 handed_over = None;
             }
+        }
+    }
+}
+
+/// What can be said of a hand-over that did not come to an end here. A new term is known to a member once its disk has
+/// it: who has led into the hang sees the next leader only when that is over.
+fn told(error: TransferError) -> &'static str {
+    match error {
+        TransferError::Timeout => "the leadership was offered; who took it is not known here while the disk hangs",
+        TransferError::NotLeader | TransferError::NotVoter | TransferError::Stopped => {
+            "the leadership was not handed over"
         }
     }
 }
@@ -107,6 +118,12 @@ impl Hang {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_hand_over_whose_end_is_not_known_is_not_said_to_have_failed() {
+        assert!(told(TransferError::Timeout).contains("is not known here"));
+        assert_eq!(told(TransferError::NotLeader), "the leadership was not handed over");
+    }
 
     #[tokio::test]
     async fn only_what_waits_and_does_not_move_hangs() {

@@ -11,6 +11,8 @@ use mainstay_proto::etcdserverpb::{AlarmRequest, AlarmType, Compare, PutRequest,
 use super::commands::*;
 use super::*;
 use crate::command::command::Kind;
+use crate::config::{LogFormat, LogLevel};
+use crate::logging;
 
 #[track_caller]
 fn check(script: &[Kind], expected: Expect) {
@@ -603,6 +605,24 @@ fn a_corrupt_cluster_is_left_alone() {
             3: -a
         "#]],
     );
+}
+
+#[test]
+fn an_alarm_is_logged_when_it_is_raised_and_when_it_is_disarmed() {
+    use AlarmAction::{Activate, Deactivate};
+    let mut fixture = Fixture::new();
+    let lines = logging::tests::lines(LogLevel::Info, LogFormat::Console, || {
+        for action in [Activate, Activate, Deactivate, Deactivate] {
+            fixture.apply(&alarm(action, 258, AlarmType::Nospace));
+        }
+    });
+    let told = |line: &String| {
+        let columns: Vec<&str> = line.trim_end().split('\t').collect();
+        [columns[1], columns[3], columns[4]].join(" ")
+    };
+    let told: Vec<String> = lines.iter().filter(|line| line.contains("alarm.rs:")).map(told).collect();
+    let fields = r#"{"alarm":"NOSPACE","member-id":"102"}"#;
+    assert_eq!(told, [format!("warn alarm raised {fields}"), format!("info alarm disarmed {fields}")]);
 }
 
 #[test]

@@ -150,11 +150,11 @@ fn keys_that_do_not_do_are_refused() {
         (RS256, "secret", "", "invalid key: Key must be a PEM encoded PKCS1 or PKCS8 key"),
     ] {
         let refused = open(method, private, public).unwrap_err().to_string();
-        assert_eq!(refused, error, "{method} {private} {public}");
+        assert_eq!(refused, format!("--auth-token: {error}"), "{method} {private} {public}");
     }
     assert!(matches!(open(ES256, "es384.key", ""), Err(TokenError::Unfit(_))), "another curve");
     let refused = open(RS256, "nope", "").unwrap_err().to_string();
-    assert!(refused.starts_with("auth: invalid auth options: nope: "), "{refused}");
+    assert!(refused.starts_with("--auth-token: auth: invalid auth options: nope: "), "{refused}");
 }
 
 #[test]

@@ -198,6 +198,22 @@ async fn connections_take_room_while_they_last() {
 }
 
 #[tokio::test]
+async fn what_is_read_of_a_connection_of_http1_is_bounded() {
+    let long = "x".repeat(limits::HTTP1_BUFFER_BYTES_LIMITED + 1);
+    for (limit, expected) in
+        [(None, StatusCode::OK), (Some(Budget::LEAST), StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)]
+    {
+        let server = run(content(), ServeOptions { budget: Budget::of(limit, 1_572_864), ..options() }).await;
+        let stream = TokioIo::new(TcpStream::connect(server.address).await.unwrap());
+        let (mut client, connection) = http1::handshake(stream).await.unwrap();
+        tokio::spawn(connection);
+        let request = Request::get("/page").header("host", "x").header("long", &long);
+        let response = client.send_request(request.body(Empty::<Bytes>::new()).unwrap()).await.unwrap();
+        assert_eq!(response.status(), expected, "{limit:?}");
+    }
+}
+
+#[tokio::test]
 async fn the_settings_frame_tells_the_limit_of_streams() {
     let server = run(content(), options()).await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();

@@ -103,6 +103,19 @@ fn a_checkpoint_carries_the_store_to_another_member() {
 }
 
 #[test]
+fn a_store_that_is_compressed_is_as_large_as_what_is_in_use() {
+    let root = tempfile::tempdir().unwrap();
+    let mut writer = open_at(&root.path().join("db"));
+    put(&mut writer, "k", &"x".repeat(8 << 20));
+    writer.maybe_flush(true).unwrap();
+    let on_disk = writer.engine().size_bytes();
+    assert!(on_disk < 4 << 20, "{on_disk} bytes are not compressed");
+    let size = writer.store().size();
+    assert!(size.in_use_bytes > 8 << 20, "{size:?}");
+    assert_eq!(size.total_bytes, size.in_use_bytes);
+}
+
+#[test]
 fn a_flush_in_the_background_tells_how_far_it_got() {
     let root = tempfile::tempdir().unwrap();
     let mut writer = open_at(&root.path().join("db"));
