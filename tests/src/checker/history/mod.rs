@@ -100,7 +100,7 @@ pub const CHECKERS: [(&str, Check); 27] = [
     ("sets", |history, _, _| sets::check(history)),
     ("linearizable", |history, _, _| linearizable::check(history)),
     ("watch_opened", |history, _, bounds| watch_opened::check(history, bounds.recovery)),
-    ("liveness", |history, _, bounds| liveness::check(history, bounds.recovery)),
+    ("liveness", |history, truth, bounds| liveness::check(history, truth, bounds.recovery)),
 ];
 
 /// Runs every checker; returns the file's name of the first that found something, and what. The
