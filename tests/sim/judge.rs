@@ -7,7 +7,7 @@ use madsim::runtime::Handle;
 use mainstay_client::{Client, Range};
 use mainstay_proto::mvccpb::KeyValue;
 use mainstay_tests::checker::applied::LeaseEntry;
-use mainstay_tests::checker::check_all;
+use mainstay_tests::checker::{check_all, check_without_end};
 use mainstay_tests::history::{AuthEnd, Call, End, Received, Step, Txn};
 use mainstay_tests::transactions::key_value;
 use tokio::time::Instant;
@@ -43,8 +43,17 @@ fn violation(checker: &str, text: String) -> Violation {
     Violation { checker: checker.to_owned(), text }
 }
 
+/// What there was to judge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Judged {
+    /// All of it.
+    All,
+    /// What was seen on the way: in the end nobody can say any more who is right.
+    TheWay,
+}
+
 /// Judges; the first violation is returned.
-pub(crate) async fn judge(id: usize, world: World) -> Result<(), Violation> {
+pub(crate) async fn judge(id: usize, world: World) -> Result<Judged, Violation> {
     if let Some(surprise) = world.surprises().into_iter().next() {
         return Err(violation("surprise", surprise));
     }
@@ -54,28 +63,52 @@ pub(crate) async fn judge(id: usize, world: World) -> Result<(), Violation> {
     churn(id, &world).await;
     match see_the_end(id, &world).await {
         // Nobody can say any more who is right, and so nobody serves, as it has to be.
-        Err(_) if world.is_beyond_deciding() => return Ok(()),
+        Err(_) if world.is_beyond_deciding() => return the_way(&world).map(|()| Judged::TheWay),
         seen => seen?,
     }
     if let Some(surprise) = world.surprises().into_iter().next() {
         return Err(violation("surprise", surprise));
     }
     who_differs_is_out_of_service(&world).await.map_err(|reason| violation("corruption", reason))?;
-    if let Some(contradiction) = world.ledger.contradictions().into_iter().next() {
-        return Err(violation("state_machine_safety", contradiction));
-    }
-    world.logs_match().map_err(|reason| violation("log_matching", reason))?;
+    one_sequence(&world)?;
     let kept = bounded(&world).and_then(|()| bounds::watches(&world)).and_then(|()| bounds::requests(&world));
     kept.map_err(|reason| violation("bounded", reason))?;
-    let complaints = trace::errors();
-    let is_due = |complaint: &&trace::Complaint| !is_harmless(&complaint.text) && !world.accounts_for(complaint);
-    if let Some(complaint) = complaints.iter().find(is_due) {
-        return Err(violation("complaints", format!("{} said: {}", complaint.node, complaint.text)));
-    }
+    complaints(&world)?;
     world.recorder.with(|history| match check_all(history, RECOVERY) {
+        Some((checker, text)) => Err(violation(checker, text)),
+        None => Ok(Judged::All),
+    })
+}
+
+/// Judges what holds of a run whatever came of it.
+fn the_way(world: &World) -> Result<(), Violation> {
+    if let Some(surprise) = world.surprises().into_iter().next() {
+        return Err(violation("surprise", surprise));
+    }
+    one_sequence(world)?;
+    complaints(world)?;
+    world.recorder.with(|history| match check_without_end(history, RECOVERY) {
         Some((checker, text)) => Err(violation(checker, text)),
         None => Ok(()),
     })
+}
+
+/// What members applied, and what their logs hold, is one sequence.
+fn one_sequence(world: &World) -> Result<(), Violation> {
+    if let Some(contradiction) = world.ledger.contradictions().into_iter().next() {
+        return Err(violation("state_machine_safety", contradiction));
+    }
+    world.logs_match().map_err(|reason| violation("log_matching", reason))
+}
+
+/// Nobody complained of anything that was not done to it.
+fn complaints(world: &World) -> Result<(), Violation> {
+    let complaints = trace::errors();
+    let is_due = |complaint: &&trace::Complaint| !is_harmless(&complaint.text) && !world.accounts_for(complaint);
+    match complaints.iter().find(is_due) {
+        Some(complaint) => Err(violation("complaints", format!("{} said: {}", complaint.node, complaint.text))),
+        None => Ok(()),
+    }
 }
 
 /// Whether openraft calls an error what its caller expects: a change of the members that comes at the same moment as
