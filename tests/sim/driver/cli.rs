@@ -53,7 +53,7 @@ pub(crate) struct Simulate {
     /// Says which places and faults were reached, and fails if 200 seeds left one out
     #[arg(long)]
     pub(crate) coverage: bool,
-    /// Writes the coverage into this Markdown file too
+    /// Writes the coverage into this Markdown file too, with the sums of all runs
     #[arg(long, value_name = "FILE", requires = "coverage")]
     pub(crate) report: Option<PathBuf>,
     /// Does not shrink the schedules of failing seeds; with --trace or --json none is

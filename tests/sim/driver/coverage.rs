@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::time::Duration;
 
 use super::markdown::Page;
 use super::totals::{Count, Totals};
@@ -10,8 +11,8 @@ use super::{Known, markdown, say};
 /// So many seeds must reach everything; fewer say nothing of what they left out.
 const ENOUGH: u64 = 200;
 
-/// Tells what was reached and returns whether nothing is missing.
-pub(crate) fn tell(totals: &Totals, known: &Known, page: Option<&Page>) -> io::Result<bool> {
+/// Tells what was reached and returns whether nothing is missing. The page says as well how much was run, and of what.
+pub(crate) fn tell(totals: &Totals, took: Duration, known: &Known, page: Option<&Page>) -> io::Result<bool> {
     let never = missing(&totals.reached, known.places);
     let unused = missing(&totals.faults, &known.faults);
     let mut text = format!("Over {} seeds.\n\n", totals.seeds);
@@ -20,7 +21,7 @@ pub(crate) fn tell(totals: &Totals, known: &Known, page: Option<&Page>) -> io::R
     text += &markdown::table(["place", "runs", "times"], &rows(&totals.reached, &never));
     say(&text);
     if let Some(page) = page {
-        page.write(&text)?;
+        page.write(&format!("{}\n{text}", totals.page(took)))?;
     }
     for (what, missing) in [("place", &never), ("kind of fault", &unused)] {
         missing.iter().for_each(|name| say(&format!("never reached: {what} {name}")));
