@@ -50,7 +50,7 @@ pub(crate) struct Simulate {
     /// Prints the report as JSON; one seed only
     #[arg(long)]
     pub(crate) json: bool,
-    /// Says which places and faults were reached, and fails if 200 seeds left one out
+    /// Says which places and faults were reached, and fails if 300 seeds left one out, or 5000 a rare one
     #[arg(long)]
     pub(crate) coverage: bool,
     /// Writes the coverage into this Markdown file too, with the sums of all runs
