@@ -20,6 +20,7 @@ pub mod locks;
 pub mod membership;
 pub mod permissions;
 pub mod realtime;
+pub mod reflections;
 pub mod refusals;
 pub mod revisions;
 #[cfg(test)]
@@ -73,7 +74,7 @@ pub type Check = fn(&History, &Truth, &Bounds) -> Result<(), String>;
 
 /// Every checker by its file's name. What others follow from stands before them: a record that is
 /// wrong by itself makes every comparison with it wrong.
-pub const CHECKERS: [(&str, Check); 27] = [
+pub const CHECKERS: [(&str, Check); 28] = [
     ("elections", |history, _, _| elections::check(history)),
     ("membership", |history, _, _| membership::check(history)),
     ("watch_streams", |history, _, bounds| watch_streams::check(history, bounds.recovery)),
@@ -90,6 +91,7 @@ pub const CHECKERS: [(&str, Check); 27] = [
     ("sessions", |history, _, _| sessions::check(history)),
     ("watch_progress", |history, truth, _| watch_progress::check(history, truth)),
     ("watch_reliable", |history, truth, _| watch_reliable::check(history, truth)),
+    ("reflections", |history, _, _| reflections::check(history)),
     ("leases", leases::check),
     ("lease_keys", |history, truth, _| lease_keys::check(history, truth)),
     ("locks", |history, truth, _| locks::check(history, truth)),
@@ -104,13 +106,14 @@ pub const CHECKERS: [(&str, Check); 27] = [
 ];
 
 /// Those that ask nothing of the end of a run, nor of what must be served by then.
-pub const WITHOUT_END: [&str; 9] = [
+pub const WITHOUT_END: [&str; 10] = [
     "elections",
     "membership",
     "watch_ordered",
     "watch_atomic",
     "headers",
     "sessions",
+    "reflections",
     "lists",
     "sets",
     "linearizable",
