@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use madsim::runtime::Handle;
 use mainstay_client::{Client, Range};
+use mainstay_proto::KeyRange;
 use mainstay_proto::mvccpb::KeyValue;
+use mainstay_server::mvcc::RangeOptions;
 use mainstay_tests::checker::applied::LeaseEntry;
 use mainstay_tests::checker::{check_all, check_without_end};
 use mainstay_tests::history::{AuthEnd, Call, End, Received, Step, Txn};
@@ -218,13 +220,10 @@ async fn look(id: usize, world: &World) -> Result<End, Violation> {
         let one = only(world, index);
         let name = world.members[index].name();
         if world.learns(index) {
-            // It lets nobody log in.
-            if world.plan.has_users {
-                continue;
-            }
-            equal_keys(&one, &response.kvs)
-                .await
-                .map_err(|reason| violation("equal_members", format!("{name}: {reason}")))?;
+            // Where there are users it lets nobody log in.
+            let kept = if world.plan.has_users { stored_keys(world, index) } else { told_keys(&one).await };
+            let compared = kept.and_then(|kept| equal_keys(&kept, &response.kvs));
+            compared.map_err(|reason| violation("equal_members", format!("{name}: {reason}")))?;
             continue;
         }
         // A linearizable read: the member takes part.
@@ -251,13 +250,25 @@ async fn look(id: usize, world: &World) -> Result<End, Violation> {
     Ok(End { at: world.recorder.now(), revision, keys, leases, compacted, auth })
 }
 
-/// A learner answers from what it has, or not at all: its keys are held against those of the others.
-async fn equal_keys(learner: &Client, keys: &[KeyValue]) -> Result<(), String> {
-    let answer = learner.range(Range::all().serializable()).await.map_err(|error| error.to_string())?;
+/// A learner answers from what it has, or not at all.
+async fn told_keys(learner: &Client) -> Result<Vec<KeyValue>, String> {
+    let answer = learner.range(Range::all().serializable()).await;
+    answer.map(|answer| answer.kvs).map_err(|error| error.to_string())
+}
+
+/// What a member has that tells nobody.
+fn stored_keys(world: &World, index: usize) -> Result<Vec<KeyValue>, String> {
+    let life = world.members[index].life().ok_or("it has no process")?;
+    let found = life.store.range(&KeyRange::all(), &RangeOptions::default());
+    found.map(|found| found.kvs).map_err(|error| error.to_string())
+}
+
+/// The keys of a learner are held against those of the others.
+fn equal_keys(kept: &[KeyValue], keys: &[KeyValue]) -> Result<(), String> {
     let is_other = |pair: &(&KeyValue, &KeyValue)| pair.0 != pair.1;
-    match answer.kvs.iter().zip(keys).find(is_other) {
+    match kept.iter().zip(keys).find(is_other) {
         Some((one, other)) => Err(format!("has {one:?} where others have {other:?}")),
-        None if answer.kvs.len() != keys.len() => Err(format!("has {} keys of {}", answer.kvs.len(), keys.len())),
+        None if kept.len() != keys.len() => Err(format!("has {} keys of {}", kept.len(), keys.len())),
         None => Ok(()),
     }
 }
