@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use madsim::runtime::Runtime;
 use mainstay_raft_log::probe;
+use mainstay_tests::checker::history::linearizable;
 use mainstay_tests::history::{Call, History, Outcome, UNTOLD};
 
 use crate::judge::Judged;
@@ -122,7 +123,7 @@ fn report(run: &Run, world: &World, schedule: Vec<String>, violation: Option<Vio
     })
 }
 
-/// How many calls of each kind there were, by outcome.
+/// How many calls of each kind there were, by outcome, and how much else there was to compare.
 fn operations(history: &History) -> BTreeMap<String, u64> {
     let mut counts = BTreeMap::new();
     for operation in &history.operations {
@@ -153,5 +154,7 @@ fn operations(history: &History) -> BTreeMap<String, u64> {
             *counts.entry("event, received".to_owned()).or_default() += changes.len() as u64;
         }
     }
+    counts.insert("register, judged".to_owned(), linearizable::judged(history) as u64);
+    counts.insert("reflection, compared".to_owned(), history.reflections.len() as u64);
     counts
 }
