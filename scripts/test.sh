@@ -36,7 +36,8 @@ run_differential() {
 run_fuzz() { make fuzz MAINSTAY_BIN="$binary" SEED="$((16#$(git rev-parse --verify --quiet HEAD 2>/dev/null | cut -c1-8 || echo 1)))"; }
 run_compat() { make test-compat MAINSTAY_BIN="$binary"; }
 run_clients() { make test-clients MAINSTAY_BIN="$binary"; }
-# The other stages of Kubernetes are called by their names: they take longer than all of this together.
+# A control plane each, so that the first of them ends soon where everything is wrong. The storage tests are called by
+# their name: they take longer than most of this together.
 run_kubernetes() { make kubernetes MAINSTAY_BIN="$binary" STAGES=deployment; }
 run_kubernetes-objects() { make kubernetes MAINSTAY_BIN="$binary" STAGES="deploy objects"; }
 run_kubernetes-storage() { make kubernetes-storage MAINSTAY_BIN="$binary"; }
@@ -60,13 +61,13 @@ describe() {
     kubernetes) echo "a control plane on three members and a Deployment of 20, with TLS everywhere" ;;
     kubernetes-objects) echo "a control plane with every kind of object, and what deploy/ holds" ;;
     kubernetes-storage) echo "the API server's storage tests, on etcd and on mainstay" ;;
-    kubernetes-faults) echo "a loaded control plane while members die" ;;
+    kubernetes-faults) echo "a loaded control plane while members and the API server die" ;;
   esac
 }
 
 report=()
 status=0
-[ $# -gt 0 ] || set -- unit simulation binary processes differential fuzz compat clients kubernetes
+[ $# -gt 0 ] || set -- unit simulation binary processes differential fuzz compat clients kubernetes kubernetes-objects kubernetes-faults
 for stage; do
   if [ $status != 0 ]; then
     report+=("not run|$stage|")

@@ -140,7 +140,8 @@ const _: () = assert!(RANGE_STREAM_CHUNK_BYTES as u64 <= RANGE_STREAM_BYTES_MAX 
 /// waits for.
 pub const READ_HERE_BYTES: u64 = 4 * 1024 * 1024;
 
-/// Keys of a list from which on it is made aside, on a thread that nobody else waits for.
+/// Keys that a read may come past, in its list or to count them, where its connection lives; one with more is made aside,
+/// on a thread that nobody else waits for.
 pub const RANGE_ASIDE_KEYS: i64 = 2_000;
 
 /// Keys that a reader takes from the index before it lets the writer in again.

@@ -167,15 +167,17 @@ Y
 
 kubectl() { HOME=$run "$bin/kubectl" --kubeconfig="$run/admin.kubeconfig" "$@"; }
 
-# How long events live: as short as a test can wait for.
+# How long events live, and after what time the API server has the store forget what was: as short as a test can wait
+# for. A stage may have it otherwise.
 event_ttl=${EVENT_TTL:-40s}
+compaction_interval=20s
 
 # The API server refuses loopback as its advertised address; nothing is sent to this one.
 start_apiserver() {
   local pki=$run/pki
   free_port && api_port=$port
   start apiserver "$bin/kube-apiserver" \
-    --etcd-servers="$(IFS=,; echo "${client_urls[*]}")" --etcd-prefix=/registry --etcd-compaction-interval=20s \
+    --etcd-servers="$(IFS=,; echo "${client_urls[*]}")" --etcd-prefix=/registry --etcd-compaction-interval="$compaction_interval" \
     --etcd-cafile="$pki/etcd/ca.crt" --etcd-certfile="$pki/apiserver-etcd-client.crt" --etcd-keyfile="$pki/apiserver-etcd-client.key" \
     --event-ttl="$event_ttl" --encryption-provider-config="$pki/encryption.yaml" \
     --bind-address=127.0.0.1 --secure-port="$api_port" --advertise-address=192.0.2.1 \
@@ -236,9 +238,9 @@ options:
   manageAllNodes: false
   manageNodesWithAnnotationSelector: kwok.x-k8s.io/node=fake
   nodeLeaseDurationSeconds: 40
-  nodeLeaseParallelism: 4
-  nodePlayStageParallelism: 4
-  podPlayStageParallelism: 4
+  nodeLeaseParallelism: ${KWOK_PARALLEL:-4}
+  nodePlayStageParallelism: ${KWOK_PARALLEL:-4}
+  podPlayStageParallelism: ${KWOK_PARALLEL:-4}
   enablePodsOnNodeSyncStreamWatch: true
   enableCRDs: []
 Y
@@ -286,4 +288,17 @@ in_run() {
   EVENT_TTL="$event_ttl" KUBECONFIG="$run/admin.kubeconfig" KUBERNETES_BIN="$bin" KUBERNETES_RUN="$run" PROCESS="$here/process.sh" \
     STORE_ENDPOINTS="$(IFS=,; echo "${client_urls[*]}")" STORE_CA="$run/pki/etcd/ca.crt" \
     STORE_CERT="$run/pki/apiserver-etcd-client.crt" STORE_KEY="$run/pki/apiserver-etcd-client.key" "$@"
+}
+
+# tests COMMAND... runs a program of Go's tests, told to be verbose, and tells of each with its time, and what it said
+# where it failed. TEST names one; to Go it is a success if there is none, or none below one of that name, and here not.
+tests() {
+  local log=$run/tests.log level='/[^ ]*' levels=${TEST:-}
+  levels=${levels//[^\/]/}
+  "$@" ${TEST:+-test.run="$TEST"} | tee "$log" | { grep -v '^=== ' || true; }
+  [ -n "${TEST:-}" ] || return 0
+  if ! grep -Eq -- "^ *--- [A-Z]+: [^ ]*${levels//\//"$level"}" "$log"; then
+    echo "kubernetes: TEST=$TEST: no tests to run" >&2
+    return 1
+  fi
 }

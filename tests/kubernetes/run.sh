@@ -3,12 +3,13 @@
 # The nodes are played by kwok. Everything listens on loopback, on free ports; whatever was started is stopped again,
 # and the logs are kept only after a failure.
 #
-# usage: tests/kubernetes/run.sh BINARY [STAGE...]      all stages if none is named
+# usage: tests/kubernetes/run.sh BINARY [STAGE...]      all of these if none is named
 #   deploy       what stands in deploy/: kubeadm's static pod, systemd's unit, Helm's values; TEST=TestKubeadmCluster
 #   deployment   a Deployment of $REPLICAS from kubectl apply to its end, and how long each step takes
 #   objects      every kind of object that Kubernetes is known for; TEST=TestKubernetes/objects/services for one
 #   storage      the API server's own storage tests, on etcd and on mainstay, and two API servers on one store;
-#                only where it is named, for it takes long; TEST=TestPages names one of the two servers'
+#                TEST=TestPages names one of the two servers'
+# TEST is for one stage at a time: where a stage has no such test, it fails.
 #        NODES=5   how many nodes there are
 # faults/run.sh and scale/run.sh run the stages `faults` and `scale`, each time on a control plane of its own.
 #
@@ -18,7 +19,7 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 binary=$(realpath "${1:?usage: run.sh BINARY [STAGE...]}")
 shift
-[ $# -gt 0 ] || set -- deploy deployment objects
+[ $# -gt 0 ] || set -- deploy deployment objects storage
 for stage; do
   [ -f "$here/$stage/stage.sh" ] || { echo "run.sh: there is no stage '$stage'" >&2; exit 2; }
 done

@@ -45,6 +45,7 @@ pub(crate) const REACHABLE: &[&str] = &[
     "member-removed",
     "membership-chore-done",
     "removed-member-told",
+    "call-for-another-refused",
     // watch
     "watch-caught-up-in-memory",
     "watch-history-read",

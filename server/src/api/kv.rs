@@ -4,7 +4,6 @@ use std::cell::Cell;
 use std::pin::{Pin, pin};
 
 use futures_util::stream;
-use mainstay_proto::KeyRange;
 use mainstay_proto::etcdserverpb::kv_server::Kv;
 use mainstay_proto::etcdserverpb::{
     CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse,
@@ -32,7 +31,7 @@ use crate::command::outcome::Reply;
 use crate::env::clock;
 use crate::limits;
 use crate::metrics::Operation;
-use crate::mvcc::{RangeOptions, ReadError, Room, Store};
+use crate::mvcc::{ReadError, Room, Store};
 use crate::raft::Gateway;
 use crate::space;
 
@@ -309,16 +308,10 @@ impl Services {
         result
     }
 
-    /// Whether a list is so long that others should not wait for it to be made.
+    /// Whether a read takes so long that others should not wait for it. What is wrong with it is told when it is made.
     fn is_long(&self, request: &RangeRequest) -> bool {
-        let is_bounded = (1..=limits::RANGE_ASIDE_KEYS).contains(&request.limit);
-        if request.range_end.is_empty() || request.count_only || is_bounded {
-            return false;
-        }
-        let range = KeyRange::new(request.key.clone(), request.range_end.clone());
-        let options = RangeOptions { count_only: true, revision: request.revision, ..RangeOptions::default() };
-        // What is wrong with it is told when it is made.
-        self.store.range(&range, &options).is_ok_and(|found| found.count > limits::RANGE_ASIDE_KEYS)
+        let (range, options) = apply::what_is_read(request);
+        self.store.keys_on_the_way(&range, &options) > limits::RANGE_ASIDE_KEYS
     }
 
     async fn permit_range(&self, credentials: &Credentials, request: &RangeRequest) -> Result<Permit, ApiError> {

@@ -4,7 +4,7 @@
 //! attributes.
 //! Called by `raft/state_machine.rs`, one run of committed commands after another: [`apply`] for each,
 //! then [`State::commit`] once, which writes the run to the engine together with the applied position.
-//! `api` uses what needs no command: [`range_response`], [`encoded_range`] and [`read_txn`].
+//! `api` uses what needs no command: [`what_is_read`], [`range_response`], [`encoded_range`] and [`read_txn`].
 //!
 //! One file for each kind of command. None reads a clock, chance or configuration: what depends on
 //! those (a lease's id and least time to live, the end of a lease) was decided before proposing.
@@ -55,6 +55,6 @@ pub use format::{FormatView, stored_format};
 pub use growth::{ValueLen, put_grows, txn_grows};
 pub use member::{MemberView, remove as remove_members};
 pub use permission::check_read_txn;
-pub use range::{EncodedRange, encoded_range, is_plain_list, range_response};
+pub use range::{EncodedRange, encoded_range, is_plain_list, range_response, what_is_read};
 pub use read_txn::{ReadTxnError, is_read_only, read_txn};
 pub use state::{Committed, OpenError, State, StateOptions};

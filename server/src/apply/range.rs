@@ -16,20 +16,12 @@ pub fn range_response(
     request: &RangeRequest,
     read: impl FnOnce(&KeyRange, &RangeOptions) -> Result<RangeResult, ReadError>,
 ) -> Result<RangeResponse, ReadError> {
-    let range = KeyRange::new(request.key.clone(), request.range_end.clone());
-    let sort = Sort::of(request);
-    let options = RangeOptions {
-        revision: request.revision,
-        limit: read_limit(request, sort),
-        count_only: request.count_only,
-        // To sort by value the values are needed. etcd's answer shows it: only then keys keep their lease.
-        keys_only: request.keys_only && sort.target != SortTarget::Value,
-    };
+    let (range, options) = what_is_read(request);
     let RangeResult { mut kvs, count, revision } = read(&range, &options)?;
     if has_revision_filters(request) {
         kvs.retain(|kv| passes_filters(request, kv));
     }
-    sort.apply(&mut kvs);
+    Sort::of(request).apply(&mut kvs);
     let more = request.limit > 0 && kvs.len() as i64 > request.limit;
     if more {
         kvs.truncate(request.limit as usize);
@@ -41,6 +33,19 @@ pub fn range_response(
     }
     let header = Some(ResponseHeader { revision, ..ResponseHeader::default() });
     Ok(RangeResponse { header, kvs, more, count })
+}
+
+/// What a request has to read.
+pub fn what_is_read(request: &RangeRequest) -> (KeyRange, RangeOptions) {
+    let sort = Sort::of(request);
+    let options = RangeOptions {
+        revision: request.revision,
+        limit: read_limit(request, sort),
+        count_only: request.count_only,
+        // To sort by value the values are needed. etcd's answer shows it: only then keys keep their lease.
+        keys_only: request.keys_only && sort.target != SortTarget::Value,
+    };
+    (KeyRange::new(request.key.clone(), request.range_end.clone()), options)
 }
 
 /// The answer to a range request, with the records in the encoding in which they leave.
@@ -67,13 +72,9 @@ pub fn encoded_range(
     request: &RangeRequest,
     read: impl FnOnce(&KeyRange, &RangeOptions) -> Result<EncodedResult, ReadError>,
 ) -> Result<EncodedRange, ReadError> {
-    let range = KeyRange::new(request.key.clone(), request.range_end.clone());
-    let options = RangeOptions {
-        revision: request.revision,
-        limit: request.limit,
-        count_only: false,
-        keys_only: request.keys_only,
-    };
+    let (range, options) = what_is_read(request);
+    // Whether there are more is told by the number of them.
+    let options = RangeOptions { limit: request.limit, ..options };
     let EncodedResult { kvs, count, revision } = read(&range, &options)?;
     // Nothing was left out but what is beyond the limit.
     let more = request.limit > 0 && count > request.limit;

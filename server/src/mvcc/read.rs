@@ -252,6 +252,25 @@ pub(super) fn key_count(shared: &Shared) -> u64 {
     state.tree.live().saturating_add_signed(-growth)
 }
 
+/// How many keys a read comes past, about: those of the range as it is now, or those up to its limit where the others are
+/// counted without a walk.
+pub(super) fn keys_on_the_way(shared: &Shared, range: &KeyRange, options: &RangeOptions) -> i64 {
+    if range.is_single() {
+        return 1;
+    }
+    let end = range.end_exclusive();
+    let interval = Interval { from: range.key(), to: end.as_deref() };
+    let state = shared.state.read();
+    let all = state.tree.count(interval) as i64;
+    let wanted = match options.limit {
+        _ if options.count_only => 0,
+        ..=0 => all,
+        limit => limit.min(all),
+    };
+    let at = if options.revision <= 0 { state.published } else { options.revision };
+    if wanted == all || count_at(&state, interval, at).is_some() { wanted } else { all }
+}
+
 /// Whether there is a key at a revision, which must be pinned or belong to a round of compaction that
 /// has not begun to remove.
 pub(super) fn is_empty_at(shared: &Shared, at: i64) -> bool {

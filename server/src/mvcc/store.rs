@@ -233,6 +233,11 @@ impl Store {
         read::encoded_range(&self.shared, range, options, room)
     }
 
+    /// How many keys a read of a range comes past, about, which tells how long it takes.
+    pub fn keys_on_the_way(&self, range: &KeyRange, options: &RangeOptions) -> i64 {
+        read::keys_on_the_way(&self.shared, range, options)
+    }
+
     /// The record of a key as of a revision.
     pub fn get_at(&self, key: &[u8], revision: i64) -> Result<Option<KeyValue>, ReadError> {
         if revision <= 0 {

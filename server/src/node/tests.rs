@@ -4,6 +4,7 @@
 
 #![cfg(madsim)]
 
+mod astray;
 mod forwarding;
 mod sizes;
 mod stages;
@@ -214,12 +215,23 @@ fn simulate_with<F: Future<Output = ()>>(
     config: impl Fn(usize) -> Config,
     run: impl FnOnce(Vec<Machine>, Vec<Running>) -> F,
 ) {
+    simulate_many(seed, MEMBERS, config, run);
+}
+
+/// The same, with so many members.
+fn simulate_many<F: Future<Output = ()>>(
+    seed: u64,
+    members: usize,
+    config: impl Fn(usize) -> Config,
+    run: impl FnOnce(Vec<Machine>, Vec<Running>) -> F,
+) {
     clock::reset();
     transport::clear_links();
+    transport::clear_detours();
     let mut runtime = Runtime::with_seed_and_config(seed, madsim::Config::default());
     runtime.set_time_limit(Duration::from_secs(600));
     runtime.block_on(async {
-        let machines: Vec<Machine> = (0..MEMBERS).map(Machine::new).collect();
+        let machines: Vec<Machine> = (0..members).map(Machine::new).collect();
         let starts = machines.iter().map(|machine| machine.start_with(config(machine.index)));
         let members = futures_util::future::join_all(starts).await.into_iter().map(Result::unwrap).collect();
         run(machines, members).await;

@@ -14,7 +14,7 @@
 //! What remains open: a member that was lost before a quorum held what it published of itself. It has
 //! confirmed next to nothing by then.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -22,6 +22,7 @@ use futures_util::stream::FuturesUnordered;
 use mainstay_proto::mainstay::{MemberKnownRequest, MemberKnownResponse, MembersRequest};
 
 use super::codec;
+use super::envelope::Envelope;
 use super::members::quorum;
 use super::network::peer_client;
 use crate::engine::layout::meta;
@@ -111,7 +112,9 @@ async fn ask_for_a_while(
     for _ in 0..ROUNDS_IN_SILENCE {
         let mut answers: FuturesUnordered<_> = peers.iter().map(|urls| ask(urls, question, dialer, limit)).collect();
         tally = nobody;
+        let mut heard = BTreeSet::new();
         while let Some(answer) = answers.next().await {
+            let answer = answer.filter(|answer| is_another(answer, &mut heard));
             let mut past = Past::told_by(answer);
             if past == Past::Unknown && !tally.count(answer) {
                 continue;
@@ -152,7 +155,7 @@ pub struct ExistingCluster {
 pub async fn existing_cluster(urls: &[String], dialer: &Dialer, limit: Duration) -> Option<ExistingCluster> {
     for url in urls {
         let Ok(channel) = dialer.connect(url, limit) else { continue };
-        match clock::timeout(limit, peer_client(channel).members(MembersRequest {})).await {
+        match clock::timeout(limit, peer_client(channel, Envelope::of_nobody()).members(MembersRequest {})).await {
             Ok(Ok(response)) => {
                 let response = response.into_inner();
                 let members = response.nodes.into_iter().map(|(id, node)| (id, node.peer_urls)).collect();
@@ -192,6 +195,12 @@ impl Tally {
     }
 }
 
+/// Whether an answer is of somebody who was not heard yet: the addresses of two members may lead to one, which counts
+/// once. Earlier releases do not say who they are.
+fn is_another(answer: &MemberKnownResponse, heard: &mut BTreeSet<u64>) -> bool {
+    answer.answered_by == 0 || heard.insert(answer.answered_by)
+}
+
 /// Asks one peer, at any of its addresses; `None` where it does not say.
 async fn ask(
     urls: &[String],
@@ -200,7 +209,9 @@ async fn ask(
     limit: Duration,
 ) -> Option<MemberKnownResponse> {
     for url in urls {
-        if let Some(answer) = ask_at(url, request, dialer, limit).await {
+        // What leads back to this member is no answer of another.
+        let envelope = Envelope::from(request.member_id);
+        if let Some(answer) = ask_at(url, request, envelope, dialer, limit).await {
             return Some(answer);
         }
     }
@@ -211,12 +222,13 @@ async fn ask(
 pub(super) async fn ask_at(
     url: &str,
     request: MemberKnownRequest,
+    envelope: Envelope,
     dialer: &Dialer,
     limit: Duration,
 ) -> Option<MemberKnownResponse> {
     // Where this fails it does so again, and is said, when the peer is to be connected in earnest.
     let channel = dialer.connect(url, limit).ok()?;
-    match clock::timeout(limit, peer_client(channel).member_known(request)).await {
+    match clock::timeout(limit, peer_client(channel, envelope).member_known(request)).await {
         Ok(Ok(response)) => return Some(response.into_inner()),
         Ok(Err(status)) => tracing::debug!(url, %status, "a peer does not say whether it knows this member"),
         Err(_elapsed) => tracing::debug!(url, "a peer takes long to say whether it knows this member"),
@@ -230,7 +242,7 @@ mod tests {
 
     fn decided(peers: usize, answers: &[&str]) -> bool {
         let mut tally = Tally { peers, may_be_new: true, fresh: 0, strangers: 0 };
-        let answer = |text: &str| MemberKnownResponse { known: false, fresh: text == "fresh", removed: false };
+        let answer = |text: &str| MemberKnownResponse { fresh: text == "fresh", ..MemberKnownResponse::default() };
         answers.iter().any(|text| tally.count((*text != "silent").then(|| answer(text))))
     }
 
@@ -245,7 +257,7 @@ mod tests {
     #[test]
     fn who_joins_does_not_found_a_cluster() {
         let mut tally = Tally { peers: 2, may_be_new: false, fresh: 0, strangers: 0 };
-        let fresh = MemberKnownResponse { known: false, fresh: true, removed: false };
+        let fresh = MemberKnownResponse { fresh: true, ..MemberKnownResponse::default() };
         assert!(!tally.count(Some(fresh)), "the other one may know it");
         assert!(tally.count(Some(fresh)));
     }
@@ -258,6 +270,14 @@ mod tests {
         assert!(decided(2, &["stranger", "fresh"]));
         assert!(!decided(4, &["stranger", "fresh"]));
         assert!(decided(4, &["stranger", "stranger", "stranger"]));
+    }
+
+    #[test]
+    fn who_answers_for_two_counts_once() {
+        let by = |answered_by| MemberKnownResponse { answered_by, ..MemberKnownResponse::default() };
+        let mut heard = BTreeSet::new();
+        let counted: Vec<bool> = [7, 7, 8, 0, 0].map(|id| is_another(&by(id), &mut heard)).into();
+        assert_eq!(counted, [true, false, true, true, true], "earlier releases are told apart by their addresses");
     }
 
     #[test]

@@ -17,6 +17,7 @@ use super::addresses::Addresses;
 use super::bootstrap::{self, Past};
 use super::confirmation::Confirmation;
 use super::departures::Departures;
+use super::envelope::Seldom;
 use super::evidence::Evidence;
 use super::forced;
 use super::gateway::{Gateway, GatewayOptions};
@@ -201,6 +202,7 @@ impl Consensus {
             dialer: options.dialer.clone(),
             addresses: addresses.clone(),
             removal: removal.clone(),
+            astray: Seldom::default(),
             own: options.member_id,
             alarms: alarms.clone(),
             doubt: evidence.doubt(),
@@ -225,8 +227,8 @@ impl Consensus {
             removal: removal.clone(),
         };
         let (rules, timeout) = (options.member_rules, options.election_timeout);
-        let peers = Arc::new(Peers::new(options.dialer.clone(), timeout));
         let (own, cluster_id) = (options.member_id, options.cluster_id);
+        let peers = Arc::new(Peers::new(own, options.dialer.clone(), timeout));
         let confirmation = Arc::new(Confirmation::new(own, cluster_id, raft.clone(), peers.clone(), timeout));
         let views = (members.clone(), alarms);
         let reconfigure = Arc::new(Reconfigure::new(raft.clone(), confirmation.clone(), views, rules, timeout));

@@ -11,7 +11,6 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use mainstay_proto::mainstay as wire;
-use mainstay_proto::mainstay::peer_client::PeerClient;
 use mainstay_proto::mainstay::{MemberRefusal, MembersResponse};
 use openraft::alias::WatchReceiverOf;
 use openraft::async_runtime::WatchReceiver;
@@ -26,7 +25,9 @@ use self::gathering::{Gathering, Proposed};
 use super::addresses::Addresses;
 use super::codec;
 use super::confirmation::Confirmation;
+use super::envelope;
 use super::members::{MemberChange, told_refusal};
+use super::network::Client;
 use super::peers::Peers;
 use super::progress::ProgressView;
 use super::read_index::ReadIndex;
@@ -36,7 +37,7 @@ use super::type_config::{Membership, Raft, TypeConfig, Vote};
 use crate::apply::{FormatView, MemberView};
 use crate::env::clock::{self, Instant};
 use crate::env::probe;
-use crate::env::transport::{self, PeerChannel};
+use crate::env::transport;
 use crate::lease::{Lessor, Remaining};
 use crate::limits;
 use crate::metrics::Metrics;
@@ -789,8 +790,6 @@ impl Gateway {
     }
 }
 
-pub(super) type Client = PeerClient<PeerChannel>;
-
 /// Makes a call to another member; what it answers of its own is told apart from a lost connection.
 async fn ask<T, F>(client: Client, call: impl FnOnce(Client) -> F) -> Result<T, Unavailable>
 where
@@ -812,8 +811,8 @@ where
 
 /// The reverse of [`super::peer::unavailable_to_status`]; everything else is a lost connection.
 fn unavailable_from_status(status: &tonic::Status) -> Unavailable {
-    // What changed on its way was refused, and can be sent again.
-    if status.code() == tonic::Code::DataLoss {
+    // What changed on its way was refused, and can be sent again; as can what came to somebody else.
+    if status.code() == tonic::Code::DataLoss || envelope::is_astray(status) {
         return Unavailable::NotLeader;
     }
     const KNOWN: [Unavailable; 8] = [

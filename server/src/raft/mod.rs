@@ -13,6 +13,7 @@
 //! | `departures`, `sending`, `throttle` | a checkpoint to a peer: kept until it is there, what is missing, how fast |
 //! | `receiving` | a checkpoint from a peer, file by file; what is left of one that broke off |
 //! | `network`, `peers`, `peer` | to a peer for consensus, to a peer for a client, and what this member answers |
+//! | `envelope` | whom a call between members is for, and who makes it |
 //! | `passed_on` | what other members pass on to this one as the leader, alone or as a stream |
 //! | `read_index`, `confirmation` | one quorum round for all reads that wait; whether a leader still leads |
 //! | `timeline` | when entries were proposed, flushed and replicated, for the metrics |
@@ -31,6 +32,7 @@
 //!
 //! **Invariant:** no caller is answered before the entry is committed and readable here.
 //! **Invariant:** a linearizable read waits for a round that began after it (`read_index`).
+//! **Invariant:** nobody's answer counts as that of another member, whoever is at the address of that (`envelope`).
 //! **Invariant:** a restarted leader must be elected anew before it serves reads (`consensus`).
 //! **Invariant:** a file of a snapshot is installed as the sender has it: it came in this transfer, every byte checked, or
 //! both have the same checksum of it and it was read again (`receiving`).
@@ -42,6 +44,7 @@ mod codec;
 mod confirmation;
 mod consensus;
 mod departures;
+mod envelope;
 mod evidence;
 mod forced;
 mod gateway;

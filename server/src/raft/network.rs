@@ -22,11 +22,13 @@ use prost::Message;
 use tokio::sync::mpsc;
 use tonic::Status;
 use tonic::metadata::MetadataValue;
+use tonic::service::interceptor::InterceptedService;
 
 use super::addresses::Addresses;
 use super::checksum;
 use super::codec::{self, CodecError};
 use super::departures::Departure;
+use super::envelope::{self, Envelope, Seldom};
 use super::evidence::Doubt;
 use super::removal::{REMOVED, Removal};
 use super::sending::{NotSent, Sending};
@@ -57,6 +59,8 @@ pub(crate) struct Network {
     pub(crate) addresses: Addresses,
     /// Is told where a peer says that this member was removed.
     pub(crate) removal: Removal,
+    /// Whether calls went astray lately, of which is told.
+    pub(crate) astray: Seldom,
     /// This member, and whether its state is in doubt.
     pub(crate) own: u64,
     pub(crate) alarms: AlarmView,
@@ -91,7 +95,7 @@ pub(crate) struct Connection {
     target: u64,
     /// The peer's URLs, as far as is known.
     urls: Arc<[String]>,
-    client: Option<PeerClient<PeerChannel>>,
+    client: Option<Client>,
     /// Which of the peer's URLs is in use.
     url: usize,
     /// When the last attempt to send entries failed, if it did.
@@ -101,7 +105,7 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// The client, connected to the peer's present URL.
-    fn client(&mut self) -> Result<PeerClient<PeerChannel>, RpcError> {
+    fn client(&mut self) -> Result<Client, RpcError> {
         // A member that moved is not found where it was when this connection was made.
         if let Some(now) = self.network.addresses.of(self.target)
             && now != self.urls
@@ -116,7 +120,7 @@ impl Connection {
             return Err(unreachable(format!("member {:x} has no peer URL", self.target)));
         };
         let channel = self.network.dialer.connect(url, self.network.rpc_timeout).map_err(unreachable)?;
-        let client = peer_client(channel);
+        let client = peer_client(channel, Envelope::between(self.network.own, self.target));
         self.client = Some(client.clone());
         Ok(client)
     }
@@ -126,6 +130,13 @@ impl Connection {
         if status.message() == REMOVED {
             self.network.removal.told_by_peer();
         }
+        if envelope::is_astray(status) && self.network.astray.may_be_said() {
+            tracing::warn!(
+                "remote-peer-id" = format!("{:x}", self.target),
+                reason = status.message(),
+                "request sent was ignored by remote peer due to member ID mismatch"
+            );
+        }
         self.peer.sent_failures.inc();
         if self.urls.len() > 1 {
             self.client = None;
@@ -134,11 +145,7 @@ impl Connection {
         unreachable(status)
     }
 
-    async fn call<T, F>(
-        &mut self,
-        call: impl FnOnce(PeerClient<PeerChannel>) -> F,
-        limit: Duration,
-    ) -> Result<T, RpcError>
+    async fn call<T, F>(&mut self, call: impl FnOnce(Client) -> F, limit: Duration) -> Result<T, RpcError>
     where
         F: Future<Output = Result<tonic::Response<T>, Status>>,
     {
@@ -187,9 +194,12 @@ impl Connection {
     }
 }
 
-/// A client of the peer service with the limits that members agree on.
-pub(crate) fn peer_client(channel: PeerChannel) -> PeerClient<PeerChannel> {
-    PeerClient::new(channel)
+/// A client of the peer service that says whom its calls are for.
+pub(crate) type Client = PeerClient<InterceptedService<PeerChannel, Envelope>>;
+
+/// Such a client with the limits that members agree on.
+pub(crate) fn peer_client(channel: PeerChannel, envelope: Envelope) -> Client {
+    PeerClient::with_interceptor(channel, envelope)
         .max_decoding_message_size(limits::PEER_MESSAGE_BYTES)
         .max_encoding_message_size(limits::PEER_MESSAGE_BYTES)
 }

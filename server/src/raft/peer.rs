@@ -10,11 +10,13 @@ use openraft::SnapshotMeta;
 use openraft::async_runtime::WatchReceiver;
 use openraft::raft::{StreamAppendError, StreamAppendResult, TransferLeaderRequest, VoteRequest};
 use prost::Message;
+use tonic::service::interceptor::InterceptedService;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::checksum;
 use super::codec::{self, CodecError};
 use super::confirmation;
+use super::envelope::Addressee;
 use super::evidence::Evidence;
 use super::gateway::{Gateway, Unavailable};
 use super::members::MemberChange;
@@ -48,11 +50,13 @@ impl PeerService {
         receiving: Arc<Receiving>,
         admission: Gate,
         metrics: Arc<Metrics>,
-    ) -> PeerServer<Self> {
+    ) -> InterceptedService<PeerServer<Self>, Addressee> {
         let passed_on = Arc::new(PassedOn::new(gateway.clone(), admission, metrics.clone()));
-        PeerServer::new(Self { raft, gateway, evidence, receiving, passed_on, metrics })
+        let addressee = Addressee::new(gateway.member_id());
+        let server = PeerServer::new(Self { raft, gateway, evidence, receiving, passed_on, metrics })
             .max_decoding_message_size(limits::PEER_MESSAGE_BYTES)
-            .max_encoding_message_size(limits::PEER_MESSAGE_BYTES)
+            .max_encoding_message_size(limits::PEER_MESSAGE_BYTES);
+        InterceptedService::new(server, addressee)
     }
 
     /// Refuses members of another cluster: their log must never meet ours.
@@ -383,7 +387,8 @@ impl Peer for PeerService {
             return Err(Status::unavailable("this member has not applied yet what it finds in its log"));
         }
         let removed = self.gateway.is_removed(request.member_id);
-        Ok(Response::new(wire::MemberKnownResponse { known, fresh: self.gateway.is_fresh(), removed }))
+        let (fresh, answered_by) = (self.gateway.is_fresh(), self.gateway.member_id());
+        Ok(Response::new(wire::MemberKnownResponse { known, fresh, removed, answered_by }))
     }
 
     async fn members(&self, _: Request<wire::MembersRequest>) -> Result<Response<wire::MembersResponse>, Status> {

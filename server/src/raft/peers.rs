@@ -1,16 +1,18 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use mainstay_proto::mainstay::peer_client::PeerClient;
 use parking_lot::Mutex;
 
+use super::envelope::Envelope;
 use super::gateway::Unavailable;
-use super::network::peer_client;
+use super::network::{Client, peer_client};
 use super::type_config::Membership;
-use crate::env::transport::{Dialer, PeerChannel};
+use crate::env::transport::Dialer;
 
 /// The connections over which this member asks others on its clients' behalf.
 pub(crate) struct Peers {
+    /// This member.
+    own: u64,
     dialer: Dialer,
     connect_timeout: Duration,
     /// By member id. A leaf lock, never held across a wait.
@@ -23,16 +25,16 @@ struct Known {
     /// Which of its URLs is in use, counted on and on.
     turn: usize,
     /// The connection, with the URL that it was made for.
-    client: Option<(String, PeerClient<PeerChannel>)>,
+    client: Option<(String, Client)>,
 }
 
 impl Peers {
-    pub(crate) fn new(dialer: Dialer, connect_timeout: Duration) -> Self {
-        Self { dialer, connect_timeout, known: Mutex::default() }
+    pub(crate) fn new(own: u64, dialer: Dialer, connect_timeout: Duration) -> Self {
+        Self { own, dialer, connect_timeout, known: Mutex::default() }
     }
 
     /// The connection to a member, at the address that it has now.
-    pub(crate) fn client(&self, id: u64, members: &Membership) -> Result<PeerClient<PeerChannel>, Unavailable> {
+    pub(crate) fn client(&self, id: u64, members: &Membership) -> Result<Client, Unavailable> {
         // A member that has just started may know its leader before the entry with the addresses.
         let urls = &members.get_node(&id).ok_or(Unavailable::NotLeader)?.peer_urls;
         let mut known = self.known.lock();
@@ -43,7 +45,7 @@ impl Peers {
             _ => {
                 let channel =
                     self.dialer.connect(url, self.connect_timeout).map_err(|_| Unavailable::TimeoutConnectionLost)?;
-                let client = peer_client(channel);
+                let client = peer_client(channel, Envelope::between(self.own, id));
                 known.client = Some((url.clone(), client.clone()));
                 Ok(client)
             }

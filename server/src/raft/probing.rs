@@ -11,7 +11,9 @@ use futures_util::future::join_all;
 use mainstay_proto::mainstay::MemberKnownRequest;
 use prost::Message;
 
-use super::gateway::{Client, Gateway};
+use super::envelope;
+use super::gateway::Gateway;
+use super::network::Client;
 use crate::env::clock;
 use crate::metrics::{Metrics, PeerMetrics};
 
@@ -100,7 +102,7 @@ async fn reached(gateway: &Gateway, mut client: Client, peer: &PeerMetrics) -> b
             peer.received_bytes.inc_by(answer.into_inner().encoded_len() as u64);
             true
         }
-        // What a member refuses comes without a cause; a connection that failed is one.
-        Err(refusal) => refusal.source().is_none(),
+        // What a member refuses comes without a cause; a connection that failed is one. At its address may be another.
+        Err(refusal) => refusal.source().is_none() && !envelope::is_astray(&refusal),
     }
 }

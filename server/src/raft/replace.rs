@@ -10,6 +10,7 @@ use std::time::Duration;
 use mainstay_proto::mainstay::{MemberKnownRequest, MemberRefusal};
 
 use super::bootstrap::{ExistingCluster, ask_at, existing_cluster};
+use super::envelope::Envelope;
 use super::members::{MemberChange, told_refusal};
 use super::network::peer_client;
 use crate::engine::layout::{self, NewerFormat};
@@ -74,7 +75,7 @@ pub async fn take_place(
     // Its data directory may be another one than that which was named, and was found empty.
     let question = MemberKnownRequest { cluster_id, member_id: id };
     for url in &peer_urls {
-        if ask_at(url, question, dialer, limit).await.is_some() {
+        if ask_at(url, question, Envelope::of_nobody(), dialer, limit).await.is_some() {
             return Err(ReplaceError::Runs(url.clone()));
         }
     }
@@ -142,7 +143,7 @@ impl Asked<'_> {
     async fn change_at(&self, url: &str, change: &MemberChange) -> Result<MemberRefusal, String> {
         let channel = self.dialer.connect(url, self.limit)?;
         let request = change.to_wire(self.cluster_id);
-        match clock::timeout(self.limit, peer_client(channel).change_members(request)).await {
+        match clock::timeout(self.limit, peer_client(channel, Envelope::of_nobody()).change_members(request)).await {
             Ok(Ok(response)) => Ok(told_refusal(response.get_ref())),
             Ok(Err(status)) => Err(format!("{url}: {}", status.message())),
             Err(_elapsed) => Err(format!("{url}: no answer in time")),

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use futures_util::future::join;
 use mainstay_proto::mainstay as wire;
-use mainstay_proto::mainstay::peer_client::PeerClient;
 use mainstay_proto::mainstay::snapshot_part::{Chunk, Part};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -15,9 +14,9 @@ use tonic::{Code, Status};
 use super::checksum;
 use super::codec::CodecError;
 use super::departures::Departure;
+use super::network::Client;
 use super::throttle::Throttle;
 use crate::engine::Checksum;
-use crate::env::transport::PeerChannel;
 use crate::env::{blocking, clock, probe};
 use crate::metrics::PeerMetrics;
 
@@ -57,7 +56,7 @@ impl Sending<'_> {
     /// Sends the checkpoint behind a head, in which the files are still missing, and its checksum.
     pub(super) async fn send(
         &self,
-        mut client: PeerClient<PeerChannel>,
+        mut client: Client,
         head: wire::SnapshotHead,
     ) -> Result<wire::SnapshotResponse, NotSent> {
         let request = wire::SnapshotKeptRequest { cluster_id: head.cluster_id, vote: head.vote, crc32: None };
@@ -183,10 +182,7 @@ fn damaged() -> Status {
 }
 
 /// Asks a peer for the files that it has from an earlier try.
-async fn ask(
-    client: &mut PeerClient<PeerChannel>,
-    request: wire::SnapshotKeptRequest,
-) -> Result<Vec<wire::SnapshotFile>, Status> {
+async fn ask(client: &mut Client, request: wire::SnapshotKeptRequest) -> Result<Vec<wire::SnapshotFile>, Status> {
     let request = wire::SnapshotKeptRequest { crc32: Some(checksum::of_kept_request(&request)), ..request };
     match clock::timeout(ANSWER_WITHIN, client.snapshot_kept(request)).await {
         Ok(Ok(response)) => {

@@ -10,6 +10,7 @@ use mainstay_proto::mainstay::MemberKnownRequest;
 
 use super::bootstrap;
 use super::consensus::ConsensusOptions;
+use super::envelope::Envelope;
 use super::gateway::Gateway;
 use super::removal::Removal;
 use crate::env::transport::Dialer;
@@ -61,7 +62,8 @@ impl Silence {
         urls.extend(known.flat_map(|member| member.peer_urls));
         for url in urls {
             // Whoever belongs to another cluster refuses.
-            let answer = bootstrap::ask_at(&url, self.question, &self.dialer, self.election_timeout).await;
+            let envelope = Envelope::from(self.question.member_id);
+            let answer = bootstrap::ask_at(&url, self.question, envelope, &self.dialer, self.election_timeout).await;
             if answer.is_some_and(|answer| answer.removed) {
                 return true;
             }

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -26,47 +25,6 @@ const (
 	followsWithin = time.Minute
 )
 
-// converge gives every Deployment its last number of replicas and waits until just these pods are there, all running.
-func (w *work) converge(ctx context.Context) error {
-	for _, d := range w.deployments {
-		err := w.until(ctx, convergesWithin, func(ctx context.Context) error { return w.scaleTo(ctx, d.name, d.replicas) })
-		if err != nil {
-			return fmt.Errorf("%s cannot be scaled: %w", d.name, err)
-		}
-	}
-	return w.until(ctx, convergesWithin, func(ctx context.Context) error {
-		wanted := map[string]int{}
-		for _, d := range w.deployments {
-			found, err := w.api.AppsV1().Deployments(w.namespace).Get(ctx, d.name, metav1.GetOptions{})
-			if err != nil {
-				return err
-			}
-			status := found.Status
-			if found.Spec.Replicas == nil || *found.Spec.Replicas != d.replicas || status.ObservedGeneration < found.Generation ||
-				status.Replicas != d.replicas || status.UpdatedReplicas != d.replicas || status.AvailableReplicas != d.replicas {
-				return fmt.Errorf("%s has not its %d replicas: %+v", d.name, d.replicas, status)
-			}
-			wanted[d.name] = int(d.replicas)
-		}
-		pods, err := w.api.CoreV1().Pods(w.namespace).List(ctx, metav1.ListOptions{})
-		if err != nil {
-			return err
-		}
-		found := map[string]int{}
-		for i := range pods.Items {
-			pod := &pods.Items[i]
-			if pod.Status.Phase != corev1.PodRunning || pod.DeletionTimestamp != nil {
-				return fmt.Errorf("%s is %s, deleted at %v", pod.Name, pod.Status.Phase, pod.DeletionTimestamp)
-			}
-			found[pod.Labels["app"]]++
-		}
-		if !maps.Equal(found, wanted) {
-			return fmt.Errorf("there are pods %v, and not %v", found, wanted)
-		}
-		return nil
-	})
-}
-
 // check looks for what was lost, is back, or is known otherwise to somebody.
 func (w *work) check(ctx context.Context, store *members) error {
 	attempt, cancel := context.WithTimeout(ctx, answersWithin)
@@ -75,13 +33,13 @@ func (w *work) check(ctx context.Context, store *members) error {
 	if err != nil {
 		return err
 	}
-	if len(list) == 0 || w.counts.answered["update"] == 0 {
-		return errors.New("nothing was written, and nothing is proven")
+	if err := w.happened(list); err != nil {
+		return err
 	}
 	for _, wrong := range w.journal.judge(list) {
 		w.found.add("at the end: %v", wrong)
 	}
-	inStore, err := store.configMaps(attempt, w.namespace, revision)
+	inStore, err := store.revisions(attempt, "configmaps", w.namespace, revision)
 	if err != nil {
 		return err
 	}
@@ -96,21 +54,47 @@ func (w *work) check(ctx context.Context, store *members) error {
 		w.found.add("the store holds what the API server does not list: %v", inStore)
 	}
 
-	w.expect(w.until(ctx, followsWithin, func(context.Context) error {
+	w.expect(until(ctx, followsWithin, func(context.Context) error {
 		if followed := w.watchers.follower.snapshot(); !maps.Equal(followed, list) {
 			return fmt.Errorf("by its events, a watch knows %s", difference(followed, list))
 		}
 		return nil
 	}))
 	for resource, informer := range w.watchers.informers {
-		w.expect(w.until(ctx, followsWithin, func(ctx context.Context) error { return w.compareInformer(ctx, resource, informer) }))
+		w.expect(until(ctx, followsWithin, func(ctx context.Context) error { return w.compareInformer(ctx, store, resource, informer) }))
 	}
-	w.expect(w.until(ctx, followsWithin, store.same))
+	w.expect(until(ctx, followsWithin, store.same))
 	return nil
 }
 
-// compareInformer holds what an informer knows against a new list, whole objects.
-func (w *work) compareInformer(ctx context.Context, resource string, informer cache.SharedIndexInformer) error {
+// happened says what did not, so that nothing is proven by the rest.
+func (w *work) happened(list map[string]state) error {
+	w.counts.mutex.Lock()
+	updates, lists := w.counts.answered["update"], w.counts.answered["list"]
+	w.counts.mutex.Unlock()
+	follower, order := w.watchers.follower, w.watchers.order
+	follower.mutex.Lock()
+	events, relisted := follower.events, follower.lists-1
+	follower.mutex.Unlock()
+	order.mutex.Lock()
+	told := order.told
+	order.mutex.Unlock()
+	switch {
+	case len(list) == 0 || updates == 0:
+		return errors.New("nothing was written, and nothing is proven")
+	case lists == 0:
+		return errors.New("nothing was listed meanwhile")
+	case events == 0 || told == 0:
+		return fmt.Errorf("a watch had %d events, informers %d", events, told)
+	case relisted <= 0 || w.watchers.listedAgain()+w.watchers.broken.Load() <= 0:
+		return fmt.Errorf("no watch broke: one listed again %d times, informers %d, of whose watches %d broke", relisted,
+			w.watchers.listedAgain(), w.watchers.broken.Load())
+	}
+	return nil
+}
+
+// compareInformer holds what an informer knows against a new list, whole objects, and the list against the store.
+func (w *work) compareInformer(ctx context.Context, store *members, resource string, informer cache.SharedIndexInformer) error {
 	var list runtime.Object
 	var err error
 	switch all := (metav1.ListOptions{}); resource {
@@ -125,6 +109,18 @@ func (w *work) compareInformer(ctx context.Context, resource string, informer ca
 		return err
 	}
 	objects, err := meta.ExtractList(list)
+	if err != nil {
+		return err
+	}
+	about, err := meta.ListAccessor(list)
+	if err != nil {
+		return err
+	}
+	revision, err := revisionOf(about)
+	if err != nil {
+		return err
+	}
+	inStore, err := store.revisions(ctx, resource, w.namespace, revision)
 	if err != nil {
 		return err
 	}
@@ -144,6 +140,17 @@ func (w *work) compareInformer(ctx context.Context, resource string, informer ca
 		if !equality.Semantic.DeepEqual(withoutKind(cached.(runtime.Object)), withoutKind(object)) {
 			return fmt.Errorf("the informer of %s knows another %s", resource, key)
 		}
+		accessor, err := meta.Accessor(object)
+		if err != nil {
+			return err
+		}
+		if listed, err := revisionOf(accessor); err != nil || listed != inStore[accessor.GetName()] {
+			return errors.Join(fmt.Errorf("%s %s is listed of revision %d, and of %d in the store", resource, key, listed, inStore[accessor.GetName()]), err)
+		}
+		delete(inStore, accessor.GetName())
+	}
+	if len(inStore) > 0 {
+		return fmt.Errorf("the store holds %s that are not listed: %v", resource, inStore)
 	}
 	if count := len(known.ListKeys()); count != len(objects) {
 		return fmt.Errorf("the informer of %s knows %d, and there are %d", resource, count, len(objects))
@@ -176,7 +183,7 @@ func difference(found, wanted map[string]state) string {
 }
 
 // until tries until there is no error.
-func (w *work) until(ctx context.Context, within time.Duration, holds func(context.Context) error) error {
+func until(ctx context.Context, within time.Duration, holds func(context.Context) error) error {
 	for end := time.Now().Add(within); ; {
 		attempt, cancel := context.WithTimeout(ctx, answersWithin)
 		err := holds(attempt)
@@ -193,9 +200,9 @@ func (w *work) until(ctx context.Context, within time.Duration, holds func(conte
 	}
 }
 
-// configMaps are the revisions of a namespace's ConfigMaps in the store itself.
-func (m *members) configMaps(ctx context.Context, namespace string, revision int64) (map[string]int64, error) {
-	prefix := "/registry/configmaps/" + namespace + "/"
+// revisions are those of a namespace's objects of one kind in the store itself, as it was at one.
+func (m *members) revisions(ctx context.Context, resource, namespace string, revision int64) (map[string]int64, error) {
+	prefix := "/registry/" + resource + "/" + namespace + "/"
 	response, err := m.all.Get(ctx, prefix, clientv3.WithPrefix(), clientv3.WithKeysOnly(), clientv3.WithRev(revision))
 	if err != nil {
 		return nil, err
@@ -205,6 +212,21 @@ func (m *members) configMaps(ctx context.Context, namespace string, revision int
 		found[strings.TrimPrefix(string(kv.Key), prefix)] = kv.ModRevision
 	}
 	return found, nil
+}
+
+// leftOf are the API server's keys that name a namespace.
+func (m *members) leftOf(ctx context.Context, namespace string) ([]string, error) {
+	response, err := m.all.Get(ctx, "/registry/", clientv3.WithPrefix(), clientv3.WithKeysOnly())
+	if err != nil {
+		return nil, err
+	}
+	var left []string
+	for _, kv := range response.Kvs {
+		if key := string(kv.Key); strings.Contains(key+"/", "/"+namespace+"/") {
+			left = append(left, key)
+		}
+	}
+	return left, nil
 }
 
 // same says whether all members hold the same of one revision: every key, and the hash of all that they keep.
@@ -274,11 +296,13 @@ func (w *work) summary() string {
 	defer order.mutex.Unlock()
 	return fmt.Sprintf(`  requests answered: %s
   requests failed: %s (%s); the longest time without a write: %d ms
-  a watch: %d events, begun %d times, listed again %d times; informers: %d events, %d broken watches
+  a watch: %d events, begun %d times, listed again %d times; informers: %d events, listed again %d times, %d broken watches
+  parts of the Job that were done while the store was hurt: %d of %d
 `,
 		count(w.counts.answered), count(w.counts.failed), count(w.counts.reasons), w.counts.longest.Milliseconds(),
-		follower.events, follower.starts, follower.lists-1, order.told, w.watchers.broken.Load())
+		follower.events, follower.starts, follower.lists-1, order.told, w.watchers.listedAgain(), w.watchers.broken.Load(),
+		w.partsUnderFaults, w.parts)
 }
 
-// cleanUp ends those who watch; what was made ends with the run.
+// cleanUp ends those who watch.
 func (w *work) cleanUp() { w.watchers.stop() }

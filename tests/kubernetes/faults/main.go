@@ -86,7 +86,7 @@ func load(ctx context.Context, folder string, seed uint64, rounds, writers int) 
 		return err
 	}
 	defer store.close()
-	work, err := startWork(ctx, seed, writers, found)
+	work, err := startWork(ctx, seed, rounds, writers, found)
 	if err != nil {
 		return err
 	}
@@ -110,6 +110,11 @@ func load(ctx context.Context, folder string, seed uint64, rounds, writers int) 
 	}
 	fmt.Print(work.summary())
 	work.cleanUp()
+	started = time.Now()
+	if err := work.vanish(ctx, store); err != nil {
+		found.add("%v", err)
+	}
+	fmt.Printf("  %6d ms  until nothing of it was left\n", time.Since(started).Milliseconds())
 	if count := found.count(); count > 0 {
 		return fmt.Errorf("seed %d: %d violations", seed, count)
 	}

@@ -27,6 +27,7 @@ const (
 	compact       kind = "compact"
 	defragment    kind = "defragment"
 	saveSnapshot  kind = "save-snapshot"
+	restartAPI    kind = "restart-apiserver"
 )
 
 // plan has each kind once a round, in an order that the seed decides, as everything else of it. What happens to the
@@ -38,7 +39,7 @@ func plan(seed uint64, rounds int) []fault {
 	}
 	var faults []fault
 	for range rounds {
-		kinds := []kind{killLeader, killFollower, isolateLeader, restartAll, compact, defragment, saveSnapshot}
+		kinds := []kind{killLeader, killFollower, isolateLeader, restartAll, compact, defragment, saveSnapshot, restartAPI}
 		dice.Shuffle(len(kinds), func(i, j int) { kinds[i], kinds[j] = kinds[j], kinds[i] })
 		for _, kind := range kinds {
 			faults = append(faults, fault{

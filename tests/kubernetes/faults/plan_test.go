@@ -18,7 +18,7 @@ func TestASeedIsAPlan(t *testing.T) {
 	for _, fault := range plan(7, 3) {
 		times[fault.kind]++
 	}
-	if len(times) != 7 || slices.ContainsFunc(slices.Collect(maps.Values(times)), func(count int) bool { return count != 3 }) {
+	if len(times) != 8 || slices.ContainsFunc(slices.Collect(maps.Values(times)), func(count int) bool { return count != 3 }) {
 		t.Errorf("in three rounds: %v", times)
 	}
 }

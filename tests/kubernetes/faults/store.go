@@ -16,6 +16,8 @@ import (
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 
 	"mainstay/tests/kubernetes/access"
 )
@@ -25,6 +27,8 @@ const (
 	servesWithin = 30 * time.Second
 	// Within which all members are well again.
 	wellWithin = 90 * time.Second
+	// The API server's process.
+	apiServer = "apiserver"
 	// A key that is none of the API server's.
 	probeKey = "/faults/probe"
 )
@@ -35,6 +39,7 @@ type members struct {
 	one       []*clientv3.Client // of each
 	all       *clientv3.Client
 	health    *http.Client
+	api       rest.Interface
 	links     *http.Client
 }
 
@@ -60,8 +65,19 @@ func openStore(folder string) (*members, error) {
 		}
 		m.one = append(m.one, client)
 	}
-	m.all, err = access.Store()
-	return m, err
+	if m.all, err = access.Store(); err != nil {
+		return nil, err
+	}
+	config, err := access.API("KUBECONFIG")
+	if err != nil {
+		return nil, err
+	}
+	api, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return nil, err
+	}
+	m.api = api.CoreV1().RESTClient()
+	return m, nil
 }
 
 func (m *members) close() {
@@ -88,9 +104,9 @@ func (m *members) suffer(ctx context.Context, fault fault) error {
 
 func (m *members) inflict(ctx context.Context, fault fault) (told string, err error) {
 	// One that has ended by itself must not pass for one that was killed.
-	for member := range m.endpoints {
-		if output, err := exec.CommandContext(ctx, os.Getenv("PROCESS"), "pid", name(member)).CombinedOutput(); err != nil {
-			return "", fmt.Errorf("%s does not run: %w: %s", name(member), err, output)
+	for _, process := range []string{name(0), name(1), name(2), apiServer} {
+		if output, err := exec.CommandContext(ctx, os.Getenv("PROCESS"), "pid", process).CombinedOutput(); err != nil {
+			return "", fmt.Errorf("%s does not run: %w: %s", process, err, output)
 		}
 	}
 	leader, err := m.leader(ctx)
@@ -118,12 +134,14 @@ func (m *members) inflict(ctx context.Context, fault fault) (told string, err er
 		return "three members", nil
 	case saveSnapshot:
 		return m.saveSnapshot(ctx, fault.victim%3)
+	case restartAPI:
+		return m.restartAPI(ctx, fault.hold/3)
 	}
 	return "", errors.New("unknown fault")
 }
 
 func (m *members) kill(ctx context.Context, member int, hold time.Duration) (string, error) {
-	if err := process(ctx, "stop", member, "KILL"); err != nil {
+	if err := process(ctx, "stop", name(member), "KILL"); err != nil {
 		return "", err
 	}
 	served, err := m.servesWithout(ctx, member)
@@ -133,15 +151,22 @@ func (m *members) kill(ctx context.Context, member int, hold time.Duration) (str
 	if err := pause(ctx, hold); err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("member %d, the others served after %d ms", member, served.Milliseconds()), process(ctx, "again", member)
+	return fmt.Sprintf("member %d, the others served after %d ms", member, served.Milliseconds()), process(ctx, "again", name(member))
 }
 
 func (m *members) isolate(ctx context.Context, member int, hold time.Duration) (string, error) {
+	before, err := m.one[member].Status(ctx, m.endpoints[member])
+	if err != nil {
+		return "", err
+	}
 	if err := m.tellLinks(ctx, fmt.Sprintf("isolate?member=%d", member)); err != nil {
 		return "", err
 	}
 	// It is healed whatever comes.
 	served, err := m.servesWithout(ctx, member)
+	if err == nil {
+		err = m.isCutOff(ctx, member, before.Header.MemberId)
+	}
 	if err == nil {
 		err = pause(ctx, hold)
 	}
@@ -149,12 +174,33 @@ func (m *members) isolate(ctx context.Context, member int, hold time.Duration) (
 		errors.Join(err, m.tellLinks(context.WithoutCancel(ctx), "heal"))
 }
 
+// isCutOff is an error where a cut has cut nothing: the others have another leader, and one alone takes no write.
+func (m *members) isCutOff(ctx context.Context, member int, id uint64) error {
+	other := (member + 1) % len(m.one)
+	err := until(ctx, servesWithin, func(ctx context.Context) error {
+		status, err := m.one[other].Status(ctx, m.endpoints[other])
+		if err == nil && (status.Leader == 0 || status.Leader == id) {
+			err = fmt.Errorf("member %d, %x, is cut off, and to member %d the leader is %x", member, id, other, status.Leader)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	attempt, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	if _, err := m.one[member].Put(attempt, probeKey, "alone"); err == nil {
+		return fmt.Errorf("member %d is cut off, and has taken a write", member)
+	}
+	return ctx.Err()
+}
+
 func (m *members) restartAll(ctx context.Context) (string, error) {
 	for member := range m.endpoints {
-		if err := process(ctx, "stop", member); err != nil {
+		if err := process(ctx, "stop", name(member)); err != nil {
 			return "", err
 		}
-		if err := process(ctx, "again", member); err != nil {
+		if err := process(ctx, "again", name(member)); err != nil {
 			return "", err
 		}
 		if err := m.waitUntilWell(ctx); err != nil {
@@ -178,7 +224,32 @@ func (m *members) compact(ctx context.Context) (string, error) {
 	return fmt.Sprintf("revision %d", revision), err
 }
 
-// saveSnapshot reads a whole snapshot and checks its hash, which is its end.
+// restartAPI kills the API server and starts it again, so that all watches break. The store goes on meanwhile, so that
+// the new one begins at a revision which nobody has come to, and has nothing for who goes on from where he was.
+func (m *members) restartAPI(ctx context.Context, hold time.Duration) (string, error) {
+	if err := process(ctx, "stop", apiServer, "KILL"); err != nil {
+		return "", err
+	}
+	_, err := m.all.Put(ctx, probeKey, "without the API server")
+	if err == nil {
+		err = pause(ctx, hold)
+	}
+	// It comes back whatever comes.
+	if err := errors.Join(err, process(ctx, "again", apiServer)); err != nil {
+		return "", err
+	}
+	started := time.Now()
+	err = until(ctx, wellWithin, func(ctx context.Context) error {
+		_, err := m.api.Get().AbsPath("/readyz").DoRaw(ctx)
+		return err
+	})
+	if err != nil {
+		return "", fmt.Errorf("the API server is not ready: %w", err)
+	}
+	return fmt.Sprintf("away for %d ms, ready after %d ms", hold.Milliseconds(), time.Since(started).Milliseconds()), nil
+}
+
+// saveSnapshot reads a whole snapshot, checks its hash, which is its end, and restores it.
 func (m *members) saveSnapshot(ctx context.Context, member int) (string, error) {
 	response, err := m.one[member].SnapshotWithVersion(ctx)
 	if err != nil {
@@ -196,7 +267,11 @@ func (m *members) saveSnapshot(ctx context.Context, member int) (string, error) 
 	if sha256.Sum256(bytes[:end]) != [sha256.Size]byte(bytes[end:]) {
 		return "", errors.New("the snapshot's hash is not that of its content")
 	}
-	return fmt.Sprintf("of member %d, %d KiB", member, end>>10), nil
+	restored, err := m.restore(ctx, bytes)
+	if err != nil {
+		return "", fmt.Errorf("restored: %w", err)
+	}
+	return fmt.Sprintf("of member %d, %d KiB, restored by etcd with all of %d keys", member, end>>10, restored), nil
 }
 
 // leader is the member that leads, in the eyes of all that can be asked.
@@ -278,12 +353,12 @@ func (m *members) well(ctx context.Context) error {
 	return nil
 }
 
-// process has tests/kubernetes/process.sh do something to a member. It has nothing to say but complaints.
-func process(ctx context.Context, verb string, member int, more ...string) error {
-	// Not to be cut short: a member that is down has to come back.
-	command := exec.CommandContext(context.WithoutCancel(ctx), os.Getenv("PROCESS"), append([]string{verb, name(member)}, more...)...)
+// process has tests/kubernetes/process.sh do something to one. It has nothing to say but complaints.
+func process(ctx context.Context, verb, name string, more ...string) error {
+	// Not to be cut short: what is down has to come back.
+	command := exec.CommandContext(context.WithoutCancel(ctx), os.Getenv("PROCESS"), append([]string{verb, name}, more...)...)
 	if output, err := command.CombinedOutput(); err != nil || len(output) > 0 {
-		return errors.Join(fmt.Errorf("%s %s: %s", verb, name(member), strings.TrimSpace(string(output))), err)
+		return errors.Join(fmt.Errorf("%s %s: %s", verb, name, strings.TrimSpace(string(output))), err)
 	}
 	return ctx.Err()
 }

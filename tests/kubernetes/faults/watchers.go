@@ -26,21 +26,22 @@ type watchers struct {
 	informers map[string]cache.SharedIndexInformer
 	follower  *follower
 	order     *order
-	// How often a watch of an informer broke.
+	// How often an informer asked for all that there is, and how often before all were filled.
+	lists, firstLists atomic.Int64
+	// How often one failed to.
 	broken atomic.Int64
 	stop   func()
 }
 
 func startWatchers(ctx context.Context, api *kubernetes.Clientset, namespace string, found *violations) (*watchers, error) {
 	ctx, cancel := context.WithCancel(ctx)
-	factory := informers.NewSharedInformerFactoryWithOptions(api, 0, informers.WithNamespace(namespace))
-	w := &watchers{
-		informers: map[string]cache.SharedIndexInformer{
-			"configmaps":  factory.Core().V1().ConfigMaps().Informer(),
-			"pods":        factory.Core().V1().Pods().Informer(),
-			"deployments": factory.Apps().V1().Deployments().Informer(),
-		},
-		order: &order{found: found, last: map[types.UID]int64{}, gone: map[types.UID]bool{}},
+	w := &watchers{order: &order{found: found, last: map[types.UID]int64{}, gone: map[types.UID]bool{}}}
+	factory := informers.NewSharedInformerFactoryWithOptions(api, 0, informers.WithNamespace(namespace),
+		informers.WithTweakListOptions(w.countLists))
+	w.informers = map[string]cache.SharedIndexInformer{
+		"configmaps":  factory.Core().V1().ConfigMaps().Informer(),
+		"pods":        factory.Core().V1().Pods().Informer(),
+		"deployments": factory.Apps().V1().Deployments().Informer(),
 	}
 	for _, informer := range w.informers {
 		if err := informer.SetWatchErrorHandler(func(*cache.Reflector, error) { w.broken.Add(1) }); err != nil {
@@ -59,6 +60,7 @@ func startWatchers(ctx context.Context, api *kubernetes.Clientset, namespace str
 			return nil, fmt.Errorf("the informer of %s was never filled", resource)
 		}
 	}
+	w.firstLists.Store(w.lists.Load())
 	w.follower = &follower{api: api, namespace: namespace, found: found}
 	var running sync.WaitGroup
 	running.Go(func() { w.follower.run(ctx) })
@@ -71,6 +73,17 @@ func startWatchers(ctx context.Context, api *kubernetes.Clientset, namespace str
 }
 
 // ---- informers
+
+// countLists sees what each request of an informer asks for: a list, a watch that begins with one, or a watch that goes
+// on, which alone ends by itself and has no such beginning.
+func (w *watchers) countLists(options *metav1.ListOptions) {
+	if options.TimeoutSeconds == nil || options.SendInitialEvents != nil {
+		w.lists.Add(1)
+	}
+}
+
+// listedAgain is how often informers did.
+func (w *watchers) listedAgain() int64 { return w.lists.Load() - w.firstLists.Load() }
 
 // order holds what informers are told: no object goes back in time, and none comes back that is gone.
 type order struct {

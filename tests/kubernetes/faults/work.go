@@ -10,8 +10,6 @@ import (
 	"sync"
 	"time"
 
-	appsv1 "k8s.io/api/apps/v1"
-	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -35,19 +33,20 @@ const (
 
 // The load on a control plane, and what it knows.
 type work struct {
-	api       *kubernetes.Clientset
-	namespace string
-	found     *violations
-	journal   *journal
-	watchers  *watchers
-	counts    counts
-	// What the Deployments are to end with.
+	api         *kubernetes.Clientset
+	namespace   string
+	found       *violations
+	journal     *journal
+	watchers    *watchers
+	counts      counts
 	deployments []*deployment
-	stop        func()
+	// Of the Job: how many there are, and how many were done when the faults were over.
+	parts, partsUnderFaults int32
+	stop                    func()
 }
 
-// startWork begins to write, list, scale and watch.
-func startWork(ctx context.Context, seed uint64, writers int, found *violations) (*work, error) {
+// startWork begins to write, list, change and watch.
+func startWork(ctx context.Context, seed uint64, rounds, writers int, found *violations) (*work, error) {
 	config, err := access.API("KUBECONFIG")
 	if err != nil {
 		return nil, err
@@ -62,7 +61,7 @@ func startWork(ctx context.Context, seed uint64, writers int, found *violations)
 		return nil, err
 	}
 	w := &work{api: api, namespace: namespace.Name, found: found, journal: newJournal()}
-	if err := w.createDeployments(ctx, seed); err != nil {
+	if err := w.createWorkloads(ctx, seed, rounds); err != nil {
 		return nil, err
 	}
 	if w.watchers, err = startWatchers(ctx, api, w.namespace, found); err != nil {
@@ -76,7 +75,7 @@ func startWork(ctx context.Context, seed uint64, writers int, found *violations)
 		running.Go(func() { w.write(loading, id, dice(10+uint64(id))) })
 	}
 	running.Go(func() { w.list(loading) })
-	running.Go(func() { w.scale(loading, dice(1)) })
+	running.Go(func() { w.change(loading, dice(1)) })
 	w.stop = sync.OnceFunc(func() {
 		cancel()
 		running.Wait()
@@ -250,62 +249,6 @@ func (w *work) listOnce(ctx context.Context, limit int64) (map[string]state, int
 			return found, revision, nil
 		}
 	}
-}
-
-// ---- Deployments
-
-type deployment struct {
-	name string
-	// What it is to end with.
-	replicas int32
-}
-
-func (w *work) createDeployments(ctx context.Context, seed uint64) error {
-	dice := rand.New(rand.NewPCG(seed, 2))
-	for i := range 4 {
-		d := &deployment{name: fmt.Sprintf("web-%d", i), replicas: int32(1 + dice.IntN(8))}
-		w.deployments = append(w.deployments, d)
-		labels := map[string]string{"app": d.name}
-		replicas := int32(2)
-		_, err := w.api.AppsV1().Deployments(w.namespace).Create(ctx, &appsv1.Deployment{
-			ObjectMeta: metav1.ObjectMeta{Name: d.name},
-			Spec: appsv1.DeploymentSpec{
-				Replicas: &replicas,
-				Selector: &metav1.LabelSelector{MatchLabels: labels},
-				Template: corev1.PodTemplateSpec{
-					ObjectMeta: metav1.ObjectMeta{Labels: labels},
-					// Nothing is pulled: the nodes are kwok's.
-					Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "web", Image: "example.invalid/web"}}},
-				},
-			},
-		}, metav1.CreateOptions{})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// scale gives the Deployments other numbers of replicas, up and down.
-func (w *work) scale(ctx context.Context, dice *rand.Rand) {
-	for pause(ctx, time.Duration(500+dice.IntN(1000))*time.Millisecond) == nil {
-		d := w.deployments[dice.IntN(len(w.deployments))]
-		attempt, cancel := context.WithTimeout(context.WithoutCancel(ctx), answersWithin)
-		err := w.scaleTo(attempt, d.name, int32(dice.IntN(9)))
-		cancel()
-		w.counts.request("scale", err)
-	}
-}
-
-func (w *work) scaleTo(ctx context.Context, name string, replicas int32) error {
-	deployments := w.api.AppsV1().Deployments(w.namespace)
-	scale, err := deployments.GetScale(ctx, name, metav1.GetOptions{})
-	if err != nil {
-		return err
-	}
-	_, err = deployments.UpdateScale(ctx, name, &autoscalingv1.Scale{
-		ObjectMeta: scale.ObjectMeta, Spec: autoscalingv1.ScaleSpec{Replicas: replicas}}, metav1.UpdateOptions{})
-	return err
 }
 
 // ---- what was asked

@@ -61,6 +61,7 @@ func TestKubernetes(t *testing.T) {
 			{"service accounts", testServiceAccounts},
 			{"custom resources", testCustomResources},
 			{"admission policies", testAdmissionPolicies},
+			{"admission webhooks", testAdmissionWebhooks},
 			{"quotas", testQuotas},
 			{"quotas under concurrency", testQuotasUnderConcurrency},
 			{"limit ranges", testLimitRanges},

@@ -91,8 +91,9 @@ func testSilentNodes(t *testing.T) {
 		}
 		return err
 	})
-	// Not every kwok looks again at the pods of a node whose Lease it made anew: whatever the store is, a pod may stay
-	// for ever that does not change. A kubelet would look at once.
+	// kwok looks at the node's pods as soon as it has made the Lease anew, but passes over them as those of a node that
+	// is not its own while its informer has not seen that Lease, and does not look again: whatever the store is, a pod
+	// that does not change may stay for ever. A kubelet would end it.
 	p.eventually("the pod has gone", func() error {
 		look := fmt.Appendf(nil, `{"metadata":{"annotations":{"looked-for":"%d"}}}`, time.Now().UnixNano())
 		_, err := client.CoreV1().Pods(p.namespace).Patch(p.ctx, "web", types.MergePatchType, look, metav1.PatchOptions{})

@@ -1,11 +1,10 @@
 # Every kind of object that Kubernetes is known for; see objects/main_test.go. Built before anything is started.
 
 "$here/../../scripts/setup.sh" go
-(cd "$here/objects" && go vet ./... && go test -c -o "$run/objects.test" .)
+# As scripts/kubernetes.sh builds, so that what both are made of is compiled once.
+(cd "$here/objects" && export CGO_ENABLED=0 GOFLAGS=-trimpath && go vet ./... && go test -c -o "$run/objects.test" .)
 took "program built"
 
 control_plane
-# TEST names one: TestKubernetes/objects/services. Each is told with its time, and what it said where it failed.
-(cd "$here/objects" && in_run "$run/objects.test" -test.v -test.parallel="${PARALLEL:-8}" -test.timeout=25m ${TEST:+-test.run="$TEST"}) |
-  { grep -v '^=== ' || true; }
+(cd "$here/objects" && tests in_run "$run/objects.test" -test.v -test.parallel="${PARALLEL:-8}" -test.timeout=25m)
 took "objects"

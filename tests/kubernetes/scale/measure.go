@@ -12,8 +12,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -31,6 +33,9 @@ const (
 	namespaces = 50
 	// Of the pages in which a list comes, as kubectl's.
 	page = 500
+	// How long a request that failed is tried again, and after what time each.
+	triedWithin = time.Minute
+	triedAgain  = 200 * time.Millisecond
 )
 
 // What was measured on one system. Names are those of the JSON lines.
@@ -42,21 +47,24 @@ type result struct {
 
 	Phases []phase `json:"phases"`
 
-	// Latency of the creation of a configuration object, as its client saw it.
+	// Latency of the creation of a configuration object, as its client saw it, with what had to be tried again.
 	CreateP50 float64 `json:"create_p50_ms"`
 	CreateP99 float64 `json:"create_p99_ms"`
 	// Of the API server's requests, and of its requests to the store, by its own histograms of the whole run.
 	APIP99   map[string]float64 `json:"api_p99_ms"`
 	StoreP99 map[string]float64 `json:"store_p99_ms"`
+	// Of this program, each of which was tried again.
+	FailedRequests int64 `json:"failed_requests"`
 
 	// Of all members together.
 	CPUSeconds   float64 `json:"store_cpu_s"`
 	PeakMiB      float64 `json:"store_peak_mib"`
 	ResidentMiB  float64 `json:"store_resident_mib"`
-	WrittenMiB   float64 `json:"store_written_mib"`
 	DatabaseMiB  float64 `json:"store_database_mib"` // of one
 	Revisions    int64   `json:"revisions"`
 	SteadyWrites float64 `json:"steady_writes_per_s"`
+	// By whomever to the disk of the run's folder; 0 where the kernel does not count for it.
+	DiskWrittenMiB float64 `json:"disk_written_mib,omitempty"`
 }
 
 // A step of the run: how long it took, and what the members spent on it. Of a part of a step, that is not known.
@@ -72,6 +80,8 @@ type measurement struct {
 	folder string
 	size   size
 	result result
+	// Requests that failed.
+	failed atomic.Int64
 }
 
 func measure(ctx context.Context, system, node string, size size) (result, error) {
@@ -97,13 +107,24 @@ func measure(ctx context.Context, system, node string, size size) (result, error
 	if err != nil {
 		return result{}, err
 	}
+	disk, counted := diskOf(m.folder)
+	var writtenBefore int64
+	if counted {
+		if writtenBefore, err = disk.writtenBytes(); err != nil {
+			return result{}, err
+		}
+	}
 	before, err := m.metrics(ctx)
 	if err != nil {
 		return result{}, err
 	}
 
 	revision := func() (int64, error) {
-		now, err := store.Get(ctx, "scale")
+		var now *clientv3.GetResponse
+		err := m.tried(ctx, func() (err error) {
+			now, err = store.Get(ctx, "scale")
+			return err
+		})
 		if err != nil {
 			return 0, err
 		}
@@ -148,12 +169,23 @@ func measure(ctx context.Context, system, node string, size size) (result, error
 	}
 	m.result.CPUSeconds = ended.cpuSeconds - began.cpuSeconds
 	m.result.PeakMiB, m.result.ResidentMiB = mib(ended.peakBytes), mib(ended.residentBytes)
-	m.result.WrittenMiB = mib(ended.writtenBytes - began.writtenBytes)
-	status, err := store.Status(ctx, access.Endpoints()[0])
+	if counted {
+		written, err := disk.writtenBytes()
+		if err != nil {
+			return result{}, err
+		}
+		m.result.DiskWrittenMiB = mib(written - writtenBefore)
+	}
+	var status *clientv3.StatusResponse
+	err = m.tried(ctx, func() (err error) {
+		status, err = store.Status(ctx, access.Endpoints()[0])
+		return err
+	})
 	if err != nil {
 		return result{}, err
 	}
 	m.result.DatabaseMiB = mib(status.DbSize)
+	m.result.FailedRequests = m.failed.Load()
 	return m.result, nil
 }
 
@@ -194,8 +226,10 @@ func (m *measurement) nodes(ctx context.Context, manifest string) error {
 		if err := yaml.Unmarshal([]byte(strings.ReplaceAll(string(text), "NAME", fmt.Sprintf("node-%d", i))), node); err != nil {
 			return err
 		}
-		_, err := m.api.CoreV1().Nodes().Create(ctx, node, metav1.CreateOptions{})
-		return err
+		return m.tried(ctx, func() error {
+			_, err := m.api.CoreV1().Nodes().Create(ctx, node, metav1.CreateOptions{})
+			return err
+		})
 	})
 	if err != nil {
 		return err
@@ -204,6 +238,7 @@ func (m *measurement) nodes(ctx context.Context, manifest string) error {
 		// Not of the newest, so that asking costs the store nothing.
 		list, err := m.api.CoreV1().Nodes().List(ctx, metav1.ListOptions{ResourceVersion: "0"})
 		if err != nil {
+			m.failed.Add(1)
 			return err
 		}
 		ready := 0
@@ -216,6 +251,7 @@ func (m *measurement) nodes(ctx context.Context, manifest string) error {
 		}
 		leases, err := m.api.CoordinationV1().Leases(corev1.NamespaceNodeLease).List(ctx, metav1.ListOptions{ResourceVersion: "0"})
 		if err != nil {
+			m.failed.Add(1)
 			return err
 		}
 		if ready < m.size.nodes || len(leases.Items) < m.size.nodes {
@@ -229,9 +265,7 @@ func (m *measurement) nodes(ctx context.Context, manifest string) error {
 
 func (m *measurement) configs(ctx context.Context) error {
 	for i := range namespaces {
-		_, err := m.api.CoreV1().Namespaces().Create(ctx,
-			&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: configNamespace(i)}}, metav1.CreateOptions{})
-		if err != nil {
+		if err := m.namespace(ctx, configNamespace(i)); err != nil {
 			return err
 		}
 	}
@@ -241,19 +275,27 @@ func (m *measurement) configs(ctx context.Context) error {
 		started := time.Now()
 		defer func() { took[i] = time.Since(started) }()
 		meta := metav1.ObjectMeta{Name: fmt.Sprintf("config-%06d", i), Labels: map[string]string{"made-by": "scale"}}
-		var err error
-		if namespace := configNamespace(i % namespaces); i%5 == 4 {
-			_, err = m.api.CoreV1().Secrets(namespace).Create(ctx,
-				&corev1.Secret{ObjectMeta: meta, StringData: map[string]string{"filler": filler}}, metav1.CreateOptions{})
-		} else {
-			_, err = m.api.CoreV1().ConfigMaps(namespace).Create(ctx,
-				&corev1.ConfigMap{ObjectMeta: meta, Data: map[string]string{"filler": filler}}, metav1.CreateOptions{})
-		}
-		return err
+		return m.tried(ctx, func() (err error) {
+			if namespace := configNamespace(i % namespaces); i%5 == 4 {
+				_, err = m.api.CoreV1().Secrets(namespace).Create(ctx,
+					&corev1.Secret{ObjectMeta: meta, StringData: map[string]string{"filler": filler}}, metav1.CreateOptions{})
+			} else {
+				_, err = m.api.CoreV1().ConfigMaps(namespace).Create(ctx,
+					&corev1.ConfigMap{ObjectMeta: meta, Data: map[string]string{"filler": filler}}, metav1.CreateOptions{})
+			}
+			return err
+		})
 	})
 	slices.Sort(took)
 	m.result.CreateP50, m.result.CreateP99 = milliseconds(took[len(took)/2]), milliseconds(took[len(took)*99/100])
 	return err
+}
+
+func (m *measurement) namespace(ctx context.Context, name string) error {
+	return m.tried(ctx, func() error {
+		_, err := m.api.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
+		return err
+	})
 }
 
 func configNamespace(i int) string { return fmt.Sprintf("config-%02d", i) }
@@ -262,7 +304,7 @@ func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 
 
 func (m *measurement) listConfigMaps(ctx context.Context) error {
 	wanted := m.size.configs - m.size.configs/5
-	return m.countPages(wanted, func(options metav1.ListOptions) (int, string, error) {
+	return m.countPages(ctx, wanted, func(options metav1.ListOptions) (int, string, error) {
 		options.LabelSelector = "made-by=scale"
 		list, err := m.api.CoreV1().ConfigMaps("").List(ctx, options)
 		if err != nil {
@@ -277,12 +319,11 @@ func (m *measurement) listConfigMaps(ctx context.Context) error {
 // pods creates Deployments and waits until all of their pods run. When all were bound to nodes it writes down as well.
 func (m *measurement) pods(ctx context.Context) error {
 	const namespace = "pods"
-	_, err := m.api.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}, metav1.CreateOptions{})
-	if err != nil {
+	if err := m.namespace(ctx, namespace); err != nil {
 		return err
 	}
 	// Before that no pod can be made there, and who tries waits longer each time.
-	err = until(ctx, 100*time.Millisecond, func() error {
+	err := until(ctx, 100*time.Millisecond, func() error {
 		_, err := m.api.CoreV1().ServiceAccounts(namespace).Get(ctx, "default", metav1.GetOptions{})
 		return err
 	})
@@ -311,7 +352,7 @@ func (m *measurement) pods(ctx context.Context) error {
 	err = m.inParallel(ctx, count, func(ctx context.Context, i int) error {
 		replicas := int32(min(podsEach, m.size.pods-i*podsEach))
 		labels := map[string]string{"app": fmt.Sprintf("web-%d", i)}
-		_, err := m.api.AppsV1().Deployments(namespace).Create(ctx, &appsv1.Deployment{
+		web := &appsv1.Deployment{
 			ObjectMeta: metav1.ObjectMeta{Name: labels["app"]},
 			Spec: appsv1.DeploymentSpec{
 				Replicas: &replicas,
@@ -322,8 +363,11 @@ func (m *measurement) pods(ctx context.Context) error {
 					Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "web", Image: "example.invalid/web"}}},
 				},
 			},
-		}, metav1.CreateOptions{})
-		return err
+		}
+		return m.tried(ctx, func() error {
+			_, err := m.api.AppsV1().Deployments(namespace).Create(ctx, web, metav1.CreateOptions{})
+			return err
+		})
 	})
 	if err != nil {
 		return err
@@ -397,7 +441,7 @@ func (c *podCounter) OnDelete(object any) {
 }
 
 func (m *measurement) listPods(ctx context.Context) error {
-	return m.countPages(m.size.pods, func(options metav1.ListOptions) (int, string, error) {
+	return m.countPages(ctx, m.size.pods, func(options metav1.ListOptions) (int, string, error) {
 		list, err := m.api.CoreV1().Pods("pods").List(ctx, options)
 		if err != nil {
 			return 0, "", err
@@ -408,12 +452,38 @@ func (m *measurement) listPods(ctx context.Context) error {
 
 // ---- what all need
 
+// tried sends a request until it is answered well, for a minute at most: a client repeats no creation by itself. What is
+// there at another try was made by one before.
+func (m *measurement) tried(ctx context.Context, request func() error) error {
+	for end, first := time.Now().Add(triedWithin), true; ; first = false {
+		err := request()
+		switch {
+		case err == nil, !first && apierrors.IsAlreadyExists(err):
+			return nil
+		case ctx.Err() != nil || apierrors.IsAlreadyExists(err):
+			return err
+		}
+		m.failed.Add(1)
+		if time.Now().After(end) {
+			return fmt.Errorf("tried for %v: %w", triedWithin, err)
+		}
+		if waited := pause(ctx, triedAgain); waited != nil {
+			return errors.Join(err, waited)
+		}
+	}
+}
+
 // countPages asks for all pages of a list of the newest.
-func (m *measurement) countPages(wanted int, ask func(metav1.ListOptions) (int, string, error)) error {
+func (m *measurement) countPages(ctx context.Context, wanted int, ask func(metav1.ListOptions) (int, string, error)) error {
 	options := metav1.ListOptions{Limit: page}
 	found := 0
 	for {
-		count, next, err := ask(options)
+		var count int
+		var next string
+		err := m.tried(ctx, func() (err error) {
+			count, next, err = ask(options)
+			return err
+		})
 		if err != nil {
 			return err
 		}
@@ -428,7 +498,7 @@ func (m *measurement) countPages(wanted int, ask func(metav1.ListOptions) (int, 
 	return nil
 }
 
-// inParallel does something so many times, each once, and stops at the first error.
+// inParallel does something so many times, each once, and stops at the first error: of what is tried again, the last.
 func (m *measurement) inParallel(ctx context.Context, count int, do func(context.Context, int) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -479,7 +549,11 @@ type latencies struct {
 }
 
 func (m *measurement) metrics(ctx context.Context) (latencies, error) {
-	text, err := m.api.CoreV1().RESTClient().Get().AbsPath("/metrics").SetHeader("Accept", "text/plain").DoRaw(ctx)
+	var text []byte
+	err := m.tried(ctx, func() (err error) {
+		text, err = m.api.CoreV1().RESTClient().Get().AbsPath("/metrics").SetHeader("Accept", "text/plain").DoRaw(ctx)
+		return err
+	})
 	if err != nil {
 		return latencies{}, err
 	}

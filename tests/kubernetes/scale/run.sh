@@ -5,7 +5,7 @@
 # usage: tests/kubernetes/scale/run.sh BINARY
 #        SYSTEMS="etcd mainstay"   in this order; etcd is built by scripts/etcd.sh, or is ETCD_BIN
 #        NODES=1000 PODS=10000 CONFIGS=50000 STEADY=60s   how much of what; smaller numbers try the stage itself
-#        RESULTS=FILE              keeps the lines of JSON
+#        RESULTS=FILE              keeps the lines of JSON, each as soon as it is known
 set -euo pipefail
 scale=$(cd "$(dirname "$0")" && pwd)
 binary=$(realpath "${1:?usage: scale/run.sh BINARY}")
@@ -27,8 +27,9 @@ for system in ${SYSTEMS:-etcd mainstay}; do
   SYSTEM=$system RESULTS=$results SCALE_NODES=${NODES:-1000} SCALE_PODS=${PODS:-10000} CONFIGS=${CONFIGS:-50000} STEADY=${STEADY:-60s} \
     "$scale/../run.sh" "$server" scale
   tail -n 1 "$results"
+  # At once: what comes after may fail.
+  [ -z "${RESULTS:-}" ] || tail -n 1 "$results" >>"$RESULTS"
 done
 
 echo
 (cd "$scale/.." && go run ./scale table "$results")
-[ -z "${RESULTS:-}" ] || cat "$results" >>"$RESULTS"

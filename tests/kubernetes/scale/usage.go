@@ -13,7 +13,6 @@ type usage struct {
 	cpuSeconds float64
 	// What is resident now, and the most that ever was.
 	residentBytes, peakBytes int64
-	writtenBytes             int64
 }
 
 // The kernel's unit of times in /proc, whatever its own tick is.
@@ -35,7 +34,6 @@ func usageOf(folder string) (usage, error) {
 		sum.cpuSeconds += one.cpuSeconds
 		sum.residentBytes += one.residentBytes
 		sum.peakBytes += one.peakBytes
-		sum.writtenBytes += one.writtenBytes
 	}
 	return sum, nil
 }
@@ -53,25 +51,16 @@ func usageOfProcess(folder string) (usage, error) {
 	if err != nil {
 		return usage{}, err
 	}
-	io, err := os.ReadFile(filepath.Join(folder, "io"))
-	if err != nil {
-		return usage{}, err
-	}
 	found := usage{cpuSeconds: float64(ticks) / ticksPerSecond}
 	for _, field := range []struct {
-		text, name string
-		unit       int64
-		into       *int64
-	}{
-		{string(status), "VmRSS:", 1024, &found.residentBytes},
-		{string(status), "VmHWM:", 1024, &found.peakBytes},
-		{string(io), "write_bytes:", 1, &found.writtenBytes},
-	} {
-		value, err := numberAfter(field.text, field.name)
+		name string
+		into *int64
+	}{{"VmRSS:", &found.residentBytes}, {"VmHWM:", &found.peakBytes}} {
+		kibibytes, err := numberAfter(string(status), field.name)
 		if err != nil {
 			return usage{}, fmt.Errorf("%s: %w", folder, err)
 		}
-		*field.into = value * field.unit
+		*field.into = kibibytes << 10
 	}
 	return found, nil
 }

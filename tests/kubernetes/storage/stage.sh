@@ -20,6 +20,6 @@ if [ ! -f "$run/apiserver-second.command" ]; then
   took "second API server ready"
 fi
 
-(cd "$here" && go vet ./access ./storage/contract && in_run env KUBECONFIG_SECOND="$run/second.kubeconfig" \
-  go test -count=1 -timeout=20m ${TEST:+-run="$TEST"} ./storage/contract)
+(cd "$here" && go vet ./access ./storage/contract && tests in_run env KUBECONFIG_SECOND="$run/second.kubeconfig" \
+  go test -v -count=1 -timeout=20m ./storage/contract)
 took "contract of two API servers on one store"

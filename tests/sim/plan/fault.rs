@@ -33,6 +33,8 @@ pub(crate) enum FaultKind {
     OneWay { from: usize, to: usize },
     /// A member reaches nobody and is reached by nobody, clients included.
     Isolate { member: usize },
+    /// The address of a member leads to another one, for whoever connects.
+    Astray { member: usize, leads_to: usize },
     /// Messages between two members take longer.
     SlowLink { one: usize, other: usize, millis: u64 },
     /// Connections break, requests arrive twice, packets are lost, what replicates is damaged, everywhere.
@@ -69,6 +71,12 @@ pub(crate) enum FaultKind {
     Defragment { member: usize },
     /// Many leases are granted at once, with keys, and run out at once.
     LeaseStorm { leases: u32 },
+    /// Messages between members take longer, so that several are under way, and bits turn over in many of those that pass
+    /// commands on to the leader.
+    DamagedForwards { millis: u64, flips_per_mille: u32 },
+    /// A member falls so far behind that it needs a snapshot. When all but so many files of one have arrived, its process
+    /// ends, and a file rots of those that have; or the leader's process ends.
+    SnapshotCutShort { member: usize, sender: bool, missing: usize },
     /// A member is added, and started after a while.
     MemberAdd { member: usize, learner: bool },
     /// The leader is cut off from the other members, and asked to add a member.
@@ -115,6 +123,12 @@ impl FaultKind {
         "member-return",
     ];
 
+    /// The names of what is rare by chance, and brought about in a few worlds.
+    pub(crate) const RARE: [&str; 2] = ["damaged-forwards", "snapshot-cut-short"];
+
+    /// The name of what has dice of its own.
+    pub(crate) const ASTRAY: &str = "address-leads-astray";
+
     /// The kind's name in reports.
     pub(crate) fn name(&self) -> &'static str {
         match self {
@@ -125,6 +139,7 @@ impl FaultKind {
             Self::Partition { .. } => "partition",
             Self::OneWay { .. } => "one-way-partition",
             Self::Isolate { .. } => "isolate",
+            Self::Astray { .. } => Self::ASTRAY,
             Self::SlowLink { .. } => "slow-link",
             Self::FlakyNetwork { .. } => "flaky-network",
             Self::SlowDisk { .. } => "slow-disk",
@@ -142,6 +157,8 @@ impl FaultKind {
             Self::Compact { .. } => "compact",
             Self::Defragment { .. } => "defragment",
             Self::LeaseStorm { .. } => "lease-storm",
+            Self::DamagedForwards { .. } => "damaged-forwards",
+            Self::SnapshotCutShort { .. } => "snapshot-cut-short",
             Self::MemberAdd { .. } => "member-add",
             Self::MemberAddCutOff { .. } => "member-add-cut-off",
             Self::MemberRemove { .. } => "member-remove",

@@ -5,6 +5,7 @@
 mod dice;
 mod fault;
 mod membership;
+mod rare;
 
 use std::time::Duration;
 
@@ -150,7 +151,7 @@ const KINDS: &[(u32, Maker)] = &[
 pub(crate) fn kinds() -> Vec<&'static str> {
     // What is made is of no matter here; three members are enough for every kind.
     let drawn = KINDS.iter().map(|(_, make)| make(&mut Dice::new(0), 3).name());
-    drawn.chain(FaultKind::OF_MEMBERS).collect()
+    drawn.chain([FaultKind::ASTRAY]).chain(FaultKind::OF_MEMBERS).chain(FaultKind::RARE).collect()
 }
 
 /// How many of the worlds have members that come and go.
@@ -168,6 +169,14 @@ const QUOTA_BYTES: std::ops::Range<u64> = 80_000..240_000;
 const SNAPSHOTS_ARE_SLOW: f64 = 0.5;
 /// What that is drawn with, beside the seed.
 const SNAPSHOTS: u64 = 0x736e_6170_7300;
+
+/// Where the log is tiny: entries between two looks at what may be purged.
+const TINY_LOG: u64 = 10;
+
+/// In how many of the worlds addresses of members lead to other members.
+const ADDRESSES_LEAD_ASTRAY: f64 = 0.1;
+/// What that is drawn with, beside the seed.
+const ASTRAY: u64 = 0x6173_7472_6179;
 
 type Maker = fn(&mut Dice, usize) -> FaultKind;
 
@@ -193,7 +202,11 @@ impl Plan {
             latency: if fast { millis(1)..millis(3) } else { millis(1)..millis(15) },
             sync: if dice.gen_bool(0.5) { millis(1)..=millis(4) } else { millis(1)..=millis(12) },
             heartbeat: millis(100),
-            snapshot_count: if tiny_log { 10 } else { *[20, 100, 400].choose(&mut dice).expect("there are some") },
+            snapshot_count: if tiny_log {
+                TINY_LOG
+            } else {
+                *[20, 100, 400].choose(&mut dice).expect("there are some")
+            },
             catchup_entries: if tiny_log { 2 } else { *[5, 50, 200].choose(&mut dice).expect("there are some") },
             snapshot_send_rate: 0,
             segment_bytes: *[64 << 10, 128 << 10, 256 << 10].choose(&mut dice).expect("there are some"),
@@ -215,6 +228,8 @@ impl Plan {
         }
         plan.let_space_run_out(&mut Dice::new(seed ^ SPACE));
         plan.slow_snapshots_down(&mut Dice::new(seed ^ SNAPSHOTS));
+        plan.lead_addresses_astray(&mut Dice::new(seed ^ ASTRAY), storm);
+        plan.add_the_rare(seed);
         plan
     }
 
@@ -236,14 +251,35 @@ impl Plan {
 
     /// Whoever gets a snapshot gets it in a second or so, and in that time something happens.
     fn slow_snapshots_down(&mut self, dice: &mut Dice) {
-        if !dice.gen_bool(SNAPSHOTS_ARE_SLOW) {
-            return;
+        if dice.gen_bool(SNAPSHOTS_ARE_SLOW) {
+            self.snapshot_send_rate = self.slow_snapshots();
         }
-        self.snapshot_send_rate = match self.padding {
+    }
+
+    fn slow_snapshots(&self) -> u64 {
+        match self.padding {
             0 if self.clients.contains(&Workload::Sets) => 300_000,
             0 => 150_000,
             _ => 2_000_000,
-        };
+        }
+    }
+
+    /// Once or a few times, each for long enough that who is mistaken for another could vote, and count for a write.
+    fn lead_addresses_astray(&mut self, dice: &mut Dice, storm: Duration) {
+        let places = self.places();
+        if places < 2 || !dice.gen_bool(ADDRESSES_LEAD_ASTRAY) {
+            return;
+        }
+        for _ in 0..dice.gen_range(1..5) {
+            let at = dice.gen_range(Duration::from_secs(3)..storm);
+            let lasts = Duration::from_millis(dice.gen_range(500..8000));
+            let member = dice.gen_range(0..places);
+            let leads_to = (member + dice.gen_range(1..places)) % places;
+            self.faults.push(Fault { at, lasts, kind: FaultKind::Astray { member, leads_to } });
+            // Who was there loses its connections with its life: only new ones go astray.
+            self.faults.push(Fault { at, lasts: lasts / 2, kind: FaultKind::Kill { member } });
+        }
+        self.faults.sort_by_key(|fault| fault.at);
     }
 
     fn let_space_run_out(&mut self, dice: &mut Dice) {

@@ -90,6 +90,11 @@ impl World {
                 others.extend(self.state().clients.values());
                 self.cut(&between(&ones, &others), fault.lasts).await;
             }
+            FaultKind::Astray { member, leads_to } => {
+                self.members[*member].leads_to(Some(&self.members[*leads_to]));
+                lasts().await;
+                self.members[*member].leads_to(None);
+            }
             FaultKind::SlowLink { one, other, millis } => {
                 let links = between(&[self.nodes[*one].id()], &[self.nodes[*other].id()]);
                 let least = Duration::from_millis(*millis);
@@ -245,6 +250,21 @@ impl World {
             FaultKind::Defragment { member } => {
                 // Whether it answers is of no matter: it must do no harm.
                 drop(self.client(place).only(*member).defragment().await);
+            }
+            FaultKind::DamagedForwards { millis, flips_per_mille } => {
+                let (members, _) = self.sides(&(0..self.nodes.len()).collect::<Vec<_>>());
+                let least = Duration::from_millis(*millis);
+                let conditions = LinkConditions {
+                    delay: Some(least..least * 2),
+                    flip_forwarded: f64::from(*flips_per_mille) / 1000.0,
+                    ..LinkConditions::default()
+                };
+                self.state().links.spoil(place, between(&members, &members), conditions);
+                lasts().await;
+                self.state().links.restore(place);
+            }
+            FaultKind::SnapshotCutShort { member, sender, missing } => {
+                self.cut_a_snapshot_short(*member, *sender, *missing, fault.lasts).await;
             }
             FaultKind::MemberAdd { member, learner } => {
                 self.alone(*member, self.add_member(place, *member, *learner, fault.lasts)).await;

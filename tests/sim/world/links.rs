@@ -65,6 +65,7 @@ impl Links {
                     refuse: so_far.refuse.max(conditions.refuse),
                     ignore: so_far.ignore.max(conditions.ignore),
                     flip: so_far.flip.max(conditions.flip),
+                    flip_forwarded: so_far.flip_forwarded.max(conditions.flip_forwarded),
                 };
             }
         }

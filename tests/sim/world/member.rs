@@ -325,6 +325,14 @@ impl Member {
         way.ports.drain(..old);
     }
 
+    /// Whoever connects to it as a peer finds another member, or itself again.
+    pub(super) fn leads_to(&self, other: Option<&Self>) {
+        let to = other.map(|other| SocketAddr::new(other.address(), other.way().port()));
+        for port in PEER_PORTS {
+            transport::set_detour(SocketAddr::new(self.address(), port), to);
+        }
+    }
+
     /// The others look for it at this URL of its, whatever it was told of its moves.
     pub(super) fn is_found_at(&self, url: &str) {
         let Some(port) = PEER_PORTS.into_iter().find(|port| peer_url(self.index, *port) == url) else { return };

@@ -5,6 +5,7 @@
 //! and say in `faults.rs` how it begins and ends. To add something that clients do, add a
 //! [`crate::workload::Workload`].
 
+mod cut_short;
 mod faults;
 mod ledger;
 mod links;
@@ -24,7 +25,7 @@ use madsim::task::NodeId;
 use madsim::time::TimeHandle;
 use mainstay_client::{Client, ClientOptions};
 use mainstay_proto::etcdserverpb::AlarmType;
-use mainstay_server::env::transport::set_window;
+use mainstay_server::env::transport::{clear_detours, set_window};
 use mainstay_tests::excuses::Excuses;
 use tokio::sync::mpsc;
 
@@ -123,6 +124,7 @@ impl World {
     pub(crate) fn new(plan: Arc<Plan>, seed: u64) -> Self {
         let handle = Handle::current();
         set_window(plan.window);
+        clear_detours();
         let (recorder, ledger) = (Recorder::new(), Ledger::default());
         if let Some(quota) = &plan.quota {
             trace::note(format_args!("{quota:?}"));
@@ -321,9 +323,14 @@ impl World {
         }
         // What waits there for the rest of a snapshot may rot: it has to be found, and costs nothing but time.
         if !disks.store.staged().is_empty() && thread_rng().gen_bool(STAGED_ROTS) {
-            disks.store.rot_staged(thread_rng().gen_range(0..u64::MAX));
-            trace::note(format_args!("a file rots that {} has of a snapshot", self.members[index].name()));
+            self.rot_what_is_staged(index);
         }
+    }
+
+    /// Turns over a bit of what a member that is down has of a snapshot.
+    fn rot_what_is_staged(&self, index: usize) {
+        self.members[index].disks().store.rot_staged(thread_rng().gen_range(0..u64::MAX));
+        trace::note(format_args!("a file rots that {} has of a snapshot", self.members[index].name()));
     }
 
     /// Takes back one reason to leave a member down, and starts it when none is left.

@@ -11,7 +11,9 @@ mod sim;
 #[cfg(not(madsim))]
 pub use real::{Dialer, PeerChannel};
 #[cfg(madsim)]
-pub use sim::{Dialer, LinkConditions, PeerChannel, clear_links, connect, serve, set_link, set_window};
+pub use sim::{
+    Dialer, LinkConditions, PeerChannel, clear_detours, clear_links, connect, serve, set_detour, set_link, set_window,
+};
 
 /// Whether a failed request certainly never left this member: no connection could be made.
 pub fn never_sent(status: &tonic::Status) -> bool {

@@ -29,7 +29,7 @@ use tonic::body::Body;
 use tower_service::Service;
 
 use self::connection::{Head, Incoming, Line, Message, Reader, begin, copy_rest};
-pub use self::link::{LinkConditions, clear_links, set_link, set_window};
+pub use self::link::{LinkConditions, clear_detours, clear_links, set_detour, set_link, set_window};
 use crate::admission::Origin;
 
 /// Pause between two attempts to connect over a link that lets nothing through.
@@ -44,12 +44,11 @@ const REPEATABLE: [&str; 4] =
     ["/mainstay.Peer/Append", "/mainstay.Peer/Vote", "/mainstay.Peer/PreVote", "/mainstay.Peer/ReadIndex"];
 
 /// The requests that may be damaged, and their answers: those that have checksums.
-const CHECKED: [&str; 4] = [
-    "/mainstay.Peer/Append",
-    "/mainstay.Peer/SnapshotKept",
-    "/mainstay.Peer/InstallSnapshot",
-    "/mainstay.Peer/ForwardMany",
-];
+const CHECKED: [&str; 4] =
+    ["/mainstay.Peer/Append", "/mainstay.Peer/SnapshotKept", "/mainstay.Peer/InstallSnapshot", FORWARDS];
+
+/// The request that brings commands which are passed on, batch by batch.
+const FORWARDS: &str = "/mainstay.Peer/ForwardMany";
 
 /// A connection to a member of the simulated network, used by one node.
 #[derive(Clone)]
@@ -184,9 +183,9 @@ impl PeerChannel {
     }
 
     async fn dial(&self) -> std::io::Result<(Arc<Line>, Reader)> {
-        let from = madsim::plugin::node();
+        let (from, address) = (madsim::plugin::node(), link::led_to(self.address));
         let endpoint = self.endpoint.get_or_try_init(|| Endpoint::bind("0.0.0.0:0")).await?;
-        let fate = link::listener(self.address).and_then(|to| {
+        let fate = link::listener(address).and_then(|to| {
             link::on_link(from, to, |conditions| (link::happens(conditions.refuse), link::happens(conditions.ignore)))
         });
         match fate {
@@ -195,10 +194,10 @@ impl PeerChannel {
             _ => {}
         }
         loop {
-            let refusal = match endpoint.connect1(self.address).await {
+            let refusal = match endpoint.connect1(address).await {
                 Ok((sender, receiver)) => {
                     let line = Line::new(sender, from);
-                    if let Some(to) = link::listener(self.address) {
+                    if let Some(to) = link::listener(address) {
                         line.leads_to(to);
                     }
                     return Ok((line.clone(), Reader::new(receiver, line)));
@@ -206,7 +205,7 @@ impl PeerChannel {
                 Err(refusal) => refusal,
             };
             // madsim refuses a connection over a clogged link, where TCP would get no answer.
-            if link::listener(self.address).is_none() {
+            if link::listener(address).is_none() {
                 return Err(refusal);
             }
             madsim::time::sleep(CONNECT_RETRY).await;
@@ -220,6 +219,9 @@ async fn exchange(channel: PeerChannel, request: http::Request<Body>) -> Result<
     let repeatable = REPEATABLE.contains(&head.uri.path());
     if CHECKED.contains(&head.uri.path()) {
         line.has_checksums();
+    }
+    if head.uri.path() == FORWARDS {
+        line.forwards();
     }
     let message = begin(Head::Request(madsim::plugin::node(), head), &mut body);
     if repeatable && line.duplicates() {

@@ -1,7 +1,7 @@
 //! The store on the real engine.
 
-use std::fs;
 use std::path::Path;
+use std::{fs, io};
 
 use super::*;
 use crate::engine::layout::meta;
@@ -29,13 +29,27 @@ fn picture(store: &Store) -> (RangeResult, i64, HashKv, Vec<Arc<RevisionEvents>>
     (all, store.compact_revision(), store.hash_kv(0).unwrap(), history.revisions)
 }
 
+/// Copies a folder that is in use. What removes files meanwhile, as RocksDB does in the background, makes it begin anew:
+/// no moment had the files that were copied.
 fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        let target = to.join(path.file_name().unwrap());
-        if path.is_dir() { copy(&path, &target) } else { fs::copy(&path, &target).map(drop).unwrap() }
+    for _ in 0..100 {
+        match try_copy(from, to) {
+            Ok(()) => return,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => fs::remove_dir_all(to).unwrap(),
+            Err(error) => panic!("{error}"),
+        }
     }
+    panic!("files of {} go away all the time", from.display());
+}
+
+fn try_copy(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let path = entry?.path();
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() { try_copy(&path, &target)? } else { fs::copy(&path, &target).map(drop)? }
+    }
+    Ok(())
 }
 
 #[test]

@@ -355,3 +355,33 @@ fn the_batch_of_a_run_carries_what_others_add() {
     home.crash();
     assert_eq!(open(&home).durable_applied().unwrap(), "five");
 }
+
+/// What a read comes past decides where it is made, so it must not be taken for less than it is.
+#[test]
+fn a_read_comes_past_what_it_returns_and_what_it_has_to_count() {
+    let mut writer = open(&MemHome::new());
+    for i in 0..20 {
+        put(&mut writer, &format!("k{i:02}"), "v");
+    }
+    let old = writer.revision();
+    let store = writer.store();
+    let past = |options: RangeOptions| store.keys_on_the_way(&KeyRange::all(), &options);
+    let (limit, counting) = (|limit| RangeOptions { limit, ..at(0) }, RangeOptions { count_only: true, ..at(0) });
+    assert_eq!(store.keys_on_the_way(&KeyRange::single("k00"), &at(0)), 1);
+    assert_eq!(past(at(0)), 20);
+    assert_eq!(past(limit(5)), 5);
+    assert_eq!(past(limit(50)), 20);
+    assert_eq!(past(counting), 0);
+    // The changes since are few enough to be taken back.
+    assert_eq!(past(RangeOptions { revision: old, ..counting }), 0);
+    assert_eq!(past(RangeOptions { revision: old, ..limit(5) }), 5);
+
+    for i in 0..=limits::INDEX_CHANGES_MAX {
+        put(&mut writer, &format!("new{i}"), "v");
+    }
+    // They are not any more: the keys are looked at one by one.
+    let all = 21 + limits::INDEX_CHANGES_MAX as i64;
+    assert_eq!(past(RangeOptions { revision: old, ..counting }), all);
+    assert_eq!(past(RangeOptions { revision: old, ..limit(5) }), all);
+    assert_eq!(past(counting), 0);
+}

@@ -31,7 +31,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 
 use super::gathering::{End, Gathering};
-use super::{Client, Unavailable, unavailable_from_status};
+use super::{Unavailable, unavailable_from_status};
 use crate::command::Outcome;
 use crate::env::clock::{self, Instant};
 use crate::env::probe;
@@ -39,6 +39,7 @@ use crate::limits;
 use crate::metrics::{Metrics, PeerMetrics};
 use crate::raft::checksum;
 use crate::raft::codec::CodecError;
+use crate::raft::network::Client;
 use crate::raft::peers::Peers;
 use crate::raft::removal::{REMOVED, Removal};
 use crate::raft::type_config::Raft;

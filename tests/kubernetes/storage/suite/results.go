@@ -17,7 +17,7 @@ const module = "k8s.io/apiserver/"
 // A test, or one that runs inside of another.
 type test struct {
 	pack string // as in "./pkg/storage/etcd3"
-	name string // as in "TestList/first_page"
+	name string // as in "TestList/first_page"; "" for a package that failed where none of its tests did
 }
 
 // outermost is the test that a test runs inside of, or the test itself.
@@ -42,6 +42,7 @@ func parse(stream io.Reader) (results, error) {
 	found := results{}
 	var outside strings.Builder // of any test: what does not compile, and panics
 	failed := false
+	packages := results{} // what failed as a whole, and what was printed there
 	lines := bufio.NewScanner(stream)
 	lines.Buffer(nil, 16<<20)
 	for lines.Scan() {
@@ -52,9 +53,18 @@ func parse(stream io.Reader) (results, error) {
 		if event.Test == "" {
 			outside.WriteString(event.Output)
 			failed = failed || event.Action == "build-fail"
-			continue
 		}
 		key := test{"./" + strings.TrimPrefix(event.Package, module), event.Test}
+		if event.Test == "" {
+			if packages[key] == nil {
+				packages[key] = &result{}
+			}
+			packages[key].printed.WriteString(event.Output)
+			if event.Action == "fail" {
+				packages[key].action = event.Action
+			}
+			continue
+		}
 		if found[key] == nil {
 			found[key] = &result{}
 		}
@@ -71,26 +81,35 @@ func parse(stream io.Reader) (results, error) {
 	if failed || len(found) == 0 {
 		return nil, errors.New("the tests could not be built or run:\n" + outside.String())
 	}
+	for key, result := range packages {
+		if result.action == "fail" && len(found.failedIn(key.pack)) == 0 {
+			found[key] = result
+		}
+	}
 	return found, nil
 }
 
-// failedIn names the outermost tests of a package that did not pass, and were not skipped.
+// failedIn names the outermost tests of a package that did not pass, and were not skipped. Of one that failed as a whole
+// it names none: there is nothing to try again.
 func (r results) failedIn(pack string) []string {
 	names := map[string]bool{}
 	for key, result := range r {
-		if key.pack == pack && result.action != "pass" && result.action != "skip" {
+		if key.pack == pack && key.name != "" && result.action != "pass" && result.action != "skip" {
 			names[outermost(key.name)] = true
 		}
 	}
 	return slices.Sorted(maps.Keys(names))
 }
 
-// takeSecondTry puts what passed at another try in place of what failed.
+// takeSecondTry puts what passed at another try in place of what failed. A package that now fails as a whole has failed.
 func (r results) takeSecondTry(again results) {
 	for key, result := range again {
 		first := r[key]
 		if result.action == "pass" && (first == nil || first.action != "pass") {
 			result.secondTry = true
+			r[key] = result
+		}
+		if key.name == "" {
 			r[key] = result
 		}
 	}
@@ -135,6 +154,15 @@ func compare(etcd, mainstay results, withServer map[test]bool) report {
 		name := key.pack + " " + key.name
 		onEtcd, onMainstay := or(etcd[key]), or(mainstay[key])
 		if onEtcd.action == "skip" && onMainstay.action == "skip" {
+			continue
+		}
+		// A package that failed by itself is no test that ran, and has no entry where it did not fail.
+		if key.name == "" {
+			if onEtcd.action == "fail" {
+				report.failOnEtcd = append(report.failOnEtcd, key.pack)
+			} else {
+				report.differ = append(report.differ, key.pack+" as a whole\n"+lastLines(onMainstay.printed.String(), 30))
+			}
 			continue
 		}
 		if report.rows[key.pack] == nil {

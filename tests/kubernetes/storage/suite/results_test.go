@@ -65,6 +65,36 @@ func TestNothingProvesNothing(t *testing.T) {
 	}
 }
 
+func TestAPackageThatFailsByItselfIsADifference(t *testing.T) {
+	good := []string{event("pass", "TestA"), event("pass", "")}
+	bad := []string{event("pass", "TestA"), event("output", ""), event("fail", "")}
+	withServer := map[test]bool{{pack, "TestA"}: true}
+	err := compare(parsed(t, good...), parsed(t, bad...), withServer).verdict([]string{pack})
+	if err == nil || !strings.Contains(err.Error(), pack+" as a whole") || !strings.Contains(err.Error(), "said") {
+		t.Error("after its tests, as by a race or a leak:", err)
+	}
+	report := compare(parsed(t, bad...), parsed(t, bad...), withServer)
+	if err := report.verdict([]string{pack}); err != nil {
+		t.Error("on both it is none:", err)
+	}
+	if table := report.table("etcd"); !strings.Contains(table, "| all | 1 | 1 | 1 | 1 |") || !strings.Contains(table, "did not pass on etcd:\n  "+pack) {
+		t.Error(table)
+	}
+	if err := compare(parsed(t, bad...), parsed(t, good...), withServer).verdict([]string{pack}); err != nil {
+		t.Error("on etcd alone it is none:", err)
+	}
+	// Where a test of it failed, it is that which is tried again.
+	first := parsed(t, event("fail", "TestA"), event("fail", ""))
+	first.takeSecondTry(parsed(t, good...))
+	if err := compare(parsed(t, good...), first, withServer).verdict([]string{pack}); err != nil {
+		t.Error("at the second try it passed:", err)
+	}
+	first.takeSecondTry(parsed(t, bad...))
+	if compare(parsed(t, good...), first, withServer).verdict([]string{pack}) == nil {
+		t.Error("its tests passed at the second try, and it did not")
+	}
+}
+
 func TestASecondTryIsTold(t *testing.T) {
 	first := parsed(t, event("pass", "TestA"), event("fail", "TestB/x"), event("pass", "TestB/y"), event("fail", "TestB"))
 	if failed := first.failedIn(pack); len(failed) != 1 || failed[0] != "TestB" {

@@ -66,6 +66,8 @@ pub(super) struct Line {
     broken: AtomicBool,
     /// Whether what travels has checksums: a bit of it may turn over.
     may_be_damaged: AtomicBool,
+    /// Whether what travels are commands that are passed on.
+    forwards: AtomicBool,
     /// Who reads the other half.
     reader: AtomicWaker,
     window: Arc<Semaphore>,
@@ -79,6 +81,7 @@ impl Line {
             to: OnceLock::new(),
             broken: AtomicBool::new(false),
             may_be_damaged: AtomicBool::new(false),
+            forwards: AtomicBool::new(false),
             reader: AtomicWaker::new(),
             window: Arc::new(Semaphore::new(link::window())),
         })
@@ -95,6 +98,11 @@ impl Line {
         self.may_be_damaged.store(true, Ordering::Relaxed);
     }
 
+    /// Notes that what travels are commands that are passed on.
+    pub(super) fn forwards(&self) {
+        self.forwards.store(true, Ordering::Relaxed);
+    }
+
     fn conditions<T>(&self, look: impl FnOnce(&link::LinkConditions) -> T) -> Option<T> {
         link::on_link(self.from, *self.to.get()?, look)
     }
@@ -109,9 +117,12 @@ impl Line {
             message.place = self.place().await;
         }
         let may_be_damaged = self.may_be_damaged.load(Ordering::Relaxed);
+        let forwards = self.forwards.load(Ordering::Relaxed);
         let fate = self.conditions(|conditions| {
             message.due = conditions.delay.as_ref().map(|delay| Instant::now() + link::draw(delay));
-            (link::happens(conditions.reset), may_be_damaged && link::happens(conditions.flip))
+            let reset = link::happens(conditions.reset);
+            let flip = may_be_damaged && link::happens(conditions.flip);
+            (reset, flip || (forwards && link::happens(conditions.flip_forwarded)))
         });
         let (reset, flip) = fate.unwrap_or_default();
         if flip {

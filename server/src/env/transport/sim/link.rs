@@ -24,6 +24,8 @@ pub struct LinkConditions {
     pub ignore: f64,
     /// How probably a bit of a message turns over, where messages and their answers have checksums.
     pub flip: f64,
+    /// The same for the batches of commands that are passed on, whose answers are left alone.
+    pub flip_forwarded: f64,
 }
 
 /// Messages on their way, or waiting for their reader, before the sender waits, too, where nothing else is
@@ -33,6 +35,8 @@ const WINDOW_MESSAGES: usize = 16;
 #[derive(Default)]
 struct Links {
     conditions: BTreeMap<(NodeId, NodeId), LinkConditions>,
+    /// Where an address leads instead, for who connects from now on.
+    detours: BTreeMap<SocketAddr, SocketAddr>,
     /// Which node answers at an address.
     listeners: BTreeMap<SocketAddr, NodeId>,
     /// What each connection lets wait, where it is set.
@@ -51,6 +55,29 @@ pub fn set_link(from: NodeId, to: NodeId, conditions: LinkConditions) {
 /// Makes every link good again. Clogs of madsim's network are not touched.
 pub fn clear_links() {
     LINKS.with_borrow_mut(|links| links.conditions.clear());
+}
+
+/// Has an address lead to another one, as a name that is out of date or an address that was given anew, or no more.
+/// Connections that are there stay.
+pub fn set_detour(from: SocketAddr, to: Option<SocketAddr>) {
+    LINKS.with_borrow_mut(|links| match to {
+        Some(to) => {
+            links.detours.insert(from, to);
+        }
+        None => {
+            links.detours.remove(&from);
+        }
+    });
+}
+
+/// Has every address lead to itself again.
+pub fn clear_detours() {
+    LINKS.with_borrow_mut(|links| links.detours.clear());
+}
+
+/// Where an address leads now.
+pub(super) fn led_to(address: SocketAddr) -> SocketAddr {
+    LINKS.with_borrow(|links| links.detours.get(&address).copied().unwrap_or(address))
 }
 
 /// Sets how many messages of a connection to come may wait each way before their sender waits, too: what a

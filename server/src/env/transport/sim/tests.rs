@@ -145,6 +145,19 @@ fn a_bit_turns_over_where_there_are_checksums_and_nowhere_else() {
 }
 
 #[test]
+fn what_is_passed_on_is_damaged_apart_from_its_answers() {
+    simulate(|server, client, _| async move {
+        let damages = || LinkConditions { flip_forwarded: 1.0, ..LinkConditions::default() };
+        set_link(client.id(), server.id(), damages());
+        assert_ne!(call(&client, "ForwardMany", "hello").await.0.unwrap(), "hello");
+        assert_eq!(call(&client, "Append", "hello").await.0.unwrap(), "hello");
+        clear_links();
+        set_link(server.id(), client.id(), damages());
+        assert_eq!(call(&client, "ForwardMany", "again").await.0.unwrap(), "again");
+    });
+}
+
+#[test]
 fn connecting_fails_in_the_ways_of_tcp() {
     simulate(|server, client, log| async move {
         let conditions = |refuse, ignore| LinkConditions { refuse, ignore, ..LinkConditions::default() };

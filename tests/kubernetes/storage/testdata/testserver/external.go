@@ -1,7 +1,7 @@
 package testserver
 
 // Stands in for an embedded etcd: a process of the binary that MAINSTAY_BIN names, with the flags that say what
-// an embed.Config says. tests/kubernetes/storage/run.sh adds this file to the package by an overlay, and has RunEtcd
+// an embed.Config says. tests/kubernetes/storage/suite.sh adds this file to the package by an overlay, and has RunEtcd
 // call startExternal where it calls embed.StartEtcd; nothing else of the module is touched.
 
 import (
@@ -157,7 +157,7 @@ func (s *externalServer) tail() []byte {
 func note(t testing.TB) error {
 	path := os.Getenv("TESTS_WITH_A_SERVER")
 	if path == "" {
-		return errors.New("TESTS_WITH_A_SERVER is not set: run tests/kubernetes/storage/run.sh")
+		return errors.New("TESTS_WITH_A_SERVER is not set: run tests/kubernetes/storage/suite.sh")
 	}
 	file, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
 	if err != nil {
