@@ -22,7 +22,7 @@ run_simulation() {
   fi
   echo "seeds: $seeds"
   # shellcheck disable=SC2086 # several rows are several arguments
-  scripts/sim.sh $seeds --coverage && scripts/sim.sh meta 1..5
+  scripts/sim.sh $seeds --coverage && scripts/sim.sh meta 1..20
 }
 run_binary() { [ -n "${MAINSTAY_BIN:-}" ] || make test-binary; }
 run_processes() { make test-processes MAINSTAY_BIN="$binary"; }

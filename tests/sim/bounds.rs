@@ -1,4 +1,4 @@
-//! What members hold for those who watch has a bound, at every moment.
+//! What members hold for those who watch and ask has a bound, at every moment.
 
 use std::time::Duration;
 
@@ -18,7 +18,8 @@ const CALLS_MAX: u64 = 20;
 /// More than a watcher of these workloads takes, with its keys.
 const WATCHER_BYTES_MAX: u64 = 2 * limits::WATCHER_BYTES;
 
-/// Looks at all members for as long as it runs, and says where more waits for watchers than there is room for.
+/// Looks at all members for as long as it runs, and says where more waits for watchers than there is room for, or more
+/// is under way than the server lets in.
 pub(crate) async fn look_on(world: World) {
     let bounds = if world.plan.small_watches { Bounds::SMALL } else { Bounds::STANDARD };
     let room = bounds.mailbox_messages() as u64;
@@ -30,6 +31,11 @@ pub(crate) async fn look_on(world: World) {
             if occupancy.pending_messages > (occupancy.watch_streams + ENDING) * room {
                 let name = member.name();
                 return world.surprise(format!("{name} has room for {room} messages in a mailbox, and {occupancy:?}"));
+            }
+            let (proposals, bytes) = (limits::PROPOSALS_MAX as u64, limits::ADMISSION_POOL_BYTES);
+            if occupancy.proposals > proposals || occupancy.admitted_bytes > bytes {
+                let name = member.name();
+                return world.surprise(format!("{name} lets in {proposals} proposals, {bytes} bytes: {occupancy:?}"));
             }
         }
     }

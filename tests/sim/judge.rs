@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use madsim::runtime::Handle;
 use mainstay_client::{Client, Range};
+use mainstay_proto::KeyRange;
 use mainstay_proto::mvccpb::KeyValue;
+use mainstay_server::mvcc::RangeOptions;
 use mainstay_tests::checker::applied::LeaseEntry;
-use mainstay_tests::checker::check_all;
+use mainstay_tests::checker::{check_all, check_without_end};
 use mainstay_tests::history::{AuthEnd, Call, End, Received, Step, Txn};
 use mainstay_tests::transactions::key_value;
 use tokio::time::Instant;
@@ -43,8 +45,17 @@ fn violation(checker: &str, text: String) -> Violation {
     Violation { checker: checker.to_owned(), text }
 }
 
+/// What there was to judge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Judged {
+    /// All of it.
+    All,
+    /// What was seen on the way: in the end nobody can say any more who is right.
+    TheWay,
+}
+
 /// Judges; the first violation is returned.
-pub(crate) async fn judge(id: usize, world: World) -> Result<(), Violation> {
+pub(crate) async fn judge(id: usize, world: World) -> Result<Judged, Violation> {
     if let Some(surprise) = world.surprises().into_iter().next() {
         return Err(violation("surprise", surprise));
     }
@@ -55,28 +66,52 @@ pub(crate) async fn judge(id: usize, world: World) -> Result<(), Violation> {
     churn(id, &world).await;
     match see_the_end(id, &world).await {
         // Nobody can say any more who is right, and so nobody serves, as it has to be.
-        Err(_) if world.is_beyond_deciding() => return Ok(()),
+        Err(_) if world.is_beyond_deciding() => return the_way(&world).map(|()| Judged::TheWay),
         seen => seen?,
     }
     if let Some(surprise) = world.surprises().into_iter().next() {
         return Err(violation("surprise", surprise));
     }
     who_differs_is_out_of_service(&world).await.map_err(|reason| violation("corruption", reason))?;
-    if let Some(contradiction) = world.ledger.contradictions().into_iter().next() {
-        return Err(violation("state_machine_safety", contradiction));
-    }
-    world.logs_match().map_err(|reason| violation("log_matching", reason))?;
+    one_sequence(&world)?;
     let kept = bounded(&world).and_then(|()| bounds::watches(&world)).and_then(|()| bounds::requests(&world));
     kept.map_err(|reason| violation("bounded", reason))?;
-    let complaints = trace::errors();
-    let is_due = |complaint: &&trace::Complaint| !is_harmless(&complaint.text) && !world.accounts_for(complaint);
-    if let Some(complaint) = complaints.iter().find(is_due) {
-        return Err(violation("complaints", format!("{} said: {}", complaint.node, complaint.text)));
-    }
+    complaints(&world)?;
     world.recorder.with(|history| match check_all(history, RECOVERY) {
+        Some((checker, text)) => Err(violation(checker, text)),
+        None => Ok(Judged::All),
+    })
+}
+
+/// Judges what holds of a run whatever came of it.
+fn the_way(world: &World) -> Result<(), Violation> {
+    if let Some(surprise) = world.surprises().into_iter().next() {
+        return Err(violation("surprise", surprise));
+    }
+    one_sequence(world)?;
+    complaints(world)?;
+    world.recorder.with(|history| match check_without_end(history, RECOVERY) {
         Some((checker, text)) => Err(violation(checker, text)),
         None => Ok(()),
     })
+}
+
+/// What members applied, and what their logs hold, is one sequence.
+fn one_sequence(world: &World) -> Result<(), Violation> {
+    if let Some(contradiction) = world.ledger.contradictions().into_iter().next() {
+        return Err(violation("state_machine_safety", contradiction));
+    }
+    world.logs_match().map_err(|reason| violation("log_matching", reason))
+}
+
+/// Nobody complained of anything that was not done to it.
+fn complaints(world: &World) -> Result<(), Violation> {
+    let complaints = trace::errors();
+    let is_due = |complaint: &&trace::Complaint| !is_harmless(&complaint.text) && !world.accounts_for(complaint);
+    match complaints.iter().find(is_due) {
+        Some(complaint) => Err(violation("complaints", format!("{} said: {}", complaint.node, complaint.text))),
+        None => Ok(()),
+    }
 }
 
 /// Whether openraft calls an error what its caller expects: a change of the members that comes at the same moment as
@@ -186,13 +221,10 @@ async fn look(id: usize, world: &World) -> Result<End, Violation> {
         let one = only(world, index);
         let name = world.members[index].name();
         if world.learns(index) {
-            // It lets nobody log in.
-            if world.plan.has_users {
-                continue;
-            }
-            equal_keys(&one, &response.kvs)
-                .await
-                .map_err(|reason| violation("equal_members", format!("{name}: {reason}")))?;
+            // Where there are users it lets nobody log in.
+            let kept = if world.plan.has_users { stored_keys(world, index) } else { told_keys(&one).await };
+            let compared = kept.and_then(|kept| equal_keys(&kept, &response.kvs));
+            compared.map_err(|reason| violation("equal_members", format!("{name}: {reason}")))?;
             continue;
         }
         // A linearizable read: the member takes part.
@@ -219,13 +251,25 @@ async fn look(id: usize, world: &World) -> Result<End, Violation> {
     Ok(End { at: world.recorder.now(), revision, keys, leases, compacted, auth })
 }
 
-/// A learner answers from what it has, or not at all: its keys are held against those of the others.
-async fn equal_keys(learner: &Client, keys: &[KeyValue]) -> Result<(), String> {
-    let answer = learner.range(Range::all().serializable()).await.map_err(|error| error.to_string())?;
+/// A learner answers from what it has, or not at all.
+async fn told_keys(learner: &Client) -> Result<Vec<KeyValue>, String> {
+    let answer = learner.range(Range::all().serializable()).await;
+    answer.map(|answer| answer.kvs).map_err(|error| error.to_string())
+}
+
+/// What a member has that tells nobody.
+fn stored_keys(world: &World, index: usize) -> Result<Vec<KeyValue>, String> {
+    let life = world.members[index].life().ok_or("it has no process")?;
+    let found = life.store.range(&KeyRange::all(), &RangeOptions::default());
+    found.map(|found| found.kvs).map_err(|error| error.to_string())
+}
+
+/// The keys of a learner are held against those of the others.
+fn equal_keys(kept: &[KeyValue], keys: &[KeyValue]) -> Result<(), String> {
     let is_other = |pair: &(&KeyValue, &KeyValue)| pair.0 != pair.1;
-    match answer.kvs.iter().zip(keys).find(is_other) {
+    match kept.iter().zip(keys).find(is_other) {
         Some((one, other)) => Err(format!("has {one:?} where others have {other:?}")),
-        None if answer.kvs.len() != keys.len() => Err(format!("has {} keys of {}", answer.kvs.len(), keys.len())),
+        None if kept.len() != keys.len() => Err(format!("has {} keys of {}", kept.len(), keys.len())),
         None => Ok(()),
     }
 }

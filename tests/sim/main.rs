@@ -48,7 +48,12 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[cfg(madsim)]
 fn main() -> std::process::ExitCode {
-    driver::main(&driver::Known { places: places::REACHABLE, faults: plan::kinds(), mutants: mutants::MUTANTS })
+    driver::main(&driver::Known {
+        places: places::REACHABLE,
+        rare_places: places::RARE,
+        faults: plan::kinds(),
+        mutants: mutants::MUTANTS,
+    })
 }
 
 #[cfg(not(madsim))]

@@ -133,6 +133,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant("header-names-the-leader", "A follower's answers name the leader as the member that answers."),
     mutant("lock-without-waiting", "A lock is given to whoever asks, held or not."),
     mutant("turn-comes-after-one-ahead", "Who waits for a lock or an election gets it when the one just before it is gone."),
+    mutant("turn-never-comes", "Who waits for a lock or an election is not woken when the one before it is gone."),
     mutant("observer-misses-a-proclamation", "Who observes an election misses what is said right after the leader was found."),
     mutant("range-stream-moves-on", "The chunks of a streamed range are of different revisions."),
 ];

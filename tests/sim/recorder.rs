@@ -6,7 +6,7 @@ use std::time::Duration;
 use mainstay_client::Client;
 use mainstay_tests::history::{
     Call, Disturbance, Effect, Header, HeldCall, History, Leadership, Led, Observation, Operation, Outcome, Received,
-    Said, Txn, UNTOLD, Watch, WatchStream,
+    Reflection, Said, Txn, UNTOLD, Watch, WatchStream,
 };
 use tokio::time::Instant;
 
@@ -114,6 +114,12 @@ impl Recorder {
     pub(crate) fn observed(&self, place: usize, led: Led) {
         trace::note(format_args!("o{place} {led:?}"));
         self.with(|history| history.observations[place].told.push(led));
+    }
+
+    /// Adds what somebody has who lists once and watches from there on.
+    pub(crate) fn reflected(&self, reflection: Reflection) {
+        trace::note(format_args!("{reflection:?}"));
+        self.with(|history| history.reflections.push(reflection));
     }
 
     /// Notes as which user a client calls.

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use madsim::runtime::Runtime;
 use mainstay_raft_log::probe;
+use mainstay_tests::checker::history::linearizable;
 use mainstay_tests::history::{Call, History, Outcome, UNTOLD};
 
+use crate::judge::Judged;
 use crate::plan::Plan;
 use crate::report::{Report, Violation};
 use crate::workload::{self, Worker};
@@ -24,6 +26,8 @@ const CALM: Duration = Duration::from_secs(5);
 const LIFE: Duration = Duration::from_secs(300);
 /// The observer's number, and that of the first other watcher.
 const OBSERVER: usize = 60;
+/// A run is counted by this name in which nobody could say in the end what the store holds.
+const UNDECIDABLE: &str = "undecidable end";
 /// Who looks at the end.
 const JUDGE: usize = 99;
 
@@ -96,8 +100,13 @@ async fn play(run: Run, plan: Arc<Plan>) -> Report {
     }
 
     let judged = world.client_node(JUDGE).spawn(judge::judge(JUDGE, world.clone()));
-    let violation = judged.await.expect("the judge does not panic").err();
-    report(&run, &world, schedule, violation)
+    let judged = judged.await.expect("the judge does not panic");
+    let is_undecidable = judged == Ok(Judged::TheWay);
+    let mut report = report(&run, &world, schedule, judged.err());
+    if is_undecidable {
+        report.operations.insert(UNDECIDABLE.to_owned(), 1);
+    }
+    report
 }
 
 fn report(run: &Run, world: &World, schedule: Vec<String>, violation: Option<Violation>) -> Report {
@@ -114,7 +123,7 @@ fn report(run: &Run, world: &World, schedule: Vec<String>, violation: Option<Vio
     })
 }
 
-/// How many calls of each kind there were, by outcome.
+/// How many calls of each kind there were, by outcome, and how much else there was to compare.
 fn operations(history: &History) -> BTreeMap<String, u64> {
     let mut counts = BTreeMap::new();
     for operation in &history.operations {
@@ -145,5 +154,7 @@ fn operations(history: &History) -> BTreeMap<String, u64> {
             *counts.entry("event, received".to_owned()).or_default() += changes.len() as u64;
         }
     }
+    counts.insert("register, judged".to_owned(), linearizable::judged(history) as u64);
+    counts.insert("reflection, compared".to_owned(), history.reflections.len() as u64);
     counts
 }

@@ -265,16 +265,22 @@ fn deliberate_bugs_are_listed() {
     expect_none("every probe::broken is in tests/sim/mutants.rs, once, and every mutant is in the code", &found);
 }
 
+/// What stands in the table of deliberate bugs where nothing finds one.
+const OPEN: [&str; 3] = ["not run yet", "NOT FOUND", "NOT REACHED"];
+
 /// The table of who finds them is made by running them all, which is done now and then: it must not forget one.
 #[test]
 fn the_table_of_mutants_has_them_all() {
     let table = fs::read_to_string(root().join("tests/sim/MUTANTS.md")).expect("the table is there");
-    let rows = table.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
-    let told: Vec<&str> = rows.map(|(name, _)| name).collect();
+    let rows: Vec<(&str, &str)> = table.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`')).collect();
+    let told: Vec<&str> = rows.iter().map(|(name, _)| *name).collect();
     let names: Vec<&str> = mutants::MUTANTS.iter().map(|mutant| mutant.name).collect();
     let missing = names.iter().filter(|name| !told.contains(name)).map(|name| format!("{name} has no row"));
     let gone = told.iter().filter(|name| !names.contains(name)).map(|name| format!("{name} is no mutant any more"));
-    expect_none("tests/sim/MUTANTS.md has a row for each mutant", &missing.chain(gone).collect::<Vec<_>>());
+    let is_open = |row: &&(&str, &str)| OPEN.iter().any(|word| row.1.contains(word));
+    let open = rows.iter().filter(is_open).map(|(name, _)| format!("nobody is known to find {name}"));
+    let found: Vec<String> = missing.chain(gone).chain(open).collect();
+    expect_none("tests/sim/MUTANTS.md says of each mutant who finds it", &found);
 }
 
 /// A place that no run comes to is a gap in the simulation, which is seen only if the place is listed.

@@ -50,10 +50,10 @@ pub(crate) struct Simulate {
     /// Prints the report as JSON; one seed only
     #[arg(long)]
     pub(crate) json: bool,
-    /// Says which places and faults were reached, and fails if 200 seeds left one out
+    /// Says which places and faults were reached, and fails if 300 seeds left one out, or 5000 a rare one
     #[arg(long)]
     pub(crate) coverage: bool,
-    /// Writes the coverage into this Markdown file too
+    /// Writes the coverage into this Markdown file too, with the sums of all runs
     #[arg(long, value_name = "FILE", requires = "coverage")]
     pub(crate) report: Option<PathBuf>,
     /// Does not shrink the schedules of failing seeds; with --trace or --json none is

@@ -52,7 +52,7 @@ pub(crate) fn run(children: &Children, simulate: &Simulate, known: &Known) -> io
     // Cores finish in any order; the lowest seeds are told.
     failed.sort_by_key(|(run, _)| run.seed);
     tell(children, &failed, simulate.no_shrink);
-    let covered = !simulate.coverage || coverage::tell(&totals, known, page.as_ref())?;
+    let covered = !simulate.coverage || coverage::tell(&totals, took, known, page.as_ref())?;
     totals.lines(took).iter().for_each(|line| say(line));
     Ok(failed.is_empty() && covered)
 }

@@ -40,6 +40,8 @@ use mainstay_tests::seeds::Seeds;
 pub(crate) struct Known {
     /// Every place of the code that runs are expected to reach, together.
     pub(crate) places: &'static [&'static str],
+    /// Those that take thousands of runs.
+    pub(crate) rare_places: &'static [&'static str],
     /// Every kind of fault.
     pub(crate) faults: Vec<&'static str>,
     /// Every deliberate bug.

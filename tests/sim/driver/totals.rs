@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::pool;
+use super::{markdown, pool};
 use crate::report::Report;
 use crate::run::Run;
+
+/// The variable that says which commit was built.
+const COMMIT: &str = "SIM_COMMIT";
 
 /// The sum of many reports.
 #[derive(Debug, Default)]
@@ -40,11 +43,34 @@ impl Totals {
         count(&mut self.reached, &report.reached);
     }
 
+    /// The sums for a page. Which commit ran is said by whoever built it.
+    pub(crate) fn page(&self, took: Duration) -> String {
+        let (seconds, speed) = self.speed(took);
+        let commit = std::env::var(COMMIT).unwrap_or_else(|_| "unknown".to_owned());
+        let (hours, minutes) = (self.simulated_seconds / 3600.0, seconds / 60.0);
+        let (passed, cores) = (self.seeds - self.failed, pool::width());
+        let a_minute = self.seeds as f64 / minutes;
+        let clusters = listed(self.members.iter().map(|(size, runs)| (size, *runs)));
+        let ran = format!("{} seeds on commit {commit}: {passed} passed, {} failed.\n", self.seeds, self.failed);
+        let took = format!(
+            "{hours:.1} simulated hours in {minutes:.0} minutes of {cores} cores: {a_minute:.0} seeds a minute,\n"
+        );
+        let speed =
+            format!("{speed:.0} simulated seconds in a second of each core. Clusters by their members: {clusters}.\n");
+        let row = |(kind, times): (&String, &u64)| [kind.clone(), times.to_string()];
+        let rows: Vec<[String; 2]> = self.operations.iter().map(row).collect();
+        format!("{ran}{took}{speed}\n{}", markdown::table(["operation", "times"], &rows))
+    }
+
+    /// How many seconds it took, and how many simulated ones passed in one of them, for each core.
+    fn speed(&self, took: Duration) -> (f64, f64) {
+        let seconds = took.as_secs_f64().max(f64::MIN_POSITIVE);
+        (seconds, self.simulated_seconds / seconds / pool::width() as f64)
+    }
+
     /// What ran, how fast, and how much of it, a line each.
     pub(crate) fn lines(&self, took: Duration) -> Vec<String> {
-        let seconds = took.as_secs_f64().max(f64::MIN_POSITIVE);
-        let cores = pool::width();
-        let speed = self.simulated_seconds / seconds / cores as f64;
+        let ((seconds, speed), cores) = (self.speed(took), pool::width());
         let faults = self.faults.iter().map(|(kind, count)| (kind, count.times));
         vec![
             format!("operations: {}", listed(self.operations.iter().map(|(kind, times)| (kind, *times)))),

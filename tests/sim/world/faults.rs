@@ -334,12 +334,9 @@ impl World {
 
     /// Says that a member's state differs from the others', or may.
     fn is_corrupt(&self, member: usize, is_certain: bool) {
-        let mut state = self.state();
-        if state.conditions.iter().all(|condition| !condition.corrupt) {
-            self.ledger.forget_restored();
-        }
-        state.conditions[member].corrupt = true;
-        state.conditions[member].surely_corrupt |= is_certain;
+        let condition = &mut self.state().conditions[member];
+        condition.corrupt_since.get_or_insert(TimeHandle::current().elapsed());
+        condition.surely_corrupt |= is_certain;
     }
 
     /// Says that something is done to a member that its process may die of; returns which of these it is.

@@ -1,8 +1,9 @@
 //! Every member's view of what it applies, gathered while it does.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
+use madsim::time::TimeHandle;
 use mainstay_server::apply::AlarmView;
 use mainstay_server::lease::LeaseView;
 use mainstay_server::raft::AppliedObserver;
@@ -11,12 +12,21 @@ use mainstay_tests::checker::applied::{AlarmEntry, Applied, LeaseEntry, Position
 /// Leases and alarms are looked at behind every so many entries.
 const LOOKED_AT_EVERY: u64 = 4;
 
+/// A snapshot took the place of a member's state.
+#[derive(Clone)]
+pub(super) struct Restored {
+    /// The member's name.
+    pub(super) member: String,
+    /// When, since the world began.
+    pub(super) at: Duration,
+}
+
 /// What was applied by anybody. Clones are the same ledger.
 #[derive(Clone, Default)]
 pub(crate) struct Ledger {
     applied: Arc<Mutex<Applied>>,
-    /// Whether anybody has got a snapshot since this was last forgotten.
-    restored: Arc<AtomicBool>,
+    /// Who got a snapshot, and when.
+    restored: Arc<Mutex<Vec<Restored>>>,
 }
 
 impl Ledger {
@@ -25,12 +35,9 @@ impl Ledger {
         Arc::new(Life { ledger: self.clone(), member, last: Mutex::new(stored), views: OnceLock::new() })
     }
 
-    pub(super) fn forget_restored(&self) {
-        self.restored.store(false, Ordering::Relaxed);
-    }
-
-    pub(super) fn was_restored(&self) -> bool {
-        self.restored.load(Ordering::Relaxed)
+    /// Who got a snapshot so far.
+    pub(super) fn restored(&self) -> Vec<Restored> {
+        self.restored.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What did not fit together.
@@ -97,7 +104,8 @@ impl AppliedObserver for Life {
     }
 
     fn restored(&self, index: u64, _term: u64) {
-        self.ledger.restored.store(true, Ordering::Relaxed);
+        let restored = Restored { member: self.member.clone(), at: TimeHandle::current().elapsed() };
+        self.ledger.restored.lock().unwrap_or_else(PoisonError::into_inner).push(restored);
         self.moves_to(index);
         self.look(index);
     }

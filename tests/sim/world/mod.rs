@@ -88,8 +88,8 @@ struct Condition {
     may_be_lost: bool,
     /// It does not come back.
     lost: bool,
-    /// Its state was made to differ from the others', or was to be and may not.
-    corrupt: bool,
+    /// Since when its state was made to differ from the others', or was to be and may not.
+    corrupt_since: Option<Duration>,
     /// It was, certainly.
     surely_corrupt: bool,
     /// When its processes were ended.
@@ -206,23 +206,44 @@ impl World {
 
     /// Whether a member that differs gave its state to others, so that none of them is trusted.
     pub(crate) fn is_beyond_deciding(&self) -> bool {
-        let differs = self.state().conditions.iter().any(|condition| condition.corrupt);
-        differs && self.ledger.was_restored() && self.survivors().is_empty()
+        self.has_given_on() && self.survivors().is_empty()
+    }
+
+    /// Whether a member that differs may have given its state to another: it had led since, and then that one got a
+    /// snapshot.
+    fn has_given_on(&self) -> bool {
+        let conditions = self.state().conditions.clone();
+        let differs = conditions.iter().enumerate().filter_map(|(index, it)| Some((index, it.corrupt_since?)));
+        let restored = self.ledger.restored();
+        self.recorder.with(|history| {
+            let led = |index: usize, since: Duration| {
+                let led = history.leaderships.iter().filter(move |it| it.member == index && it.at >= since);
+                led.map(|it| it.at).min()
+            };
+            differs
+                .filter_map(|(index, since)| Some((index, led(index, since)?)))
+                .any(|(index, led)| restored.iter().any(|it| it.member != self.members[index].name() && it.at >= led))
+        })
     }
 
     /// Whether the right members are named in alarms CORRUPT.
     pub(crate) fn right_are_named(&self) -> Result<(), String> {
         let named = self.named();
-        let state = self.state();
-        let all = || state.conditions.iter().enumerate();
-        let corrupt: BTreeSet<usize> = all().filter(|(_, it)| it.corrupt).map(|(index, _)| index).collect();
-        // A snapshot brings a state with it: it mends who differs, and may come from who does.
-        if !corrupt.is_empty() && self.ledger.was_restored() {
+        // Where several have the state of who differs, it may be the others that are taken for wrong.
+        if self.has_given_on() {
             return Ok(());
         }
+        let restored = self.ledger.restored();
+        let state = self.state();
+        let all = || state.conditions.iter().enumerate();
+        let corrupt: BTreeSet<usize> =
+            all().filter(|(_, it)| it.corrupt_since.is_some()).map(|(index, _)| index).collect();
         let must_be = |index: &&usize| {
             let condition = &state.conditions[**index];
-            condition.surely_corrupt && !condition.may_be_lost
+            // A snapshot brings a state with it, which mends who differs.
+            let name = self.members[**index].name();
+            let is_mended = restored.iter().any(|it| it.member == name && Some(it.at) >= condition.corrupt_since);
+            condition.surely_corrupt && !condition.may_be_lost && !is_mended
         };
         let missed: Vec<&usize> = corrupt.difference(&named).filter(must_be).collect();
         let wrongly: Vec<&usize> = named.difference(&corrupt).collect();
@@ -254,8 +275,9 @@ impl World {
         let state = self.state();
         let just_ended =
             |condition: &Condition| condition.ended.iter().any(|ended| complaint.at.abs_diff(*ended) < MOMENT);
-        // Who finds another that differs says so.
-        if complaint.text.contains("differs from the others") && state.conditions.iter().any(|it| it.corrupt) {
+        // Who finds another that differs says so, from when it does.
+        let differs = |it: &Condition| it.corrupt_since.is_some_and(|since| since <= complaint.at);
+        if complaint.text.contains("differs from the others") && state.conditions.iter().any(differs) {
             return true;
         }
         match self.members.iter().find(|member| member.name() == complaint.node) {

@@ -11,6 +11,6 @@ mod watch_order;
 
 pub use equal_members::equal_members;
 pub use exactly_once::{Found, exactly_once};
-pub use history::check_all;
+pub use history::{check_all, check_without_end};
 pub use seen_once::seen_once;
 pub use watch_order::WatchOrder;

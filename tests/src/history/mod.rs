@@ -21,7 +21,7 @@ pub use disturbance::{Disturbance, Effect};
 pub use held::{Candidate, HeldCall, HeldReply, Led, Observation, UNTOLD, key_of};
 pub use member::{Listed, MemberCall, MemberReply, Started};
 pub use reply::{KeyValue, Outcome, Reply, StepReply};
-pub use watched::{Change, Received, Said, Watch, WatchStream};
+pub use watched::{Change, Received, Reflection, Said, Watch, WatchStream};
 
 /// Everything that happened in one run.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +33,8 @@ pub struct History {
     pub watches: Vec<Watch>,
     /// Every stream of watches.
     pub streams: Vec<WatchStream>,
+    /// What those had who listed once and watched from there on.
+    pub reflections: Vec<Reflection>,
     /// What those were told who observed elections.
     pub observations: Vec<Observation>,
     /// The users that clients are, by the client; all others may do everything.

@@ -137,3 +137,16 @@ pub struct Change {
     /// What was there before, if it was asked for and still known.
     pub prev: Option<KeyValue>,
 }
+
+/// What somebody has who lists once and watches from there on, held against another list.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reflection {
+    /// Who.
+    pub client: usize,
+    /// The revision that it had got to.
+    pub revision: i64,
+    /// What it had then, by key.
+    pub cached: Vec<KeyValue>,
+    /// What it was told when it listed that revision.
+    pub listed: Vec<KeyValue>,
+}

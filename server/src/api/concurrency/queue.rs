@@ -1,3 +1,5 @@
+use std::future;
+
 use bytes::Bytes;
 use mainstay_proto::KeyRange;
 use mainstay_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
@@ -29,6 +31,10 @@ impl Services {
             let mut response = answered(self.range(caller.asks(request)).await).map_err(interrupted)?;
             let Some(last) = response.kvs.pop() else { return Ok(()) };
             self.until_deleted(last.key, revision_of(response.header)).await?;
+            if probe::broken("turn-never-comes") {
+                // Wrong: whoever is woken sleeps on.
+                future::pending::<()>().await;
+            }
             if probe::broken("turn-comes-after-one-ahead") {
                 // Wrong: whoever was just before it may have gone away while it waited, too.
                 return Ok(());

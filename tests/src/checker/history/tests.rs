@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::sample::{Dice, Sample, all_keys, get, leased, millis, put, revision};
+use super::sample::{Dice, Sample, all_keys, get, leased, millis, put, read_keys, revision};
 use super::*;
 use crate::history::{Call, Compare, Comparison, Disturbance, Outcome, Received, Reply, Sort, Span, Step, Txn, Within};
 
@@ -121,6 +121,23 @@ fn every_file_is_listed_once() {
         declared.filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')).collect();
     declared.sort_unstable();
     assert_eq!(names, declared);
+}
+
+#[test]
+fn a_run_whose_end_nobody_saw_is_judged_by_what_clients_saw() {
+    assert!(WITHOUT_END.iter().all(|name| CHECKERS.iter().any(|(known, _)| known == name)));
+    for seed in 0..5 {
+        let mut history = random(seed, 300).end();
+        history.end = crate::history::End::default();
+        assert_eq!(check_without_end(&history, RECOVERY), None, "seed {seed}");
+    }
+    let mut sample = random(1, 100);
+    sample.txn(1, put("sets/x", "1"));
+    sample.txn(1, Txn::of(Step::range(Span::prefix("sets/"))));
+    let mut history = sample.end();
+    history.end = crate::history::End::default();
+    read_keys(history.operations.last_mut().unwrap()).retain(|kv| kv.key != "sets/x");
+    assert_eq!(check_without_end(&history, RECOVERY).unwrap().0, "sets");
 }
 
 #[test]

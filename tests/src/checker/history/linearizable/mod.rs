@@ -44,6 +44,11 @@ pub fn check(history: &History) -> Result<(), String> {
     Ok(())
 }
 
+/// How many keys are judged.
+pub fn judged(history: &History) -> usize {
+    registers(history).len()
+}
+
 /// The calls of each key that is judged.
 fn registers(history: &History) -> BTreeMap<String, Register> {
     let mut spoiled = BTreeSet::new();

@@ -137,9 +137,10 @@ fn keys_that_are_more_than_registers_are_left_out() {
             ended: last,
             outcome,
         });
-        assert_eq!(check(&history), Ok(()));
+        assert_eq!((check(&history), judged(&history)), (Ok(()), 0));
     }
     assert!(check(&stale()).is_err());
+    assert_eq!(judged(&stale()), 1);
     let mut elsewhere = stale();
     for operation in &mut elsewhere.operations {
         let Call::Txn(txn) = &mut operation.call else { panic!("no txn") };
