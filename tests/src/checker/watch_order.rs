@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use mainstay_client::{Client, EventType, Update, Watch};
+use mainstay_client::{Client, EventType, Range, Update, Watch, revision};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -19,9 +19,10 @@ pub struct WatchOrder {
 }
 
 impl WatchOrder {
-    /// Begins to watch everything below `prefix` from the first revision on.
+    /// Begins to watch everything below `prefix` from the next revision on; what came before may be compacted.
     pub async fn spawn(client: &Client, prefix: &str) -> Result<Self> {
-        let mut watcher = client.watch(Watch::prefix(prefix.to_owned()).start_revision(1)).await?;
+        let now = revision(&client.range(Range::key(prefix.to_owned())).await?.header);
+        let mut watcher = client.watch(Watch::prefix(prefix.to_owned()).start_revision(now + 1)).await?;
         let (until, mut end) = watch::channel(i64::MAX);
         let task = tokio::spawn(async move {
             let mut seen = BTreeMap::new();
