@@ -443,10 +443,12 @@ impl Node {
             return;
         }
         let Services { gateway, alarms, out_of_service, .. } = &*self.services;
-        if consistency::differs_at_start(gateway, &self.evidence, alarms, self.election_timeout).await {
+        let corrupt = consistency::differs_at_start(gateway, &self.evidence, alarms, self.election_timeout).await;
+        if !corrupt.is_empty() {
             out_of_service.begin();
-            self.evidence.doubt_own_for_good();
-            self.tasks.push(tokio::task::spawn(consistency::name_self(gateway.clone(), alarms.clone())));
+            self.evidence.doubt_own_until_named(true);
+            let naming = consistency::name(corrupt, gateway.clone(), self.evidence.clone(), alarms.clone());
+            self.tasks.push(tokio::task::spawn(naming));
         }
     }
 

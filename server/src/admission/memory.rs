@@ -22,6 +22,10 @@ const RELIEVED: u64 = 85;
 const HIGHEST: u64 = 98;
 /// Requests always have such a part of their pool.
 const LEAST_PART: u64 = 8;
+/// What nobody counts, as the memory that the allocator holds back, is reckoned to be such a part of the limit,
+const UNCOUNTED_PART: u64 = 16;
+/// and at most so much.
+const UNCOUNTED_MOST: u64 = 32 * 1024 * 1024;
 
 /// How little memory is left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +77,9 @@ struct Memory {
 
 impl Memory {
     fn new(limit: u64, budget: &Budget) -> Self {
-        Self { limit, filled: limit.saturating_sub(budget.addable()), pool: budget.pool, is_warned: false }
+        let uncounted = (limit / UNCOUNTED_PART).min(UNCOUNTED_MOST);
+        let filled = limit.saturating_sub(budget.addable() + uncounted);
+        Self { limit, filled, pool: budget.pool, is_warned: false }
     }
 
     /// What requests have in any case.
@@ -151,7 +157,7 @@ mod tests {
             let budget = Budget::of(Some(limit), 1_572_864);
             let mut memory = Memory::new(limit, &budget);
             let full = memory.grows_to();
-            assert!(full >= limit / 10 * 7, "{full} of {limit}");
+            assert!(full >= limit / 3 * 2, "{full} of {limit}");
             assert_eq!(memory.look(full - 1, 0).0, Pressure::None, "{limit}");
             let (pressure, pool) = memory.look(full, 0);
             assert_eq!(pressure, Pressure::High, "{limit}");

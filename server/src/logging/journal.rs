@@ -44,7 +44,8 @@ impl Journal {
             socket.connect(&path)?;
             UnixDatagram::unbound()
         });
-        match found {
+        // Where the journal does not keep up a line is lost, rather than that its writer waits: consensus is one, too.
+        match found.and_then(|socket| socket.set_nonblocking(true).map(|()| socket)) {
             Ok(socket) => Ok(Self { socket, path }),
             Err(error) => Err(NoJournal { path: path.display().to_string(), error }),
         }
@@ -55,7 +56,10 @@ impl Journal {
     /// # Errors
     /// When it is too long for a datagram, or there is no journal any more.
     pub(super) fn write(&self, level: LogLevel, line: &[u8]) -> io::Result<()> {
-        self.socket.send_to(&datagram(level, line), &self.path).map(drop)
+        match self.socket.send_to(&datagram(level, line), &self.path) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            sent => sent.map(drop),
+        }
     }
 }
 

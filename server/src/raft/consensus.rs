@@ -203,6 +203,7 @@ impl Consensus {
             addresses: addresses.clone(),
             removal: removal.clone(),
             astray: Seldom::default(),
+            withheld: Seldom::default(),
             own: options.member_id,
             alarms: alarms.clone(),
             doubt: evidence.doubt(),

@@ -2,19 +2,29 @@
 //!
 //! A member is called at an address, and whoever is there could be another one: a copy of a data directory, an address
 //! that was given to somebody else, a name that still leads where it led. Its consent would count as that of the member
-//! that was meant. So each call names both ids, under etcd's names, in its metadata: an [`Envelope`] writes them, and an
-//! [`Addressee`] stands before the service and refuses what is not for it. A stream is looked at when it is opened: it
-//! ends with whoever has accepted it.
+//! that was meant. So each call names both ids, under etcd's names, in its metadata: an [`Envelope`] writes them on its
+//! [`Route`], and an [`Addressee`] stands before the service and refuses what is not for it. A stream is looked at when
+//! it is opened: it ends with whoever has accepted it.
+//!
+//! Whoever refuses a call is well, and so is the connection, which would lead there for ever: one on which a call went
+//! astray is not used again, for the address may lead to the right member by now.
 //!
 //! Earlier releases name nobody, nor does who asks without knowing yet who the members are; neither is refused.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use http::{HeaderMap, HeaderValue};
 use parking_lot::Mutex;
-use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
+use tonic::body::Body;
+use tonic::metadata::MetadataMap;
 use tonic::service::Interceptor;
 use tonic::{Request, Status};
+use tower_service::Service;
 
 use crate::env::clock::{self, Instant};
 use crate::env::probe;
@@ -30,43 +40,88 @@ const MISMATCH: &str = "cannot process message to mismatch member";
 /// How often it is said that calls go astray: they come many times a second.
 const SAY_EVERY: Duration = Duration::from_secs(10);
 
-/// Writes on each call of a client who makes it and whom it is for.
+/// Who makes the calls of a client and whom they are for. Clones are the same.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Envelope {
-    from: Option<MetadataValue<Ascii>>,
-    to: Option<MetadataValue<Ascii>>,
+    from: Option<HeaderValue>,
+    to: Option<HeaderValue>,
+    /// Whether somebody else got one of them.
+    astray: Arc<AtomicBool>,
 }
 
 impl Envelope {
     /// From one member to another.
     pub(super) fn between(from: u64, to: u64) -> Self {
-        Self { from: name(from), to: name(to) }
+        Self { from: name(from), to: name(to), ..Self::default() }
     }
 
     /// From a member to whoever is there.
     pub(super) fn from(from: u64) -> Self {
-        Self { from: name(from), to: None }
+        Self { from: name(from), ..Self::default() }
     }
 
     /// From somebody who is no member to whoever is there.
     pub(super) fn of_nobody() -> Self {
         Self::default()
     }
-}
 
-impl Interceptor for Envelope {
-    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+    /// Whether somebody else got a call, and would get the next one on the same connection.
+    pub(super) fn went_astray(&self) -> bool {
+        self.astray.load(Ordering::Acquire)
+    }
+
+    fn write(&self, headers: &mut HeaderMap) {
         for (key, id) in [(FROM, &self.from), (TO, &self.to)] {
             if let Some(id) = id {
-                request.metadata_mut().insert(key, id.clone());
+                headers.insert(key, id.clone());
             }
         }
-        Ok(request)
+    }
+}
+
+/// A connection on which each call is in an envelope.
+#[derive(Clone, Debug)]
+pub(crate) struct Route<S> {
+    connection: S,
+    envelope: Envelope,
+}
+
+impl<S> Route<S> {
+    pub(super) fn new(connection: S, envelope: Envelope) -> Self {
+        Self { connection, envelope }
+    }
+}
+
+impl<S, B> Service<http::Request<Body>> for Route<S>
+where
+    S: Service<http::Request<Body>, Response = http::Response<B>>,
+    S::Future: Send + 'static,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = BoxFuture<'static, Result<S::Response, S::Error>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.connection.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
+        self.envelope.write(request.headers_mut());
+        let (answer, envelope) = (self.connection.call(request), self.envelope.clone());
+        async move {
+            let response = answer.await?;
+            // A refusal has nothing but headers.
+            if Status::from_header_map(response.headers()).is_some_and(|status| is_astray(&status)) {
+                envelope.astray.store(true, Ordering::Release);
+            }
+            Ok(response)
+        }
+        .boxed()
     }
 }
 
 /// An id as etcd writes it.
-fn name(id: u64) -> Option<MetadataValue<Ascii>> {
+fn name(id: u64) -> Option<HeaderValue> {
     // Digits and letters are always allowed.
     format!("{id:x}").parse().ok()
 }
@@ -146,9 +201,49 @@ mod tests {
     const OTHER: u64 = 0xb2;
 
     /// What a member answers to a call in an envelope.
-    fn answered(mut envelope: Envelope) -> Result<(), Status> {
-        let request = envelope.call(Request::new(()))?;
-        Addressee::new(OWN).call(request).map(|_| ())
+    fn answered(envelope: Envelope) -> Result<(), Status> {
+        Addressee::new(OWN).call(request(&envelope)).map(|_| ())
+    }
+
+    fn request(envelope: &Envelope) -> Request<()> {
+        let mut headers = HeaderMap::new();
+        envelope.write(&mut headers);
+        Request::from_parts(MetadataMap::from_headers(headers), tonic::Extensions::default(), ())
+    }
+
+    /// Somebody at the end of a connection.
+    #[derive(Clone)]
+    struct Resident(Addressee);
+
+    impl Service<http::Request<Body>> for Resident {
+        type Response = http::Response<Body>;
+        type Error = std::convert::Infallible;
+        type Future = std::future::Ready<Result<Self::Response, Self::Error>>;
+
+        fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+            let metadata = MetadataMap::from_headers(request.headers().clone());
+            let answer = self.0.call(Request::from_parts(metadata, tonic::Extensions::default(), ()));
+            let response = match answer {
+                Ok(_) => http::Response::new(Body::empty()),
+                Err(refusal) => refusal.into_http(),
+            };
+            std::future::ready(Ok(response))
+        }
+    }
+
+    #[test]
+    fn a_connection_to_somebody_else_is_known_after_the_first_call() {
+        for (to, is_astray) in [(OWN, false), (0xc3, true)] {
+            let envelope = Envelope::between(OTHER, to);
+            let mut route = Route::new(Resident(Addressee::new(OWN)), envelope.clone());
+            assert!(!envelope.went_astray());
+            route.call(http::Request::new(Body::empty())).now_or_never().unwrap().unwrap();
+            assert_eq!(envelope.went_astray(), is_astray, "to {to:x}");
+        }
     }
 
     #[test]
@@ -174,7 +269,7 @@ mod tests {
 
     #[test]
     fn the_largest_id_is_written_and_read() {
-        let request = Envelope::between(u64::MAX, OWN).call(Request::new(())).unwrap();
+        let request = request(&Envelope::between(u64::MAX, OWN));
         assert_eq!(named(request.metadata(), FROM).unwrap(), Some(u64::MAX));
         assert_eq!(named(request.metadata(), TO).unwrap(), Some(OWN));
     }

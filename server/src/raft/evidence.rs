@@ -1,7 +1,7 @@
 //! What members hold against each other to see whether they have the same.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use mainstay_proto::mainstay::{CompactionHash, DigestsResponse, StateMark};
 
@@ -16,19 +16,23 @@ pub struct Evidence {
     doubt: Doubt,
 }
 
-/// The last term in which this member, as the leader, found its own state to differ. The alarm that says so is on its way
-/// then, and may be for long.
+/// Whether this member's own state is in doubt. The alarm that says so is on its way then, and may be for long.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Doubt(Arc<AtomicU64>);
+pub(super) struct Doubt {
+    /// The last term in which it found so as the leader.
+    term: Arc<AtomicU64>,
+    /// It found so when it was started, and was not named yet.
+    at_start: Arc<AtomicBool>,
+}
 
 impl Doubt {
     fn arises(&self, term: u64) {
-        self.0.fetch_max(term, Ordering::AcqRel);
+        self.term.fetch_max(term, Ordering::AcqRel);
     }
 
     /// Whether what this member sends as the leader of a term is in doubt.
     pub(super) fn is_in(&self, term: u64) -> bool {
-        self.0.load(Ordering::Acquire) >= term
+        self.at_start.load(Ordering::Acquire) || self.term.load(Ordering::Acquire) >= term
     }
 }
 
@@ -42,10 +46,9 @@ impl Evidence {
         self.doubt.arises(term);
     }
 
-    /// It differed when it was started: it is to be rebuilt, and until it is started again nobody gets its state from
-    /// it, in whichever term.
-    pub fn doubt_own_for_good(&self) {
-        self.doubt.arises(u64::MAX);
+    /// It differed when it was started: until the alarm says so nobody gets its state from it, in whichever term.
+    pub fn doubt_own_until_named(&self, is_unnamed: bool) {
+        self.doubt.at_start.store(is_unnamed, Ordering::Release);
     }
 
     pub(super) fn doubt(&self) -> Doubt {
@@ -84,7 +87,9 @@ mod tests {
         doubt.clone().arises(3);
         assert!(doubt.is_in(3));
         assert!(!doubt.is_in(4), "whoever leads again has been compared again, or is");
-        doubt.arises(u64::MAX);
-        assert!(doubt.is_in(4), "it was for good");
+        doubt.at_start.store(true, Ordering::Release);
+        assert!(doubt.clone().is_in(4), "in any term");
+        doubt.at_start.store(false, Ordering::Release);
+        assert!(doubt.is_in(3) && !doubt.is_in(4), "the alarm says it now");
     }
 }

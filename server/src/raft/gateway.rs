@@ -512,7 +512,9 @@ impl Gateway {
     /// Whether this member has no memory: it has no entry and has never voted.
     pub(crate) fn is_fresh(&self) -> bool {
         let metrics = self.inner.published.borrow_watched();
-        metrics.last_log_index.is_none() && metrics.vote.leader_id.term == 0
+        // As long as consensus has not begun, nothing of the log is published.
+        let was_empty = self.inner.options.log_at_start.is_none();
+        was_empty && metrics.last_log_index.is_none() && metrics.vote.leader_id.term == 0
     }
 
     /// Whether a member has taken part before: it published its name, or, seen from the leader, holds entries.

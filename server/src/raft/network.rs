@@ -22,13 +22,12 @@ use prost::Message;
 use tokio::sync::mpsc;
 use tonic::Status;
 use tonic::metadata::MetadataValue;
-use tonic::service::interceptor::InterceptedService;
 
 use super::addresses::Addresses;
 use super::checksum;
 use super::codec::{self, CodecError};
 use super::departures::Departure;
-use super::envelope::{self, Envelope, Seldom};
+use super::envelope::{self, Envelope, Route, Seldom};
 use super::evidence::Doubt;
 use super::removal::{REMOVED, Removal};
 use super::sending::{NotSent, Sending};
@@ -61,6 +60,8 @@ pub(crate) struct Network {
     pub(crate) removal: Removal,
     /// Whether calls went astray lately, of which is told.
     pub(crate) astray: Seldom,
+    /// Whether a snapshot was not sent lately, of which is told.
+    pub(crate) withheld: Seldom,
     /// This member, and whether its state is in doubt.
     pub(crate) own: u64,
     pub(crate) alarms: AlarmView,
@@ -95,7 +96,7 @@ pub(crate) struct Connection {
     target: u64,
     /// The peer's URLs, as far as is known.
     urls: Arc<[String]>,
-    client: Option<Client>,
+    client: Option<(Client, Envelope)>,
     /// Which of the peer's URLs is in use.
     url: usize,
     /// When the last attempt to send entries failed, if it did.
@@ -112,7 +113,9 @@ impl Connection {
         {
             (self.urls, self.client, self.url) = (now, None, 0);
         }
-        if let Some(client) = &self.client {
+        if let Some((client, envelope)) = &self.client
+            && !envelope.went_astray()
+        {
             return Ok(client.clone());
         }
         let urls = &self.urls;
@@ -120,8 +123,9 @@ impl Connection {
             return Err(unreachable(format!("member {:x} has no peer URL", self.target)));
         };
         let channel = self.network.dialer.connect(url, self.network.rpc_timeout).map_err(unreachable)?;
-        let client = peer_client(channel, Envelope::between(self.network.own, self.target));
-        self.client = Some(client.clone());
+        let envelope = Envelope::between(self.network.own, self.target);
+        let client = peer_client(channel, envelope.clone());
+        self.client = Some((client.clone(), envelope));
         Ok(client)
     }
 
@@ -195,11 +199,11 @@ impl Connection {
 }
 
 /// A client of the peer service that says whom its calls are for.
-pub(crate) type Client = PeerClient<InterceptedService<PeerChannel, Envelope>>;
+pub(crate) type Client = PeerClient<Route<PeerChannel>>;
 
 /// Such a client with the limits that members agree on.
 pub(crate) fn peer_client(channel: PeerChannel, envelope: Envelope) -> Client {
-    PeerClient::with_interceptor(channel, envelope)
+    PeerClient::new(Route::new(channel, envelope))
         .max_decoding_message_size(limits::PEER_MESSAGE_BYTES)
         .max_encoding_message_size(limits::PEER_MESSAGE_BYTES)
 }
@@ -328,6 +332,10 @@ impl RaftNetworkV2<TypeConfig> for Connection {
         let is_named = self.network.alarms.is_raised_by(self.network.own, AlarmType::Corrupt);
         if is_named || self.network.doubt.is_in(vote.leader_id.term) {
             // Whoever gets it would have what this member has.
+            if self.network.withheld.may_be_said() {
+                let reason = "this member differs from the others, or may";
+                tracing::warn!("remote-peer-id" = format!("{:x}", self.target), reason, "a snapshot is not sent");
+            }
             return Err(unreachable("the state of this member is in doubt").into());
         }
         let SnapshotData::Checkpoint(mut departure) = snapshot.snapshot else {

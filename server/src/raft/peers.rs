@@ -25,7 +25,7 @@ struct Known {
     /// Which of its URLs is in use, counted on and on.
     turn: usize,
     /// The connection, with the URL that it was made for.
-    client: Option<(String, Client)>,
+    client: Option<(String, Client, Envelope)>,
 }
 
 impl Peers {
@@ -41,12 +41,13 @@ impl Peers {
         let known = known.entry(id).or_default();
         let url = urls.get(known.turn % urls.len().max(1)).ok_or(Unavailable::NotLeader)?;
         match &known.client {
-            Some((of, client)) if of == url => Ok(client.clone()),
+            Some((of, client, envelope)) if of == url && !envelope.went_astray() => Ok(client.clone()),
             _ => {
                 let channel =
                     self.dialer.connect(url, self.connect_timeout).map_err(|_| Unavailable::TimeoutConnectionLost)?;
-                let client = peer_client(channel, Envelope::between(self.own, id));
-                known.client = Some((url.clone(), client.clone()));
+                let envelope = Envelope::between(self.own, id);
+                let client = peer_client(channel, envelope.clone());
+                known.client = Some((url.clone(), client.clone(), envelope));
                 Ok(client)
             }
         }

@@ -5,7 +5,8 @@
 //! open. Who does not answer is not waited for longer than a moment, and where nobody does the member starts, as in
 //! etcd: without the others it serves nothing but what may be old, and the leader compares it when there is one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::iter;
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -25,7 +26,8 @@ const LIMIT: Duration = Duration::from_secs(2);
 /// Pause before the alarm is asked for again.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Asks the others what they have, for `election_timeout` at most; whether this member differs from them.
+/// Asks the others what they have, for `election_timeout` at most; where this member differs from them, who is to be
+/// named: this one, and whoever else nobody can rely on.
 ///
 /// It takes no time where there are no others, and hardly any where nobody listens at their addresses.
 pub async fn differs_at_start(
@@ -33,13 +35,13 @@ pub async fn differs_at_start(
     evidence: &Evidence,
     alarms: &AlarmView,
     election_timeout: Duration,
-) -> bool {
+) -> BTreeSet<u64> {
     let own = gateway.member_id();
     // Whoever is named already is out of service, and whoever has not said its name cannot be named.
     let members = compared(gateway, alarms);
     let ours = evidence.since(0);
     if members.len() < 2 || !members.contains(&own) || (ours.marks.is_empty() && ours.hashes.is_empty()) {
-        return false;
+        return BTreeSet::new();
     }
     let indexes: Vec<u64> = ours.marks.iter().map(|mark| mark.index).collect();
     let mut told = BTreeMap::from([(own, ours)]);
@@ -59,7 +61,9 @@ pub async fn differs_at_start(
             }
         }
     };
-    if clock::timeout(election_timeout.min(LIMIT), hear).await.is_err() {
+    // Whether that took too long, or who was asked gave up a moment before, is the same.
+    drop(clock::timeout(election_timeout.min(LIMIT), hear).await);
+    if told.len() < members.len() && !is_settled(own, members.len(), &told) {
         warn!(answered = told.len() - 1, "some members do not say what they have: this one starts without");
     }
     let verdict = judge(own, members.len(), &told);
@@ -71,12 +75,12 @@ pub async fn differs_at_start(
             "found data inconsistency with peers: this member differs from the others and is out of service; \
              stop it and run `mainstay rebuild` with its flags"
         );
-        return true;
+        return verdict.corrupt.keys().copied().collect();
     }
     if verdict.is_open {
         warn!("members differ, and who was not heard decides which of them are right: this one starts meanwhile");
     }
-    false
+    BTreeSet::new()
 }
 
 /// Whether those who were not heard yet cannot change what becomes of this member: it differs from a majority, or is one
@@ -87,14 +91,21 @@ fn is_settled(own: u64, members: usize, told: &BTreeMap<u64, DigestsResponse>) -
     verdict.corrupt.contains_key(&own) || (is_calm && told.len() > members / 2)
 }
 
-/// Has the cluster name this member in the alarm CORRUPT, as soon as there is a leader to do so.
-pub async fn name_self(gateway: Gateway, alarms: AlarmView) {
+/// Has the cluster name these members in the alarm CORRUPT, this one first, as soon as there is a leader to do so. The
+/// leader would not find the others any more: who is named is not compared.
+pub async fn name(corrupt: BTreeSet<u64>, gateway: Gateway, evidence: Evidence, alarms: AlarmView) {
     let own = gateway.member_id();
-    while !alarms.is_raised_by(own, AlarmType::Corrupt) {
-        if let Err(error) = gateway.propose(Some(cluster_itself()), corrupt_alarm(own)).await {
-            warn!(%error, "failed to raise the alarm CORRUPT for this member");
+    for id in iter::once(own).chain(corrupt.into_iter().filter(|id| *id != own)) {
+        while !alarms.is_raised_by(id, AlarmType::Corrupt) {
+            if let Err(error) = gateway.propose(Some(cluster_itself()), corrupt_alarm(id)).await {
+                warn!(member = format!("{id:x}"), %error, "failed to raise the alarm CORRUPT for a member");
+            }
+            clock::sleep(PAUSE).await;
         }
-        clock::sleep(PAUSE).await;
+        if id == own {
+            // From here on it is the alarm that decides, which an operator can lift.
+            evidence.doubt_own_until_named(false);
+        }
     }
 }
 

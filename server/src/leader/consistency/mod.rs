@@ -25,7 +25,7 @@ use mainstay_proto::mainstay::DigestsResponse;
 use tokio::task::JoinHandle;
 use tracing::{debug, error, warn};
 
-pub use self::at_start::{differs_at_start, name_self};
+pub use self::at_start::{differs_at_start, name};
 use self::judge::judge;
 use crate::apply::AlarmView;
 use crate::command::command;
