@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use mainstay_tests::history::{Call, Step, Txn};
+use mainstay_tests::history::{Step, Txn};
 use tokio::time::Instant;
 
 use crate::trace;
@@ -28,12 +28,12 @@ pub(crate) async fn is_survived(id: usize, world: &World) -> Result<(), String> 
     trace::note(format_args!("the disk of {} hangs", world.members[leader].name()));
     log.stall_next_sync(HANGS);
     let began = Instant::now();
-    // The others commit it, and the leader's log waits for its disk from then on.
+    // The others commit it, and the leader's log waits for its disk from then on. It is answered unless the lead is lost.
     let (writes, through) = (world.clone(), (leader + 1) % world.members.len());
     let write = tokio::task::spawn(async move {
         let client = writes.client(0).only(through);
         let step = Step::put("hung/disk".to_owned(), id.to_string());
-        writes.recorder.call(id, &client, Call::Txn(Txn::of(step))).await;
+        writes.recorder.call_unheard(id, &client, Txn::of(step)).await;
     });
     // So long it takes to say that the disk hangs, and then two elections.
     let election = 10 * world.plan.heartbeat;

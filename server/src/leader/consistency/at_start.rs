@@ -38,7 +38,7 @@ pub async fn differs_at_start(
 ) -> BTreeSet<u64> {
     let own = gateway.member_id();
     // Whoever is named already is out of service, and whoever has not said its name cannot be named.
-    let members = compared(gateway, alarms);
+    let (members, all) = compared(gateway, alarms);
     let ours = evidence.since(0);
     if members.len() < 2 || !members.contains(&own) || (ours.marks.is_empty() && ours.hashes.is_empty()) {
         return BTreeSet::new();
@@ -56,17 +56,17 @@ pub async fn differs_at_start(
                 Ok(answer) => drop(told.insert(id, answer)),
                 Err(error) => debug!(member = format!("{id:x}"), %error, "a member does not say what it has"),
             }
-            if is_settled(own, members.len(), &told) {
+            if is_settled(own, all, &told) {
                 break;
             }
         }
     };
     // Whether that took too long, or who was asked gave up a moment before, is the same.
     clock::timeout(election_timeout.min(LIMIT), hear).await.ok();
-    if told.len() < members.len() && !is_settled(own, members.len(), &told) {
+    if told.len() < all && !is_settled(own, all, &told) {
         warn!(answered = told.len() - 1, "some members do not say what they have: this one starts without");
     }
-    let verdict = judge(own, members.len(), &told);
+    let verdict = judge(own, all, &told);
     if let Some(reason) = verdict.corrupt.get(&own) {
         probe::reached("start-of-the-corrupt");
         error!(

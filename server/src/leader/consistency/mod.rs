@@ -58,12 +58,14 @@ pub fn spawn(gateway: Gateway, evidence: Evidence, alarms: AlarmView, metrics: A
     })
 }
 
-/// The members that can be compared, and named: those in service.
-fn compared(gateway: &Gateway, alarms: &AlarmView) -> Vec<u64> {
-    let is_in_service = |id: &u64| !alarms.is_raised_by(*id, AlarmType::Corrupt);
-    // An alarm that names somebody who has not said who it is would be taken for one of the whole cluster.
-    let members = gateway.members().into_iter().filter(|member| !member.name.is_empty());
-    members.map(|member| member.id).filter(is_in_service).collect()
+/// The members that can be compared, and named, and how many count: all in service.
+fn compared(gateway: &Gateway, alarms: &AlarmView) -> (Vec<u64>, usize) {
+    let is_in_service = |id: u64| !alarms.is_raised_by(id, AlarmType::Corrupt);
+    let members: Vec<_> = gateway.members().into_iter().filter(|member| is_in_service(member.id)).collect();
+    // An alarm that names somebody who has not said who it is would be taken for one of the whole cluster. It decides
+    // with the others nevertheless which of them are right.
+    let named = members.iter().filter(|member| !member.name.is_empty()).map(|member| member.id).collect();
+    (named, members.len())
 }
 
 /// The command that names a member.
@@ -88,7 +90,7 @@ struct Comparison {
 impl Comparison {
     /// Compares the members once, from the entry on up to which they agree.
     async fn compare(&mut self, own: u64) {
-        let members = compared(&self.gateway, &self.alarms);
+        let (members, all) = compared(&self.gateway, &self.alarms);
         if members.len() < 2 || !members.contains(&own) {
             return;
         }
@@ -116,11 +118,11 @@ impl Comparison {
                 Err(error) => debug!(member = format!("{id:x}"), %error, "a member does not say what it has"),
             }
         }
-        let counted = if self.open < PATIENCE { members.len() } else { told.len() };
+        let counted = if self.open < PATIENCE { all } else { told.len() };
         let verdict = judge(own, counted, &told);
         self.metrics.server.consistency_checks.inc();
         // Who was heard and does not know a place any more decides at the next one.
-        let waits = verdict.is_open && told.len() < members.len();
+        let waits = verdict.is_open && told.len() < all;
         self.open = if waits { self.open + 1 } else { 0 };
         if self.open == 1 {
             warn!("members differ, and who was not heard decides which of them are right");
