@@ -36,8 +36,8 @@ run_differential() {
 run_fuzz() { make fuzz MAINSTAY_BIN="$binary" SEED="$((16#$(git rev-parse --verify --quiet HEAD 2>/dev/null | cut -c1-8 || echo 1)))"; }
 run_compat() { make test-compat MAINSTAY_BIN="$binary"; }
 run_clients() { make test-clients MAINSTAY_BIN="$binary"; }
-# A control plane each, so that the first of them ends soon where everything is wrong. The storage tests are called by
-# their name: they take longer than most of this together.
+# A control plane each, so that the first of them ends soon where everything is wrong. The storage tests and
+# those under faults are called by their names: they take longer than most of this together.
 run_kubernetes() { make kubernetes MAINSTAY_BIN="$binary" STAGES=deployment; }
 run_kubernetes-objects() { make kubernetes MAINSTAY_BIN="$binary" STAGES="deploy objects"; }
 run_kubernetes-storage() { make kubernetes-storage MAINSTAY_BIN="$binary"; }
@@ -67,7 +67,7 @@ describe() {
 
 report=()
 status=0
-[ $# -gt 0 ] || set -- unit simulation binary processes differential fuzz compat clients kubernetes kubernetes-objects kubernetes-faults
+[ $# -gt 0 ] || set -- unit simulation binary processes differential fuzz compat clients kubernetes kubernetes-objects
 for stage; do
   if [ $status != 0 ]; then
     report+=("not run|$stage|")

@@ -159,8 +159,11 @@ func (p *pipe) close() {
 	}
 }
 
-// cuts needs the mutex.
-func (l *links) cuts(p *pipe) bool { return l.isolated[p.to] || l.isolated[p.from] }
+// cuts needs the mutex. A connection of nobody knows whom may be of the isolated one: with some of its connections left, it
+// would lead on by heartbeats that pass.
+func (l *links) cuts(p *pipe) bool {
+	return l.isolated[p.to] || l.isolated[p.from] || p.from < 0 && len(l.isolated) > 0
+}
 
 func (l *links) isCut(p *pipe) bool {
 	l.mutex.Lock()

@@ -277,7 +277,9 @@ impl Plan {
     /// Once or a few times, each for long enough that who is mistaken for another could vote, and count for a write.
     fn lead_addresses_astray(&mut self, dice: &mut Dice, storm: Duration) {
         let places = self.places();
-        if places < 2 || !dice.gen_bool(ADDRESSES_LEAD_ASTRAY) {
+        // Where members come and go, one that has not joined yet finds nobody any more once the others have moved: its
+        // operator would have to tell it.
+        if places < 2 || places > self.members || !dice.gen_bool(ADDRESSES_LEAD_ASTRAY) {
             return;
         }
         for _ in 0..dice.gen_range(1..5) {
