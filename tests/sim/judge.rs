@@ -18,7 +18,7 @@ use crate::report::Violation;
 use crate::run::RECOVERY;
 use crate::trace;
 use crate::world::{World, lease_entries};
-use crate::{bounds, hung_disk, perform_auth, quota};
+use crate::{bounds, deposed, perform_auth, quota};
 
 /// What the longest lease of the workloads takes to be over, with an election and a round on top.
 const LEASES_OVER: Duration = Duration::from_secs(12);
@@ -62,7 +62,7 @@ pub(crate) async fn judge(id: usize, world: World) -> Result<Judged, Violation> 
     tokio::time::sleep(LEASES_OVER).await;
     world.take_stock(id).await.map_err(|reason| violation("removed_members", reason))?;
     quota::is_kept(id, &world).await.map_err(|reason| violation("quota", reason))?;
-    hung_disk::is_survived(id, &world).await.map_err(|reason| violation("hung_disk", reason))?;
+    deposed::is_survived(id, &world).await.map_err(|reason| violation("deposed", reason))?;
     churn(id, &world).await;
     match see_the_end(id, &world).await {
         // Nobody can say any more who is right, and so nobody serves, as it has to be.

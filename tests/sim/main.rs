@@ -7,9 +7,9 @@
 #[cfg(madsim)]
 mod bounds;
 #[cfg(madsim)]
-mod driver;
+mod deposed;
 #[cfg(madsim)]
-mod hung_disk;
+mod driver;
 #[cfg(madsim)]
 mod judge;
 #[cfg(madsim)]

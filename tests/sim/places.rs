@@ -41,6 +41,7 @@ pub(crate) const REACHABLE: &[&str] = &[
     "leader-transferred",
     "leadership-gained",
     "leadership-lost",
+    "heartbeats-withheld",
     "leader-disk-hangs",
     "member-removed",
     "membership-chore-done",

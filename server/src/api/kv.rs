@@ -310,6 +310,9 @@ impl Services {
 
     /// Whether a read takes so long that others should not wait for it. What is wrong with it is told when it is made.
     fn is_long(&self, request: &RangeRequest) -> bool {
+        if request.range_end.is_empty() {
+            return false;
+        }
         let (range, options) = apply::what_is_read(request);
         self.store.keys_on_the_way(&range, &options) > limits::RANGE_ASIDE_KEYS
     }

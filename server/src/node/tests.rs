@@ -927,6 +927,37 @@ fn a_leader_whose_disk_hangs_is_followed_within_two_election_timeouts() {
     }
 }
 
+/// A way that loses what is large: heartbeats get through to the others, and entries do not.
+#[test]
+fn a_leader_whose_entries_do_not_arrive_is_followed() {
+    for seed in 25..30 {
+        simulate(seed, |machines, members| async move {
+            assert!(put(&machines[0], &members[0], "a").await);
+            sleep(Duration::from_secs(2)).await;
+            let old = leader(&members).await;
+            for other in machines.iter().filter(|other| other.index != old) {
+                let loses = transport::LinkConditions { largest: Some(128), ..Default::default() };
+                transport::set_link(machines[old].node, other.node, loses);
+            }
+            let begins = clock::now();
+            let gateway = members[old].services.gateway.clone();
+            let request = PutRequest { key: "b".into(), value: vec![7; 1024].into(), ..PutRequest::default() };
+            let asked = async move { gateway.propose(None, Kind::Put(request)).await.map(drop) };
+            let asked = machines[old].node().spawn(asked);
+            let others = || (0..MEMBERS).filter(|index| *index != old);
+            while !others().any(|other| members[other].leadership.view().leads) {
+                let waited = clock::now() - begins;
+                assert!(waited < 7 * ELECTION_TIMEOUT, "seed {seed}: the others wait for entries of {old}");
+                sleep(Duration::from_millis(10)).await;
+            }
+            transport::clear_links();
+            let told = asked.await.unwrap();
+            assert!(told.is_err(), "seed {seed}: nobody else had it");
+            assert!(put(&machines[old], &members[old], "c").await, "seed {seed}: it takes part as before");
+        });
+    }
+}
+
 /// As where a network card is broken whose checksums are right: entries arrive as something else than was sent, or the
 /// answers to them.
 #[test]

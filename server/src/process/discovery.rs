@@ -7,7 +7,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::security;
 use hickory_resolver::Resolver;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::RData;
@@ -22,6 +21,8 @@ use mainstay_server::node::{Discover, StartError};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tonic::transport::{Channel, Endpoint};
+
+use super::security;
 
 /// Servers take it amiss where they are probed more often than they wish, so that etcd's client does not do it either,
 /// whatever the flag says.

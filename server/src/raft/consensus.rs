@@ -14,6 +14,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use super::addresses::Addresses;
+use super::arrival::Arrivals;
 use super::bootstrap::{self, Past};
 use super::confirmation::Confirmation;
 use super::departures::Departures;
@@ -202,6 +203,8 @@ impl Consensus {
             dialer: options.dialer.clone(),
             addresses: addresses.clone(),
             removal: removal.clone(),
+            arrivals: Arrivals::default(),
+            missed: Seldom::default(),
             astray: Seldom::default(),
             withheld: Seldom::default(),
             own: options.member_id,

@@ -13,6 +13,7 @@
 //! | `departures`, `sending`, `throttle` | a checkpoint to a peer: kept until it is there, what is missing, how fast |
 //! | `receiving` | a checkpoint from a peer, file by file; what is left of one that broke off |
 //! | `network`, `peers`, `peer` | to a peer for consensus, to a peer for a client, and what this member answers |
+//! | `arrival` | whether entries arrive at a peer, without which it is sent no heartbeats |
 //! | `envelope` | whom a call between members is for, and who makes it |
 //! | `passed_on` | what other members pass on to this one as the leader, alone or as a stream |
 //! | `read_index`, `confirmation` | one quorum round for all reads that wait; whether a leader still leads |
@@ -38,6 +39,7 @@
 //! both have the same checksum of it and it was read again (`receiving`).
 
 mod addresses;
+mod arrival;
 mod bootstrap;
 mod checksum;
 mod codec;

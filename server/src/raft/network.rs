@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ use tonic::Status;
 use tonic::metadata::MetadataValue;
 
 use super::addresses::Addresses;
+use super::arrival::{Arrival, Arrivals};
 use super::checksum;
 use super::codec::{self, CodecError};
 use super::departures::Departure;
@@ -58,6 +60,9 @@ pub(crate) struct Network {
     pub(crate) addresses: Addresses,
     /// Is told where a peer says that this member was removed.
     pub(crate) removal: Removal,
+    /// Whether entries arrive at each peer, and whether it was told lately that they do not.
+    pub(crate) arrivals: Arrivals,
+    pub(crate) missed: Seldom,
     /// Whether calls went astray lately, of which is told.
     pub(crate) astray: Seldom,
     /// Whether a snapshot was not sent lately, of which is told.
@@ -74,10 +79,11 @@ pub(crate) struct Network {
 }
 
 impl Network {
-    fn connection(&self, target: u64, node: &PeerNode) -> Connection {
+    fn connection(&self, target: u64, node: &PeerNode, purpose: Purpose) -> Connection {
         let urls = node.peer_urls.clone().into();
-        let peer = self.metrics.network.peer(target);
-        Connection { network: self.clone(), target, urls, client: None, url: 0, failed_at: None, peer }
+        let (peer, arrival) = (self.metrics.network.peer(target), self.arrivals.at(target));
+        let network = self.clone();
+        Connection { network, target, purpose, urls, link: None, url: 0, failed_at: None, arrival, peer }
     }
 }
 
@@ -86,21 +92,38 @@ impl RaftNetworkFactory<TypeConfig> for Network {
 
     // One connection for each purpose: a snapshot or a large batch must not hold up a heartbeat.
     async fn new_client(&mut self, target: u64, node: &PeerNode) -> Connection {
-        self.connection(target, node)
+        self.connection(target, node, Purpose::Any)
     }
+
+    // One for each leadership.
+    async fn new_heartbeat_client(&mut self, target: u64, node: &PeerNode) -> Connection {
+        let connection = self.connection(target, node, Purpose::Heartbeats);
+        connection.arrival.begin();
+        connection
+    }
+}
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    Heartbeats,
+    /// Entries, or snapshots, or votes.
+    Any,
 }
 
 /// The way to one peer, for one purpose.
 pub(crate) struct Connection {
     network: Network,
     target: u64,
+    purpose: Purpose,
     /// The peer's URLs, as far as is known.
     urls: Arc<[String]>,
-    client: Option<(Client, Envelope)>,
+    link: Option<Link>,
     /// Which of the peer's URLs is in use.
     url: usize,
     /// When the last attempt to send entries failed, if it did.
     failed_at: Option<Instant>,
+    arrival: Arrival,
     peer: Arc<PeerMetrics>,
 }
 
@@ -111,22 +134,20 @@ impl Connection {
         if let Some(now) = self.network.addresses.of(self.target)
             && now != self.urls
         {
-            (self.urls, self.client, self.url) = (now, None, 0);
+            (self.urls, self.link, self.url) = (now, None, 0);
         }
-        if let Some((client, envelope)) = &self.client
-            && !envelope.went_astray()
+        if let Some(link) = &self.link
+            && !link.went_astray()
         {
-            return Ok(client.clone());
+            return Ok(link.client.clone());
         }
         let urls = &self.urls;
         let Some(url) = urls.get(self.url % urls.len().max(1)) else {
             return Err(unreachable(format!("member {:x} has no peer URL", self.target)));
         };
         let channel = self.network.dialer.connect(url, self.network.rpc_timeout).map_err(unreachable)?;
-        let envelope = Envelope::between(self.network.own, self.target);
-        let client = peer_client(channel, envelope.clone());
-        self.client = Some((client.clone(), envelope));
-        Ok(client)
+        let link = self.link.insert(Link::new(channel, self.network.own, self.target));
+        Ok(link.client.clone())
     }
 
     /// After a failure the next attempt goes to the peer's next URL, where it has several.
@@ -143,10 +164,25 @@ impl Connection {
         }
         self.peer.sent_failures.inc();
         if self.urls.len() > 1 {
-            self.client = None;
+            self.link = None;
             self.url += 1;
         }
         unreachable(status)
+    }
+
+    /// Whether the peer is to take this member for a leader that gets entries to it.
+    fn may_beat(&self) -> bool {
+        // So long a request for entries may take, and another one after it failed.
+        if !self.arrival.is_missed_for(2 * self.network.rpc_timeout) {
+            return true;
+        }
+        probe::reached("heartbeats-withheld");
+        if self.network.missed.may_be_said() {
+            let reason = "entries do not arrive there";
+            tracing::warn!("remote-peer-id" = format!("{:x}", self.target), reason, "heartbeats are not sent");
+        }
+        // Wrong where it is broken: whoever gets nothing but heartbeats never stands for election.
+        probe::broken("heartbeats-without-entries")
     }
 
     async fn call<T, F>(&mut self, call: impl FnOnce(Client) -> F, limit: Duration) -> Result<T, RpcError>
@@ -200,6 +236,25 @@ impl Connection {
 
 /// A client of the peer service that says whom its calls are for.
 pub(crate) type Client = PeerClient<Route<PeerChannel>>;
+
+/// A connection to a member, until it turns out to lead to another one.
+pub(super) struct Link {
+    pub(super) client: Client,
+    envelope: Envelope,
+}
+
+impl Link {
+    /// Over this channel, from one member to another.
+    pub(super) fn new(channel: PeerChannel, own: u64, target: u64) -> Self {
+        let envelope = Envelope::between(own, target);
+        Self { client: peer_client(channel, envelope.clone()), envelope }
+    }
+
+    /// Whether it is known to lead to another member: a new one has to be made.
+    pub(super) fn went_astray(&self) -> bool {
+        self.envelope.went_astray()
+    }
+}
 
 /// Such a client with the limits that members agree on.
 pub(crate) fn peer_client(channel: PeerChannel, envelope: Envelope) -> Client {
@@ -272,17 +327,30 @@ impl RaftNetworkV2<TypeConfig> for Connection {
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
     {
         async move {
+            if self.purpose == Purpose::Heartbeats && !self.may_beat() {
+                return Err(unreachable("entries do not arrive there"));
+            }
             if let Some(at) = self.failed_at {
                 clock::sleep(RETRY_INTERVAL.saturating_sub(clock::elapsed(at))).await;
             }
             let cluster_id = self.network.cluster_id;
             let limit = self.network.rpc_timeout;
-            // The times at which requests were handed over and not answered yet, oldest first.
+            let mut input = input.peekable();
+            // Where no stream can be opened nobody takes the first request, and it waits all the same.
+            let first = clock::timeout(limit, Pin::new(&mut input).peek()).await;
+            if matches!(first, Ok(Some(request)) if !request.entries.is_empty()) {
+                self.arrival.awaited();
+            }
+            // What was handed over and not answered yet, oldest first.
             let (sent_tx, sent_rx) = mpsc::unbounded_channel();
-            let peer = self.peer.clone();
+            let (peer, arrival) = (self.peer.clone(), self.arrival.clone());
             let requests = input.map(move |request| {
+                let sent = Sent { at: clock::now(), has_entries: !request.entries.is_empty() };
+                if sent.has_entries {
+                    arrival.awaited();
+                }
                 // Received for as long as the answers are read; after that nobody asks.
-                sent_tx.send(clock::now()).ok();
+                sent_tx.send(sent).ok();
                 let message = codec::append_to_wire(cluster_id, request);
                 peer.sent_bytes.inc_by(message.encoded_len() as u64);
                 message
@@ -292,9 +360,10 @@ impl RaftNetworkV2<TypeConfig> for Connection {
             let opened = self.call(|mut client| async move { client.append(requests).await }, limit).await;
             self.failed_at = opened.is_err().then(clock::now);
             let responses = opened?;
-            let peer = self.peer.clone();
+            let (peer, arrival) = (self.peer.clone(), self.arrival.clone());
             let (target, damaged) = (self.target, self.network.metrics.network.checksum_failures.clone());
-            let state = Answers { responses, sent: sent_rx, waiting: VecDeque::new(), limit, target, peer, damaged };
+            let waiting = VecDeque::new();
+            let state = Answers { responses, sent: sent_rx, waiting, limit, target, arrival, peer, damaged };
             Ok(futures_util::stream::unfold(Some(state), Answers::next).boxed())
         }
         .boxed()
@@ -341,6 +410,8 @@ impl RaftNetworkV2<TypeConfig> for Connection {
         let SnapshotData::Checkpoint(mut departure) = snapshot.snapshot else {
             return Err(unreachable("the snapshot has no content").into());
         };
+        // What the peer lacks it gets otherwise: the entries that it has not answered to are sent no more.
+        self.arrival.answered(false);
         // The format is read after the snapshot was made: it may have been raised meanwhile, which does no harm.
         let head = wire::SnapshotHead {
             cluster_id: self.network.cluster_id,
@@ -379,13 +450,21 @@ impl RaftNetworkV2<TypeConfig> for Connection {
     }
 }
 
+/// A request that was handed over.
+#[derive(Clone, Copy)]
+struct Sent {
+    at: Instant,
+    has_entries: bool,
+}
+
 /// The answers of one append stream, with a watch over how long the peer has been silent.
 struct Answers {
     responses: tonic::Streaming<wire::AppendResponse>,
-    sent: mpsc::UnboundedReceiver<Instant>,
-    waiting: VecDeque<Instant>,
+    sent: mpsc::UnboundedReceiver<Sent>,
+    waiting: VecDeque<Sent>,
     limit: Duration,
     target: u64,
+    arrival: Arrival,
     peer: Arc<PeerMetrics>,
     /// Counts answers that changed on their way.
     damaged: IntCounter,
@@ -402,6 +481,13 @@ impl Answers {
         }
     }
 
+    /// The oldest request that waits is answered.
+    fn answered(&mut self) {
+        if self.waiting.pop_front().is_some_and(|sent| sent.has_entries) {
+            self.arrival.answered(self.waiting.iter().any(|sent| sent.has_entries));
+        }
+    }
+
     /// Ends the stream with an error, from which openraft looks anew at what the peer lacks.
     fn failed(self, reason: impl ToString) -> (Answer, Option<Self>) {
         self.peer.sent_failures.inc();
@@ -413,7 +499,7 @@ impl Answers {
         loop {
             state.count_sent();
             // With nothing sent there is nothing to wait for; look again when there may be.
-            let since = state.waiting.front().copied().unwrap_or_else(clock::now);
+            let since = state.waiting.front().map_or_else(clock::now, |sent| sent.at);
             let left = state.limit.saturating_sub(clock::elapsed(since));
             let answered = clock::timeout(left, state.responses.next()).await;
             state.count_sent();
@@ -425,7 +511,7 @@ impl Answers {
                     return Some(state.failed(error));
                 }
                 Ok(Some(Ok(response))) => {
-                    state.waiting.pop_front();
+                    state.answered();
                     state.peer.received_bytes.inc_by(response.encoded_len() as u64);
                     let answer = append_result(response);
                     // A conflict or a higher vote ends the stream: openraft starts another one.
@@ -436,7 +522,7 @@ impl Answers {
                 // The peer refuses a request by ending the stream.
                 Ok(None) if !state.waiting.is_empty() => return Some(state.failed("the peer ended the stream")),
                 Ok(None) => return None,
-                Err(_) if state.waiting.front().is_some_and(|sent| clock::elapsed(*sent) >= state.limit) => {
+                Err(_) if state.waiting.front().is_some_and(|sent| clock::elapsed(sent.at) >= state.limit) => {
                     return Some(state.failed("the peer does not answer"));
                 }
                 Err(_) => {}

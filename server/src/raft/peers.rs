@@ -3,9 +3,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::envelope::Envelope;
 use super::gateway::Unavailable;
-use super::network::{Client, peer_client};
+use super::network::{Client, Link};
 use super::type_config::Membership;
 use crate::env::transport::Dialer;
 
@@ -25,7 +24,7 @@ struct Known {
     /// Which of its URLs is in use, counted on and on.
     turn: usize,
     /// The connection, with the URL that it was made for.
-    client: Option<(String, Client, Envelope)>,
+    link: Option<(String, Link)>,
 }
 
 impl Peers {
@@ -40,17 +39,15 @@ impl Peers {
         let mut known = self.known.lock();
         let known = known.entry(id).or_default();
         let url = urls.get(known.turn % urls.len().max(1)).ok_or(Unavailable::NotLeader)?;
-        match &known.client {
-            Some((of, client, envelope)) if of == url && !envelope.went_astray() => Ok(client.clone()),
-            _ => {
-                let channel =
-                    self.dialer.connect(url, self.connect_timeout).map_err(|_| Unavailable::TimeoutConnectionLost)?;
-                let envelope = Envelope::between(self.own, id);
-                let client = peer_client(channel, envelope.clone());
-                known.client = Some((url.clone(), client.clone(), envelope));
-                Ok(client)
-            }
+        if let Some((of, link)) = &known.link
+            && of == url
+            && !link.went_astray()
+        {
+            return Ok(link.client.clone());
         }
+        let channel = self.dialer.connect(url, self.connect_timeout).map_err(|_| Unavailable::TimeoutConnectionLost)?;
+        let (_, link) = known.link.insert((url.clone(), Link::new(channel, self.own, id)));
+        Ok(link.client.clone())
     }
 
     /// Turns to the next of a member's URLs: at this one it did not answer.

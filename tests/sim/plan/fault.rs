@@ -74,6 +74,9 @@ pub(crate) enum FaultKind {
     /// Messages between members take longer, so that several are under way, and bits turn over in many of those that pass
     /// commands on to the leader.
     DamagedForwards { millis: u64, flips_per_mille: u32 },
+    /// Between whoever leads and all other members nothing arrives that is larger than so many bytes: heartbeats do, and
+    /// hardly any entry.
+    LargeLost { bytes: usize },
     /// A member falls so far behind that it needs a snapshot. When all but so many files of one have arrived, its process
     /// ends, and a file rots of those that have; or the leader's process ends.
     SnapshotCutShort { member: usize, sender: bool, missing: usize },
@@ -124,7 +127,7 @@ impl FaultKind {
     ];
 
     /// The names of what is rare by chance, and brought about in a few worlds.
-    pub(crate) const RARE: [&str; 2] = ["damaged-forwards", "snapshot-cut-short"];
+    pub(crate) const RARE: [&str; 3] = ["damaged-forwards", "large-messages-lost", "snapshot-cut-short"];
 
     /// The name of what has dice of its own.
     pub(crate) const ASTRAY: &str = "address-leads-astray";
@@ -158,6 +161,7 @@ impl FaultKind {
             Self::Defragment { .. } => "defragment",
             Self::LeaseStorm { .. } => "lease-storm",
             Self::DamagedForwards { .. } => "damaged-forwards",
+            Self::LargeLost { .. } => "large-messages-lost",
             Self::SnapshotCutShort { .. } => "snapshot-cut-short",
             Self::MemberAdd { .. } => "member-add",
             Self::MemberAddCutOff { .. } => "member-add-cut-off",
@@ -183,8 +187,8 @@ impl FaultKind {
             Self::ClockRate { member, per_cent } => Some(Effect::ClockRate { member, per_cent }),
             Self::ClockJump { member, millis } => Some(Effect::ClockJump { member, by: Duration::from_millis(millis) }),
             Self::Pause { member } => Some(Effect::Pause { member }),
-            // A leader whose disk hangs hands over.
-            Self::TransferLeader { .. } | Self::StalledSync { .. } => Some(Effect::Transfer),
+            // A leader whose disk hangs hands over, and one whose entries do not arrive is followed.
+            Self::TransferLeader { .. } | Self::StalledSync { .. } | Self::LargeLost { .. } => Some(Effect::Transfer),
             _ => None,
         }
     }

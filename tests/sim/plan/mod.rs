@@ -59,10 +59,19 @@ pub(crate) struct Plan {
     pub(crate) churn: bool,
     /// Where the store may retain little, and clients use that up.
     pub(crate) quota: Option<Quota>,
-    /// Whether the leader's disk hangs once all is quiet.
-    pub(crate) disk_hangs: bool,
+    /// What hinders the leader once all is quiet.
+    pub(crate) hindrances: Vec<Hindrance>,
     /// In the order in which they begin.
     pub(crate) faults: Vec<Fault>,
+}
+
+/// What a leader gets nothing done with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hindrance {
+    /// Its log's disk takes no more.
+    DiskHangs,
+    /// Heartbeats get through to the others, and entries do not.
+    LargeLost,
 }
 
 /// A quota that is used up.
@@ -172,10 +181,12 @@ const SNAPSHOTS_ARE_SLOW: f64 = 0.5;
 /// What that is drawn with, beside the seed.
 const SNAPSHOTS: u64 = 0x736e_6170_7300;
 
-/// In how many of the worlds a leader's disk hangs when all is quiet, of those where everybody is to be there then.
-const DISK_HANGS: f64 = 0.2;
+/// In how many of the worlds a leader is hindered when all is quiet, in each way, of those where everybody is to be there
+/// then.
+const LEADER_IS_HINDERED: f64 = 0.2;
 /// What that is drawn with, beside the seed.
-const HANGS: u64 = 0x6861_6e67_7300;
+const HINDRANCES: [(Hindrance, u64); 2] =
+    [(Hindrance::DiskHangs, 0x6861_6e67_7300), (Hindrance::LargeLost, 0x6c61_7267_6500)];
 
 /// Where the log is tiny: entries between two looks at what may be purged.
 const TINY_LOG: u64 = 10;
@@ -220,7 +231,7 @@ impl Plan {
             small_watches: dice.gen_bool(0.5),
             churn: dice.gen_bool(0.3),
             quota: None,
-            disk_hangs: false,
+            hindrances: Vec::new(),
             flush_bytes: if tiny_log { 500 } else { *[500, 5_000, 50_000].choose(&mut dice).expect("there are some") },
             faults: faults(&mut dice, members, storm),
             window: *[1, 16].choose(&mut dice).expect("there are some"),
@@ -238,8 +249,7 @@ impl Plan {
         plan.slow_snapshots_down(&mut Dice::new(seed ^ SNAPSHOTS));
         plan.lead_addresses_astray(&mut Dice::new(seed ^ ASTRAY), storm);
         plan.add_the_rare(seed);
-        let hangs = Dice::new(seed ^ HANGS).gen_bool(DISK_HANGS);
-        plan.disk_hangs = hangs && plan.members > 2 && plan.spares == 0 && plan.quota.is_none();
+        plan.hinder_leaders(seed);
         plan
     }
 
@@ -292,6 +302,14 @@ impl Plan {
             self.faults.push(Fault { at, lasts: lasts / 2, kind: FaultKind::Kill { member } });
         }
         self.faults.sort_by_key(|fault| fault.at);
+    }
+
+    fn hinder_leaders(&mut self, seed: u64) {
+        if self.members < 3 || self.spares > 0 || self.quota.is_some() {
+            return;
+        }
+        let planned = HINDRANCES.iter().filter(|(_, dice)| Dice::new(seed ^ dice).gen_bool(LEADER_IS_HINDERED));
+        self.hindrances = planned.map(|(hindrance, _)| *hindrance).collect();
     }
 
     fn let_space_run_out(&mut self, dice: &mut Dice) {

@@ -16,6 +16,13 @@ const DAMAGE: u64 = 0x6461_6d61_6765;
 /// The longest pause of a client there.
 const QUICK: Duration = Duration::from_millis(60);
 
+/// In how many of them a leader's entries are lost on their way while its heartbeats get through.
+const THE_LARGE_IS_LOST: f64 = 0.1;
+/// What that is drawn with, beside the seed.
+const LOSSES: u64 = 0x6c6f_7373;
+/// What still arrives then. Heartbeats have some sixty bytes, most entries a hundred and more.
+const ARRIVES: std::ops::Range<usize> = 80..300;
+
 /// In how many of them, where the log is tiny, snapshots are slow and cut short. Even slow ones take a tenth of a second or
 /// so, in which a process hardly ever ends by chance.
 const SNAPSHOTS_ARE_CUT_SHORT: f64 = 0.6;
@@ -29,6 +36,7 @@ impl Plan {
             return;
         }
         self.damage_what_is_forwarded(&mut Dice::new(seed ^ DAMAGE));
+        self.lose_what_is_large(&mut Dice::new(seed ^ LOSSES));
         if self.snapshot_count == TINY_LOG {
             self.cut_snapshots_short(&mut Dice::new(seed ^ CUTS));
         }
@@ -48,6 +56,18 @@ impl Plan {
             };
             let lasts = millis(dice, 3_000..6_000);
             self.faults.push(Fault { at, lasts, kind });
+            at += lasts + millis(dice, 500..5_000);
+        }
+    }
+
+    fn lose_what_is_large(&mut self, dice: &mut Dice) {
+        if !dice.gen_bool(THE_LARGE_IS_LOST) {
+            return;
+        }
+        let mut at = millis(dice, 3_000..10_000);
+        for _ in 0..dice.gen_range(1..=2) {
+            let lasts = millis(dice, 2_000..8_000);
+            self.faults.push(Fault { at, lasts, kind: FaultKind::LargeLost { bytes: dice.gen_range(ARRIVES) } });
             at += lasts + millis(dice, 500..5_000);
         }
     }

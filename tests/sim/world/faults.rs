@@ -263,6 +263,12 @@ impl World {
                 lasts().await;
                 self.state().links.restore(place);
             }
+            FaultKind::LargeLost { bytes } => {
+                let Some(leader) = self.who_leads() else { return };
+                self.lose_the_large(place, leader, *bytes);
+                lasts().await;
+                self.lose_nothing(place);
+            }
             FaultKind::SnapshotCutShort { member, sender, missing } => {
                 self.cut_a_snapshot_short(*member, *sender, *missing, fault.lasts).await;
             }
@@ -303,6 +309,18 @@ impl World {
         self.state().links.cut(links);
         tokio::time::sleep(lasts).await;
         self.state().links.mend(links);
+    }
+
+    /// Lets nothing that is larger arrive between a member and all others, because of a fault.
+    pub(crate) fn lose_the_large(&self, fault: usize, member: usize, bytes: usize) {
+        let (ones, others) = self.sides(&[member]);
+        let conditions = LinkConditions { largest: Some(bytes), ..LinkConditions::default() };
+        self.state().links.spoil(fault, between(&ones, &others), conditions);
+    }
+
+    /// Takes that back.
+    pub(crate) fn lose_nothing(&self, fault: usize) {
+        self.state().links.restore(fault);
     }
 
     /// Lets a member's clock run at another rate; it is set back after so long.

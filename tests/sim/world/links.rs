@@ -66,6 +66,7 @@ impl Links {
                     ignore: so_far.ignore.max(conditions.ignore),
                     flip: so_far.flip.max(conditions.flip),
                     flip_forwarded: so_far.flip_forwarded.max(conditions.flip_forwarded),
+                    largest: conditions.largest.into_iter().chain(so_far.largest).min(),
                 };
             }
         }

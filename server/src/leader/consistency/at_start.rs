@@ -111,18 +111,8 @@ pub async fn name(corrupt: BTreeSet<u64>, gateway: Gateway, evidence: Evidence, 
 
 #[cfg(test)]
 mod tests {
-    use mainstay_proto::mainstay::StateMark;
-
+    use super::super::judge::tests::told;
     use super::*;
-
-    /// What was heard of members, with what each has at which entry.
-    fn told(of: &[(u64, &[(u64, u64)])]) -> BTreeMap<u64, DigestsResponse> {
-        let response = |marks: &[(u64, u64)]| DigestsResponse {
-            marks: marks.iter().map(|(index, digest)| StateMark { index: *index, digest: *digest }).collect(),
-            ..DigestsResponse::default()
-        };
-        of.iter().map(|(id, marks)| (*id, response(marks))).collect()
-    }
 
     #[test]
     fn a_majority_that_agrees_is_enough() {

@@ -96,12 +96,13 @@ fn odd<V: Ord>(members: usize, by_member: &BTreeMap<u64, V>) -> Odd {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use mainstay_proto::mainstay::{CompactionHash, StateMark};
 
     use super::*;
 
-    fn told(of: &[(u64, &[(u64, u64)])]) -> BTreeMap<u64, DigestsResponse> {
+    /// What was heard of members, with what each has at which entry.
+    pub(in crate::leader::consistency) fn told(of: &[(u64, &[(u64, u64)])]) -> BTreeMap<u64, DigestsResponse> {
         let response = |marks: &[(u64, u64)]| DigestsResponse {
             marks: marks.iter().map(|(index, digest)| StateMark { index: *index, digest: *digest }).collect(),
             ..DigestsResponse::default()

@@ -14,6 +14,7 @@ use http_body::Frame;
 use http_body_util::BodyExt;
 use madsim::net::{Receiver, Sender};
 use madsim::task::NodeId;
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tonic::Status;
@@ -51,6 +52,14 @@ pub(super) struct Message {
     place: Option<Arc<OwnedSemaphorePermit>>,
 }
 
+impl Message {
+    /// How much data it has.
+    fn bytes(&self) -> usize {
+        let data = |piece: &Piece| if let Piece::Data(data) = piece { data.len() } else { 0 };
+        self.pieces.iter().map(data).sum()
+    }
+}
+
 /// What travels.
 enum Wire {
     Message(Message),
@@ -68,6 +77,8 @@ pub(super) struct Line {
     may_be_damaged: AtomicBool,
     /// Whether what travels are commands that are passed on.
     forwards: AtomicBool,
+    /// What was too large to arrive, and all that was sent after it: it keeps its places in the window.
+    lost: Mutex<Vec<Message>>,
     /// Who reads the other half.
     reader: AtomicWaker,
     window: Arc<Semaphore>,
@@ -82,6 +93,7 @@ impl Line {
             broken: AtomicBool::new(false),
             may_be_damaged: AtomicBool::new(false),
             forwards: AtomicBool::new(false),
+            lost: Mutex::default(),
             reader: AtomicWaker::new(),
             window: Arc::new(Semaphore::new(link::window())),
         })
@@ -118,13 +130,22 @@ impl Line {
         }
         let may_be_damaged = self.may_be_damaged.load(Ordering::Relaxed);
         let forwards = self.forwards.load(Ordering::Relaxed);
+        let bytes = message.bytes();
         let fate = self.conditions(|conditions| {
             message.due = conditions.delay.as_ref().map(|delay| Instant::now() + link::draw(delay));
             let reset = link::happens(conditions.reset);
             let flip = may_be_damaged && link::happens(conditions.flip);
-            (reset, flip || (forwards && link::happens(conditions.flip_forwarded)))
+            let too_large = conditions.largest.is_some_and(|largest| bytes > largest);
+            (reset, flip || (forwards && link::happens(conditions.flip_forwarded)), too_large)
         });
-        let (reset, flip) = fate.unwrap_or_default();
+        let (reset, flip, too_large) = fate.unwrap_or_default();
+        {
+            let mut lost = self.lost.lock();
+            if too_large || !lost.is_empty() {
+                lost.push(message);
+                return Ok(());
+            }
+        }
         if flip {
             turn_a_bit(&mut message.pieces);
         }
