@@ -57,10 +57,15 @@ const WRITE_BUFFERS: usize = 4;
 const BACKGROUND_BYTES_PER_SECOND: i64 = 64 * 1024 * 1024;
 
 /// How often it may write its share, in microseconds: an fsync of the log waits for a whole one.
-const BACKGROUND_REFILL_MICROS: i64 = 5_000;
+const BACKGROUND_REFILL_MICROS: i64 = 1_000;
 
 /// What it may leave to the system before that writes it, for the same reason.
-const BACKGROUND_UNSYNCED_BYTES: u64 = 256 * 1024;
+const BACKGROUND_UNSYNCED_BYTES: u64 = 64 * 1024;
+
+/// How large a file of the store becomes, for the same reason: when one is finished or removed, the file system's journal
+/// is written, and an fsync of the log waits for that. While 0.7 GB were defragmented under a thousand puts a second,
+/// with files of 64 MiB and shares of 5 ms, the 99th percentile of puts was 7.5 ms, and with these 3.5 ms (2.2 before).
+const FILE_BYTES: u64 = 8 * 1024 * 1024;
 
 /// How many neighbouring keys are looked at to tell whether a file is worth compacting.
 const DELETION_WINDOW: usize = 4096;
@@ -557,7 +562,7 @@ fn family_options(cache: &Cache, memory: Memory) -> Options {
     options.set_max_write_buffer_number(WRITE_BUFFERS as i32);
     // Compacted history lies together: where half of a stretch was deleted, it is worth rewriting.
     options.add_compact_on_deletion_collector_factory(DELETION_WINDOW, DELETION_WINDOW / 2, 0.5);
-    options.set_target_file_size_base(64 * 1024 * 1024);
+    options.set_target_file_size_base(FILE_BYTES);
     options.set_max_bytes_for_level_base(512 * 1024 * 1024);
     options
 }
