@@ -39,6 +39,7 @@ pub(crate) async fn is_survived(id: usize, world: &World) -> Result<(), String> 
 async fn hinder(id: usize, world: &World, hindrance: Hindrance, leader: usize, term: u64) -> Result<(), String> {
     let name = world.members[leader].name();
     trace::note(format_args!("{name} leads, and {hindrance:?}"));
+    world.comes_about(hindrance.name());
     let log = world.members[leader].disks().log;
     let election = 10 * world.plan.heartbeat;
     // Who writes where, and how long it takes to notice.
@@ -71,28 +72,35 @@ async fn hinder(id: usize, world: &World, hindrance: Hindrance, leader: usize, t
     }
     let followed = is_followed();
     trace::note(format_args!("followed: {followed}, after {:?}", began.elapsed()));
+    let others = (0..world.members.len()).filter(|other| *other != leader);
+    let deaf = if followed { who_serves_not(world, others).await } else { None };
     tokio::time::sleep_until(began + LASTS).await;
     world.lose_nothing(FAULT);
     tokio::time::sleep(REST).await;
     log.fail_no_more();
     write.await.expect("a client does not panic");
-    if followed {
-        return Ok(());
+    match deaf {
+        _ if !followed => Err(format!(
+            "{name} led term {term} for {within:?} and longer, with all others there, though {hindrance:?}"
+        )),
+        Some(deaf) => Err(format!("{name} was followed, as {hindrance:?}, and {deaf} served nothing")),
+        None => Ok(()),
     }
-    Err(format!("{name} led term {term} for {within:?} and longer, with all others there, though {hindrance:?}"))
 }
 
 /// Whether every place has a member that takes part. What has to come back is judged later.
 async fn all_serve(world: &World) -> bool {
-    if world.survivors().len() < world.members.len() {
-        return false;
-    }
-    for place in 0..world.members.len() {
+    world.survivors().len() == world.members.len() && who_serves_not(world, 0..world.members.len()).await.is_none()
+}
+
+/// One of these members that answers no linearizable read, for which somebody has to lead who commits.
+async fn who_serves_not(world: &World, places: impl Iterator<Item = usize>) -> Option<String> {
+    for place in places {
         if world.client(0).only(place).get("nothing").await.is_err() {
-            return false;
+            return Some(world.members[place].name());
         }
     }
-    true
+    None
 }
 
 /// Who leads in the last term that anybody leads in.

@@ -63,7 +63,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant("file-resumed-by-its-name", "A file of a snapshot is not sent where the receiver has one of that name and size."),
     mutant("resumed-file-not-verified", "What was received of a snapshot before is installed without being read again."),
     mutant("hung-disk-keeps-the-lead", "A leader whose disk hangs goes on to lead, as its heartbeats need no disk."),
-    mutant("heartbeats-without-entries", "Heartbeats are sent to whom entries do not reach, and keep it from an election."),
+    mutant("heartbeats-without-entries", "A leader whose entries reach nobody goes on with its heartbeats, which keep the others from an election."),
     // watch
     mutant("watch-resume-skips-one", "A watch with a start revision begins one revision later."),
     mutant("drop-event-at-hand-over", "A watcher that has caught up misses the next revision that is published."),

@@ -3,9 +3,12 @@
 #![cfg(not(madsim))] // they read files
 #![allow(clippy::unwrap_used)] // a test fails by panicking
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use mainstay_tests::checker::history::CHECKERS;
 
 /// The root of the workspace.
 fn root() -> PathBuf {
@@ -281,6 +284,26 @@ fn the_table_of_mutants_has_them_all() {
     let open = rows.iter().filter(is_open).map(|(name, _)| format!("nobody is known to find {name}"));
     let found: Vec<String> = missing.chain(gone).chain(open).collect();
     expect_none("tests/sim/MUTANTS.md says of each mutant who finds it", &found);
+}
+
+/// The page says what every checker is for, and in which order those of the history run.
+#[test]
+fn the_page_of_the_simulation_has_every_checker() {
+    let page = fs::read_to_string(root().join("tests/sim/README.md")).expect("the page is there");
+    let judge = fs::read_to_string(root().join("tests/sim/judge.rs")).expect("the judge is there");
+    let (_, told) = page.split_once("By `judge.rs`").expect("what the judge looks at");
+    let (by_the_judge, of_the_history) =
+        told.split_once("By `tests/src/checker/history/`").expect("what the history shows");
+    let (of_the_history, _) = of_the_history.split_once("\n## ").unwrap_or((of_the_history, ""));
+    assert_eq!(rows(of_the_history), CHECKERS.map(|(name, _)| name), "the table of the history's checkers");
+    let named: BTreeSet<&str> =
+        judge.split("violation(\"").skip(1).filter_map(|rest| Some(rest.split_once('"')?.0)).collect();
+    assert_eq!(rows(by_the_judge).into_iter().collect::<BTreeSet<_>>(), named, "the table of what the judge looks at");
+}
+
+/// The names in the first column of a table.
+fn rows(text: &str) -> Vec<&str> {
+    text.lines().filter_map(|line| Some(line.strip_prefix("| `")?.split_once('`')?.0)).collect()
 }
 
 /// A place that no run comes to is a gap in the simulation, which is seen only if the place is listed.

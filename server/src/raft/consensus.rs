@@ -14,7 +14,6 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use super::addresses::Addresses;
-use super::arrival::Arrivals;
 use super::bootstrap::{self, Past};
 use super::confirmation::Confirmation;
 use super::departures::Departures;
@@ -34,6 +33,7 @@ use super::reconfigure::Reconfigure;
 use super::removal::{REMOVED, Removal};
 use super::silence::Silence;
 use super::stall::{Pressure, Stall};
+use super::standstill::Standstill;
 use super::state_machine::{AppliedObserver, Audience, StateMachine};
 use super::throttle::Throttle;
 use super::timeline::Timeline;
@@ -203,8 +203,6 @@ impl Consensus {
             dialer: options.dialer.clone(),
             addresses: addresses.clone(),
             removal: removal.clone(),
-            arrivals: Arrivals::default(),
-            missed: Seldom::default(),
             astray: Seldom::default(),
             withheld: Seldom::default(),
             own: options.member_id,
@@ -313,6 +311,8 @@ impl Consensus {
         let pressure = self.pressure.clone();
         let stall = Stall::new(self.log.clone(), self.leadership(), self.options.election_timeout, pressure);
         self.tasks.push(tokio::task::spawn(async move { stall.watch().await }));
+        let standstill = Standstill::new(self.raft.clone(), self.options.election_timeout);
+        self.tasks.push(tokio::task::spawn(async move { standstill.watch().await }));
         let tidy = tidy_snapshots(self.departures.clone(), self.receiving.clone(), self.gateway());
         self.tasks.push(tokio::task::spawn(tidy));
         let silence = Silence::new(&self.options, self.gateway(), self.removal.clone());

@@ -13,7 +13,6 @@
 //! | `departures`, `sending`, `throttle` | a checkpoint to a peer: kept until it is there, what is missing, how fast |
 //! | `receiving` | a checkpoint from a peer, file by file; what is left of one that broke off |
 //! | `network`, `peers`, `peer` | to a peer for consensus, to a peer for a client, and what this member answers |
-//! | `arrival` | whether entries arrive at a peer, without which it is sent no heartbeats |
 //! | `envelope` | whom a call between members is for, and who makes it |
 //! | `passed_on` | what other members pass on to this one as the leader, alone or as a stream |
 //! | `read_index`, `confirmation` | one quorum round for all reads that wait; whether a leader still leads |
@@ -25,6 +24,7 @@
 //! | `silence` | asks, where no leader is heard of, whether this member was removed |
 //! | `evidence` | what members hold against each other, to see whether they have the same |
 //! | `stall` | hands the leadership over where the disk hangs; says when it is behind |
+//! | `standstill` | stops a leader's heartbeats where they are answered and nothing is committed |
 //! | `probing` | whether the other members answer, for the metrics |
 //! | `requests` | what clients asked for, as etcd writes it in its log |
 //! | `bootstrap` | refuses a member that lost its data; asks a cluster who its members are |
@@ -39,7 +39,6 @@
 //! both have the same checksum of it and it was read again (`receiving`).
 
 mod addresses;
-mod arrival;
 mod bootstrap;
 mod checksum;
 mod codec;
@@ -69,6 +68,7 @@ mod sending;
 mod silence;
 mod snapshot;
 mod stall;
+mod standstill;
 mod state_machine;
 mod throttle;
 mod timeline;

@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,7 +24,6 @@ use tonic::Status;
 use tonic::metadata::MetadataValue;
 
 use super::addresses::Addresses;
-use super::arrival::{Arrival, Arrivals};
 use super::checksum;
 use super::codec::{self, CodecError};
 use super::departures::Departure;
@@ -60,9 +58,6 @@ pub(crate) struct Network {
     pub(crate) addresses: Addresses,
     /// Is told where a peer says that this member was removed.
     pub(crate) removal: Removal,
-    /// Whether entries arrive at each peer, and whether it was told lately that they do not.
-    pub(crate) arrivals: Arrivals,
-    pub(crate) missed: Seldom,
     /// Whether calls went astray lately, of which is told.
     pub(crate) astray: Seldom,
     /// Whether a snapshot was not sent lately, of which is told.
@@ -79,11 +74,10 @@ pub(crate) struct Network {
 }
 
 impl Network {
-    fn connection(&self, target: u64, node: &PeerNode, purpose: Purpose) -> Connection {
+    fn connection(&self, target: u64, node: &PeerNode) -> Connection {
         let urls = node.peer_urls.clone().into();
-        let (peer, arrival) = (self.metrics.network.peer(target), self.arrivals.at(target));
-        let network = self.clone();
-        Connection { network, target, purpose, urls, link: None, url: 0, failed_at: None, arrival, peer }
+        let peer = self.metrics.network.peer(target);
+        Connection { network: self.clone(), target, urls, link: None, url: 0, failed_at: None, peer }
     }
 }
 
@@ -92,30 +86,14 @@ impl RaftNetworkFactory<TypeConfig> for Network {
 
     // One connection for each purpose: a snapshot or a large batch must not hold up a heartbeat.
     async fn new_client(&mut self, target: u64, node: &PeerNode) -> Connection {
-        self.connection(target, node, Purpose::Any)
+        self.connection(target, node)
     }
-
-    // One for each leadership.
-    async fn new_heartbeat_client(&mut self, target: u64, node: &PeerNode) -> Connection {
-        let connection = self.connection(target, node, Purpose::Heartbeats);
-        connection.arrival.begin();
-        connection
-    }
-}
-
-/// What a connection is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Purpose {
-    Heartbeats,
-    /// Entries, or snapshots, or votes.
-    Any,
 }
 
 /// The way to one peer, for one purpose.
 pub(crate) struct Connection {
     network: Network,
     target: u64,
-    purpose: Purpose,
     /// The peer's URLs, as far as is known.
     urls: Arc<[String]>,
     link: Option<Link>,
@@ -123,7 +101,6 @@ pub(crate) struct Connection {
     url: usize,
     /// When the last attempt to send entries failed, if it did.
     failed_at: Option<Instant>,
-    arrival: Arrival,
     peer: Arc<PeerMetrics>,
 }
 
@@ -168,21 +145,6 @@ impl Connection {
             self.url += 1;
         }
         unreachable(status)
-    }
-
-    /// Whether the peer is to take this member for a leader that gets entries to it.
-    fn may_beat(&self) -> bool {
-        // So long a request for entries may take, and another one after it failed.
-        if !self.arrival.is_missed_for(2 * self.network.rpc_timeout) {
-            return true;
-        }
-        probe::reached("heartbeats-withheld");
-        if self.network.missed.may_be_said() {
-            let reason = "entries do not arrive there";
-            tracing::warn!("remote-peer-id" = format!("{:x}", self.target), reason, "heartbeats are not sent");
-        }
-        // Wrong where it is broken: whoever gets nothing but heartbeats never stands for election.
-        probe::broken("heartbeats-without-entries")
     }
 
     async fn call<T, F>(&mut self, call: impl FnOnce(Client) -> F, limit: Duration) -> Result<T, RpcError>
@@ -327,30 +289,17 @@ impl RaftNetworkV2<TypeConfig> for Connection {
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
     {
         async move {
-            if self.purpose == Purpose::Heartbeats && !self.may_beat() {
-                return Err(unreachable("entries do not arrive there"));
-            }
             if let Some(at) = self.failed_at {
                 clock::sleep(RETRY_INTERVAL.saturating_sub(clock::elapsed(at))).await;
             }
             let cluster_id = self.network.cluster_id;
             let limit = self.network.rpc_timeout;
-            let mut input = input.peekable();
-            // Where no stream can be opened nobody takes the first request, and it waits all the same.
-            let first = clock::timeout(limit, Pin::new(&mut input).peek()).await;
-            if matches!(first, Ok(Some(request)) if !request.entries.is_empty()) {
-                self.arrival.awaited();
-            }
-            // What was handed over and not answered yet, oldest first.
+            // The times at which requests were handed over and not answered yet, oldest first.
             let (sent_tx, sent_rx) = mpsc::unbounded_channel();
-            let (peer, arrival) = (self.peer.clone(), self.arrival.clone());
+            let peer = self.peer.clone();
             let requests = input.map(move |request| {
-                let sent = Sent { at: clock::now(), has_entries: !request.entries.is_empty() };
-                if sent.has_entries {
-                    arrival.awaited();
-                }
                 // Received for as long as the answers are read; after that nobody asks.
-                sent_tx.send(sent).ok();
+                sent_tx.send(clock::now()).ok();
                 let message = codec::append_to_wire(cluster_id, request);
                 peer.sent_bytes.inc_by(message.encoded_len() as u64);
                 message
@@ -360,10 +309,9 @@ impl RaftNetworkV2<TypeConfig> for Connection {
             let opened = self.call(|mut client| async move { client.append(requests).await }, limit).await;
             self.failed_at = opened.is_err().then(clock::now);
             let responses = opened?;
-            let (peer, arrival) = (self.peer.clone(), self.arrival.clone());
+            let peer = self.peer.clone();
             let (target, damaged) = (self.target, self.network.metrics.network.checksum_failures.clone());
-            let waiting = VecDeque::new();
-            let state = Answers { responses, sent: sent_rx, waiting, limit, target, arrival, peer, damaged };
+            let state = Answers { responses, sent: sent_rx, waiting: VecDeque::new(), limit, target, peer, damaged };
             Ok(futures_util::stream::unfold(Some(state), Answers::next).boxed())
         }
         .boxed()
@@ -410,8 +358,6 @@ impl RaftNetworkV2<TypeConfig> for Connection {
         let SnapshotData::Checkpoint(mut departure) = snapshot.snapshot else {
             return Err(unreachable("the snapshot has no content").into());
         };
-        // What the peer lacks it gets otherwise: the entries that it has not answered to are sent no more.
-        self.arrival.answered(false);
         // The format is read after the snapshot was made: it may have been raised meanwhile, which does no harm.
         let head = wire::SnapshotHead {
             cluster_id: self.network.cluster_id,
@@ -450,21 +396,13 @@ impl RaftNetworkV2<TypeConfig> for Connection {
     }
 }
 
-/// A request that was handed over.
-#[derive(Clone, Copy)]
-struct Sent {
-    at: Instant,
-    has_entries: bool,
-}
-
 /// The answers of one append stream, with a watch over how long the peer has been silent.
 struct Answers {
     responses: tonic::Streaming<wire::AppendResponse>,
-    sent: mpsc::UnboundedReceiver<Sent>,
-    waiting: VecDeque<Sent>,
+    sent: mpsc::UnboundedReceiver<Instant>,
+    waiting: VecDeque<Instant>,
     limit: Duration,
     target: u64,
-    arrival: Arrival,
     peer: Arc<PeerMetrics>,
     /// Counts answers that changed on their way.
     damaged: IntCounter,
@@ -481,13 +419,6 @@ impl Answers {
         }
     }
 
-    /// The oldest request that waits is answered.
-    fn answered(&mut self) {
-        if self.waiting.pop_front().is_some_and(|sent| sent.has_entries) {
-            self.arrival.answered(self.waiting.iter().any(|sent| sent.has_entries));
-        }
-    }
-
     /// Ends the stream with an error, from which openraft looks anew at what the peer lacks.
     fn failed(self, reason: impl ToString) -> (Answer, Option<Self>) {
         self.peer.sent_failures.inc();
@@ -499,7 +430,7 @@ impl Answers {
         loop {
             state.count_sent();
             // With nothing sent there is nothing to wait for; look again when there may be.
-            let since = state.waiting.front().map_or_else(clock::now, |sent| sent.at);
+            let since = state.waiting.front().copied().unwrap_or_else(clock::now);
             let left = state.limit.saturating_sub(clock::elapsed(since));
             let answered = clock::timeout(left, state.responses.next()).await;
             state.count_sent();
@@ -511,7 +442,7 @@ impl Answers {
                     return Some(state.failed(error));
                 }
                 Ok(Some(Ok(response))) => {
-                    state.answered();
+                    state.waiting.pop_front();
                     state.peer.received_bytes.inc_by(response.encoded_len() as u64);
                     let answer = append_result(response);
                     // A conflict or a higher vote ends the stream: openraft starts another one.
@@ -522,7 +453,7 @@ impl Answers {
                 // The peer refuses a request by ending the stream.
                 Ok(None) if !state.waiting.is_empty() => return Some(state.failed("the peer ended the stream")),
                 Ok(None) => return None,
-                Err(_) if state.waiting.front().is_some_and(|sent| clock::elapsed(sent.at) >= state.limit) => {
+                Err(_) if state.waiting.front().is_some_and(|sent| clock::elapsed(*sent) >= state.limit) => {
                     return Some(state.failed("the peer does not answer"));
                 }
                 Err(_) => {}

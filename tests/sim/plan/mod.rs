@@ -74,6 +74,16 @@ pub(crate) enum Hindrance {
     LargeLost,
 }
 
+impl Hindrance {
+    /// The name in reports, among the faults.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::DiskHangs => "leader-hangs-in-the-end",
+            Self::LargeLost => "leader-unheard-in-the-end",
+        }
+    }
+}
+
 /// A quota that is used up.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Quota {
@@ -162,7 +172,8 @@ const KINDS: &[(u32, Maker)] = &[
 pub(crate) fn kinds() -> Vec<&'static str> {
     // What is made is of no matter here; three members are enough for every kind.
     let drawn = KINDS.iter().map(|(_, make)| make(&mut Dice::new(0), 3).name());
-    drawn.chain([FaultKind::ASTRAY]).chain(FaultKind::OF_MEMBERS).chain(FaultKind::RARE).collect()
+    let of_leaders = HINDRANCES.map(|(hindrance, _)| hindrance.name());
+    drawn.chain([FaultKind::ASTRAY]).chain(FaultKind::OF_MEMBERS).chain(FaultKind::RARE).chain(of_leaders).collect()
 }
 
 /// How many of the worlds have members that come and go.
@@ -183,7 +194,7 @@ const SNAPSHOTS: u64 = 0x736e_6170_7300;
 
 /// In how many of the worlds a leader is hindered when all is quiet, in each way, of those where everybody is to be there
 /// then.
-const LEADER_IS_HINDERED: f64 = 0.2;
+const LEADER_IS_HINDERED: f64 = 0.3;
 /// What that is drawn with, beside the seed.
 const HINDRANCES: [(Hindrance, u64); 2] =
     [(Hindrance::DiskHangs, 0x6861_6e67_7300), (Hindrance::LargeLost, 0x6c61_7267_6500)];

@@ -34,13 +34,18 @@ impl World {
     pub(crate) async fn suffer(self, place: usize, fault: Fault) {
         tokio::time::sleep_until(self.recorder.moment(fault.at)).await;
         trace::note(format_args!("fault {place} begins: {:?}", fault.kind));
-        *self.state().faults.entry(fault.kind.name().to_owned()).or_default() += 1;
+        self.comes_about(fault.kind.name());
         let began = self.recorder.now();
         self.happen(place, &fault).await;
         trace::note(format_args!("fault {place} ends"));
         if !fault.kind.is_an_order() {
             self.recorder.disturbance(began, fault.kind.name(), fault.kind.effect());
         }
+    }
+
+    /// Counts something that goes wrong.
+    pub(crate) fn comes_about(&self, name: &str) {
+        *self.state().faults.entry(name.to_owned()).or_default() += 1;
     }
 
     async fn happen(&self, place: usize, fault: &Fault) {

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
@@ -14,12 +15,14 @@ use http_body::Frame;
 use http_body_util::BodyExt;
 use madsim::net::{Receiver, Sender};
 use madsim::task::NodeId;
-use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tonic::Status;
 
 use super::link;
+
+/// How long a connection lasts on which something was lost: until TCP's and HTTP/2's keep-alive of a real one find out.
+const KEEP_ALIVE: Duration = Duration::from_secs(3);
 
 /// Pieces of a body that travel in one message at most: the one of a small call, and its end.
 const PIECES_MAX: usize = 2;
@@ -77,8 +80,8 @@ pub(super) struct Line {
     may_be_damaged: AtomicBool,
     /// Whether what travels are commands that are passed on.
     forwards: AtomicBool,
-    /// What was too large to arrive, and all that was sent after it: it keeps its places in the window.
-    lost: Mutex<Vec<Message>>,
+    /// Whether something was too large to arrive: nothing that is sent after it does.
+    is_stuck: AtomicBool,
     /// Who reads the other half.
     reader: AtomicWaker,
     window: Arc<Semaphore>,
@@ -93,7 +96,7 @@ impl Line {
             broken: AtomicBool::new(false),
             may_be_damaged: AtomicBool::new(false),
             forwards: AtomicBool::new(false),
-            lost: Mutex::default(),
+            is_stuck: AtomicBool::new(false),
             reader: AtomicWaker::new(),
             window: Arc::new(Semaphore::new(link::window())),
         })
@@ -139,12 +142,12 @@ impl Line {
             (reset, flip || (forwards && link::happens(conditions.flip_forwarded)), too_large)
         });
         let (reset, flip, too_large) = fate.unwrap_or_default();
-        {
-            let mut lost = self.lost.lock();
-            if too_large || !lost.is_empty() {
-                lost.push(message);
-                return Ok(());
-            }
+        if too_large || self.is_stuck.load(Ordering::Relaxed) {
+            self.is_stuck.store(true, Ordering::Relaxed);
+            // As who waits for an answer to its keep-alive.
+            madsim::time::sleep(KEEP_ALIVE).await;
+            self.break_off();
+            return Err(io::ErrorKind::ConnectionReset.into());
         }
         if flip {
             turn_a_bit(&mut message.pieces);

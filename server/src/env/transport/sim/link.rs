@@ -27,7 +27,7 @@ pub struct LinkConditions {
     /// The same for the batches of commands that are passed on, whose answers are left alone.
     pub flip_forwarded: f64,
     /// The bytes of the largest message that arrives. A larger one never does, nor what follows on its connection, which
-    /// stays open: what a way does whose packets have to be smaller than its ends were told.
+    /// breaks after a while: what a way does whose packets have to be smaller than its ends were told.
     pub largest: Option<usize>,
 }
 
