@@ -16,6 +16,7 @@
 # A stage is a folder with a stage.sh, which is sourced: it asks for the control plane by `control_plane`, runs its
 # program by `in_run` (both in lib.sh), and says by `took` what it did.
 set -euo pipefail
+shopt -s inherit_errexit
 here=$(cd "$(dirname "$0")" && pwd)
 binary=$(realpath "${1:?usage: run.sh BINARY [STAGE...]}")
 shift

@@ -7,6 +7,7 @@
 #        NODES=1000 PODS=10000 CONFIGS=50000 STEADY=60s   how much of what; smaller numbers try the stage itself
 #        RESULTS=FILE              keeps the lines of JSON, each as soon as it is known
 set -euo pipefail
+shopt -s inherit_errexit
 scale=$(cd "$(dirname "$0")" && pwd)
 binary=$(realpath "${1:?usage: scale/run.sh BINARY}")
 

@@ -9,6 +9,7 @@
 #        LIBRARIES="control-plane storage/next"   whose version of the module: that of the control plane, and the next,
 #                                                 which asks for lists by RangeStream
 set -euo pipefail
+shopt -s inherit_errexit
 storage=$(cd "$(dirname "$0")" && pwd)
 binary=$(realpath "${1:?usage: suite.sh BINARY [FLAGS...]}")
 shift
@@ -33,15 +34,23 @@ go build -o "$work/suite" ./storage/suite
 # library MODULE: a copy of k8s.io/apiserver in the version and with the checksum that the module has, where files can
 # be replaced.
 library() {
-  local version source copy scratch
-  cd "$storage/../$1"
-  go mod download k8s.io/apiserver
-  read -r version source < <(go list -m -f '{{.Version}} {{.Dir}}' k8s.io/apiserver)
+  local found version source copy scratch
+  cd "$storage/../$1" || return
+  go mod download k8s.io/apiserver || return
+  found=$(go list -m -f '{{.Version}} {{.Dir}}' k8s.io/apiserver) || return
+  read -r version source <<<"$found"
+  # What is copied stays in the cache for every later run.
+  if [ -z "$version" ] || [ ! -d "$source/pkg/storage" ]; then
+    echo "suite.sh: go has no k8s.io/apiserver for $1: '$found'" >&2
+    return 1
+  fi
   copy=$root/apiserver-$version
   if [ ! -d "$copy" ]; then
-    scratch=$(mktemp -d "$root/apiserver.XXXXXX")
-    cp -r "$source/." "$scratch"
-    chmod -R u+w "$scratch"
+    scratch=$(mktemp -d "$root/apiserver.XXXXXX") || return
+    if ! cp -r "$source/." "$scratch" || ! chmod -R u+w "$scratch"; then
+      chmod -R u+w "$scratch" && rm -rf "$scratch"
+      return 1
+    fi
     mv -T "$scratch" "$copy" 2>/dev/null || rm -rf "$scratch" # another run was faster
   fi
   echo "$copy"
