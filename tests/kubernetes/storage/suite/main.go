@@ -70,8 +70,8 @@ func run() error {
 	return report.verdict(nil)
 }
 
-// judge runs the tests of these packages, and once more, alone, those that failed: they wait for milliseconds where a
-// busy machine takes longer. What passes only then is told.
+// judge runs the tests of these packages, and again, alone, those that failed: they wait for milliseconds where a busy
+// machine takes longer. What passes only then is told, and has to pass each of several times: once would be luck.
 func judge(system string, packages []string, flags ...string) (results, error) {
 	started := time.Now()
 	first, err := goTest(system+".json", *only, packages, flags...)
@@ -84,7 +84,7 @@ func judge(system string, packages []string, flags ...string) (results, error) {
 			continue
 		}
 		pattern := "^(" + strings.Join(failed, "|") + ")$"
-		again, err := goTest(system+"-again.json", pattern, []string{name}, flags...)
+		again, err := goTest(system+"-again.json", pattern, []string{name}, append(slices.Clone(flags), "-count=5")...)
 		if err != nil {
 			return nil, err
 		}

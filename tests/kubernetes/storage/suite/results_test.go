@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -108,5 +109,50 @@ func TestASecondTryIsTold(t *testing.T) {
 	}
 	if len(report.secondTry) != 2 || !strings.Contains(report.table("etcd"), "TestB/x on mainstay") {
 		t.Error(report.secondTry)
+	}
+}
+
+func TestASecondTryIsToPassEachTime(t *testing.T) {
+	all := parsed(t, event("pass", "TestA"))
+	for what, again := range map[string][]string{
+		"failed before it passed": {event("run", "TestA"), event("fail", "TestA"), event("run", "TestA"), event("pass", "TestA")},
+		"failed after it passed":  {event("run", "TestA"), event("pass", "TestA"), event("run", "TestA"), event("fail", "TestA")},
+		"did not end at last":     {event("run", "TestA"), event("pass", "TestA"), event("run", "TestA")},
+	} {
+		first := parsed(t, event("fail", "TestA"))
+		first.takeSecondTry(parsed(t, again...))
+		if err := compare(all, first, map[test]bool{{pack, "TestA"}: true}).verdict(nil); err == nil || !strings.Contains(err.Error(), "TestA") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
+func TestManySecondTriesAreADifference(t *testing.T) {
+	// So many tests, of which the first ones pass only at the second try. Parts of a test are not counted by themselves.
+	tried := func(again int) results {
+		var first, second []string
+		for i := range 8 {
+			for _, name := range []string{fmt.Sprintf("Test%d/x", i), fmt.Sprintf("Test%d/y", i), fmt.Sprintf("Test%d", i)} {
+				if i < again {
+					first, second = append(first, event("fail", name)), append(second, event("pass", name))
+				} else {
+					first = append(first, event("pass", name))
+				}
+			}
+		}
+		found := parsed(t, first...)
+		if again > 0 {
+			found.takeSecondTry(parsed(t, second...))
+		}
+		return found
+	}
+	withServer := map[test]bool{{pack, "Test0"}: true}
+	for _, row := range []struct {
+		etcd, mainstay int
+		good           bool
+	}{{0, 3, true}, {0, 4, false}, {1, 4, true}, {1, 5, false}, {5, 0, true}} {
+		if err := compare(tried(row.etcd), tried(row.mainstay), withServer).verdict(nil); (err == nil) != row.good {
+			t.Errorf("%d on etcd, %d on mainstay: %v", row.etcd, row.mainstay, err)
+		}
 	}
 }
