@@ -13,6 +13,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 )
@@ -30,6 +31,15 @@ func API(variable string) (*rest.Config, error) {
 	}
 	config.QPS = -1
 	return config, nil
+}
+
+// Client opens a client of the API server that KUBECONFIG, or another variable, names.
+func Client(variable string) (*kubernetes.Clientset, error) {
+	config, err := API(variable)
+	if err != nil {
+		return nil, err
+	}
+	return kubernetes.NewForConfig(config)
 }
 
 // Endpoints are the members' client URLs.

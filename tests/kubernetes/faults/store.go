@@ -16,7 +16,6 @@ import (
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
 	"mainstay/tests/kubernetes/access"
@@ -68,11 +67,7 @@ func openStore(folder string) (*members, error) {
 	if m.all, err = access.Store(); err != nil {
 		return nil, err
 	}
-	config, err := access.API("KUBECONFIG")
-	if err != nil {
-		return nil, err
-	}
-	api, err := kubernetes.NewForConfig(config)
+	api, err := access.Client("KUBECONFIG")
 	if err != nil {
 		return nil, err
 	}

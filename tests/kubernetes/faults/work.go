@@ -47,11 +47,7 @@ type work struct {
 
 // startWork begins to write, list, change and watch.
 func startWork(ctx context.Context, seed uint64, rounds, writers int, found *violations) (*work, error) {
-	config, err := access.API("KUBECONFIG")
-	if err != nil {
-		return nil, err
-	}
-	api, err := kubernetes.NewForConfig(config)
+	api, err := access.Client("KUBECONFIG")
 	if err != nil {
 		return nil, err
 	}
