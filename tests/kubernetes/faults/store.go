@@ -136,10 +136,17 @@ func (m *members) inflict(ctx context.Context, fault fault) (told string, err er
 }
 
 func (m *members) kill(ctx context.Context, member int, hold time.Duration) (string, error) {
+	before, err := m.one[member].Status(ctx, m.endpoints[member])
+	if err != nil {
+		return "", err
+	}
 	if err := process(ctx, "stop", name(member), "KILL"); err != nil {
 		return "", err
 	}
 	served, err := m.servesWithout(ctx, member)
+	if err == nil {
+		err = m.othersLead(ctx, member, before.Header.MemberId)
+	}
 	if err != nil {
 		return "", err
 	}
@@ -169,23 +176,33 @@ func (m *members) isolate(ctx context.Context, member int, hold time.Duration) (
 		errors.Join(err, m.tellLinks(context.WithoutCancel(ctx), "heal"))
 }
 
-// isCutOff is an error where a cut has cut nothing: the others have another leader, and one alone takes no write.
-func (m *members) isCutOff(ctx context.Context, member int, id uint64) error {
+// othersLead waits until one of the other members leads them; the one that they are without has this id.
+func (m *members) othersLead(ctx context.Context, member int, id uint64) error {
 	other := (member + 1) % len(m.one)
-	err := until(ctx, servesWithin, func(ctx context.Context) error {
+	return until(ctx, servesWithin, func(ctx context.Context) error {
 		status, err := m.one[other].Status(ctx, m.endpoints[other])
 		if err == nil && (status.Leader == 0 || status.Leader == id) {
-			err = fmt.Errorf("member %d, %x, is cut off, and to member %d the leader is %x", member, id, other, status.Leader)
+			err = fmt.Errorf("without member %d, %x, the leader is %x to member %d", member, id, status.Leader, other)
 		}
 		return err
 	})
-	if err != nil {
+}
+
+// isCutOff is an error where a cut has cut nothing: the others have another leader, and one alone takes no write, and
+// has no answer to who asks for the newest.
+func (m *members) isCutOff(ctx context.Context, member int, id uint64) error {
+	if err := m.othersLead(ctx, member, id); err != nil {
 		return err
 	}
-	attempt, cancel := context.WithTimeout(ctx, time.Second)
+	writing, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	if _, err := m.one[member].Put(attempt, probeKey, "alone"); err == nil {
+	if _, err := m.one[member].Put(writing, probeKey, "alone"); err == nil {
 		return fmt.Errorf("member %d is cut off, and has taken a write", member)
+	}
+	reading, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	if read, err := m.one[member].Get(reading, probeKey); err == nil {
+		return fmt.Errorf("member %d is cut off, and has told revision %d as the newest", member, read.Header.Revision)
 	}
 	return ctx.Err()
 }
@@ -205,18 +222,25 @@ func (m *members) restartAll(ctx context.Context) (string, error) {
 	return "three members, one by one", nil
 }
 
-// compact forgets all but the newest, so that whoever is behind has to list again.
+// compact forgets all but the newest, so that whoever is behind has to list again. What was before is gone at once.
 func (m *members) compact(ctx context.Context) (string, error) {
 	now, err := m.all.Get(ctx, probeKey)
 	if err != nil {
 		return "", err
 	}
 	revision := now.Header.Revision
-	_, err = m.all.Compact(ctx, revision, clientv3.WithCompactPhysical())
-	if errors.Is(err, rpctypes.ErrCompacted) {
-		err = nil // the API server was faster
+	if revision < 2 {
+		return "", fmt.Errorf("at revision %d there is nothing to forget", revision)
 	}
-	return fmt.Sprintf("revision %d", revision), err
+	_, err = m.all.Compact(ctx, revision, clientv3.WithCompactPhysical())
+	if err != nil && !errors.Is(err, rpctypes.ErrCompacted) { // the API server was faster
+		return "", err
+	}
+	_, err = m.all.Get(ctx, probeKey, clientv3.WithRev(revision-1))
+	if !errors.Is(err, rpctypes.ErrCompacted) {
+		return "", fmt.Errorf("compacted at revision %d, and a read of the one before ends with: %v", revision, err)
+	}
+	return fmt.Sprintf("revision %d", revision), nil
 }
 
 // restartAPI kills the API server and starts it again, so that all watches break. The store goes on meanwhile, so that
@@ -234,14 +258,22 @@ func (m *members) restartAPI(ctx context.Context, hold time.Duration) (string, e
 		return "", err
 	}
 	started := time.Now()
-	err = until(ctx, wellWithin, func(ctx context.Context) error {
+	if err := m.apiIsReady(ctx); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("away for %d ms, ready after %d ms", hold.Milliseconds(), time.Since(started).Milliseconds()), nil
+}
+
+// apiIsReady waits until the API server says that it is.
+func (m *members) apiIsReady(ctx context.Context) error {
+	err := until(ctx, wellWithin, func(ctx context.Context) error {
 		_, err := m.api.Get().AbsPath("/readyz").DoRaw(ctx)
 		return err
 	})
 	if err != nil {
-		return "", fmt.Errorf("the API server is not ready: %w", err)
+		return fmt.Errorf("the API server is not ready: %w", err)
 	}
-	return fmt.Sprintf("away for %d ms, ready after %d ms", hold.Milliseconds(), time.Since(started).Milliseconds()), nil
+	return nil
 }
 
 // saveSnapshot reads a whole snapshot, checks its hash, which is its end, and restores it.
