@@ -70,7 +70,7 @@ func (w *work) check(ctx context.Context, store *members) error {
 // happened says what did not, so that nothing is proven by the rest.
 func (w *work) happened(list map[string]state) error {
 	w.counts.mutex.Lock()
-	updates, lists := w.counts.answered["update"], w.counts.answered["list"]
+	updates, lists, pages := w.counts.answered["update"], w.counts.answered["list"], w.counts.answered["pages"]
 	w.counts.mutex.Unlock()
 	follower, order := w.watchers.follower, w.watchers.order
 	follower.mutex.Lock()
@@ -84,6 +84,8 @@ func (w *work) happened(list map[string]state) error {
 		return errors.New("nothing was written, and nothing is proven")
 	case lists == 0:
 		return errors.New("nothing was listed meanwhile")
+	case pages == 0:
+		return errors.New("nothing was listed in pages meanwhile")
 	case events == 0 || told == 0:
 		return fmt.Errorf("a watch had %d events, informers %d", events, told)
 	case relisted <= 0 || w.watchers.listedAgain()+w.watchers.broken.Load() <= 0:

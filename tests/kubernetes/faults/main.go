@@ -95,9 +95,15 @@ func load(ctx context.Context, folder string, seed uint64, rounds, writers int) 
 			break
 		}
 	}
+	if err == nil {
+		err = work.goOn(ctx, store)
+	}
 	work.stop()
 	if err != nil {
 		return fmt.Errorf("seed %d: %w", seed, err)
+	}
+	for _, wrong := range work.counts.unserved("create", "update", "delete", "list", "pages") {
+		found.add("all was well for %v, and meanwhile %s", calmFor, wrong)
 	}
 
 	started := time.Now()

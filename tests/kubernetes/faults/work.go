@@ -23,6 +23,8 @@ const (
 	answersWithin = 20 * time.Second
 	// How long it is tried to learn the fate of a write.
 	fateWithin = 3 * time.Minute
+	// How long the load goes on after the last fault.
+	calmFor = 10 * time.Second
 	// Names of each writer.
 	namesEach = 12
 	// Of the writers' objects; others of the namespace are not theirs.
@@ -112,6 +114,7 @@ func (w *work) step(ctx context.Context, name, value string, dice *rand.Rand) bo
 	configMaps := w.api.CoreV1().ConfigMaps(w.namespace)
 	attempt, cancel := context.WithTimeout(ctx, answersWithin)
 	defer cancel()
+	began := time.Now()
 	object := &corev1.ConfigMap{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"written-by": "faults"}},
 		Data:       map[string]string{"value": value, "filler": strings.Repeat("x", dice.IntN(2000))},
@@ -119,19 +122,19 @@ func (w *work) step(ctx context.Context, name, value string, dice *rand.Rand) bo
 	switch what := dice.IntN(10); {
 	case !there:
 		answer, err := configMaps.Create(attempt, object, metav1.CreateOptions{})
-		w.settle(ctx, "create", name, value, answer, err)
+		w.settle(ctx, write{"create", name, value, known.current, began}, answer, err)
 	case what < 6:
 		object.ResourceVersion = strconv.FormatInt(known.current.revision, 10)
 		answer, err := configMaps.Update(attempt, object, metav1.UpdateOptions{})
-		w.settle(ctx, "update", name, value, answer, err)
+		w.settle(ctx, write{"update", name, value, known.current, began}, answer, err)
 	case what < 8:
 		// Only what was seen last, so that a deletion that comes late deletes nothing else.
 		revision := strconv.FormatInt(known.current.revision, 10)
 		err := configMaps.Delete(attempt, name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{ResourceVersion: &revision}})
-		w.settle(ctx, "delete", name, "", nil, err)
+		w.settle(ctx, write{"delete", name, "", known.current, began}, nil, err)
 	default:
 		found, err := w.get(attempt, name)
-		w.counts.request("get", err)
+		w.counts.request("get", began, err)
 		if err == nil {
 			w.expect(w.journal.read(name, found))
 		}
@@ -139,30 +142,42 @@ func (w *work) step(ctx context.Context, name, value string, dice *rand.Rand) bo
 	return true
 }
 
+// A write, and what was known of its name before.
+type write struct {
+	verb, name, value string
+	before            state
+	began             time.Time
+}
+
 // settle writes down how a write ended. Where that is not certain, it reads what has become of it: a refusal, too, may
 // be that of a repeated request whose first was carried out.
-func (w *work) settle(ctx context.Context, verb, name, value string, answer *corev1.ConfigMap, err error) {
-	w.counts.request(verb, err)
+func (w *work) settle(ctx context.Context, write write, answer *corev1.ConfigMap, err error) {
+	w.counts.request(write.verb, write.began, err)
 	if err == nil {
-		now := state{value: value}
+		now := state{value: write.value}
 		if answer != nil {
 			now.revision = w.revision(answer)
 		}
-		w.expect(w.journal.acknowledged(name, now))
+		w.expect(w.journal.acknowledged(write.name, now))
 		return
 	}
-	w.journal.unanswered(name, value)
+	w.journal.unanswered(write.name, write.value)
 	for end := time.Now().Add(fateWithin); time.Now().Before(end); {
 		attempt, cancel := context.WithTimeout(ctx, answersWithin)
-		found, err := w.get(attempt, name)
+		found, unread := w.get(attempt, write.name)
 		cancel()
-		if err == nil {
-			w.expect(w.journal.read(name, found))
+		if unread == nil {
+			// Such a refusal says that the name was of another revision than the write, or gone. That may be by this
+			// write itself, where it was repeated, or by an earlier one that was not answered; but then it stays so.
+			if write.before.value != "" && found == write.before && (apierrors.IsConflict(err) || apierrors.IsNotFound(err)) {
+				w.found.add("%s of %s was refused, and it still is what it was to change, %v: %v", write.verb, write.name, found, err)
+			}
+			w.expect(w.journal.read(write.name, found))
 			return
 		}
 		_ = pause(ctx, 200*time.Millisecond)
 	}
-	w.found.add("%s cannot be read for %v after a write that failed: %v", name, fateWithin, err)
+	w.found.add("%s cannot be read for %v after a write that failed: %v", write.name, fateWithin, err)
 }
 
 // get reads the newest, past the API server's cache.
@@ -201,15 +216,14 @@ func (w *work) list(ctx context.Context) {
 	for round := 0; pause(ctx, 300*time.Millisecond) == nil; round++ {
 		before := w.journal.still()
 		attempt, cancel := context.WithTimeout(context.WithoutCancel(ctx), answersWithin)
-		var found map[string]state
-		var err error
+		verb, limit := "list", int64(0)
 		if round%3 == 0 {
-			found, _, err = w.listOnce(attempt, page)
-		} else {
-			found, _, err = w.listOnce(attempt, 0)
+			verb, limit = "pages", page
 		}
+		began := time.Now()
+		found, _, err := w.listOnce(attempt, limit)
 		cancel()
-		w.counts.request("list", err)
+		w.counts.request(verb, began, err)
 		if err != nil {
 			continue
 		}
@@ -247,6 +261,18 @@ func (w *work) listOnce(ctx context.Context, limit int64) (map[string]state, int
 	}
 }
 
+// goOn lets the load go on for a while after the last fault, when all is well.
+func (w *work) goOn(ctx context.Context, store *members) error {
+	if err := store.waitUntilWell(ctx); err != nil {
+		return err
+	}
+	if err := store.apiIsReady(ctx); err != nil {
+		return err
+	}
+	w.counts.calmDown()
+	return pause(ctx, calmFor)
+}
+
 // ---- what was asked
 
 // How many requests of each verb were answered well, and how many not; and how long no write was answered at most.
@@ -257,13 +283,32 @@ type counts struct {
 	reasons  map[string]int
 	last     time.Time
 	longest  time.Duration
+	// Since when nothing is hurt any more, and what became of requests that began later.
+	calm  time.Time
+	after map[string]outcome
 }
 
-func (c *counts) request(verb string, err error) {
+type outcome struct {
+	answered int
+	refused  []string
+}
+
+// request counts one that began then.
+func (c *counts) request(verb string, began time.Time, err error) {
 	c.mutex.Lock()
 	defer c.mutex.Unlock()
 	if c.answered == nil {
 		c.answered, c.failed, c.reasons = map[string]int{}, map[string]int{}, map[string]int{}
+	}
+	if !c.calm.IsZero() && began.After(c.calm) {
+		after := c.after[verb]
+		if err == nil {
+			after.answered++
+		} else if !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) {
+			// Those settle judges: an earlier write may have come late.
+			after.refused = append(after.refused, err.Error())
+		}
+		c.after[verb] = after
 	}
 	if err != nil {
 		c.failed[verb]++
@@ -278,6 +323,30 @@ func (c *counts) request(verb string, err error) {
 		}
 		c.last = now
 	}
+}
+
+// calmDown says that from now on nothing is hurt.
+func (c *counts) calmDown() {
+	c.mutex.Lock()
+	defer c.mutex.Unlock()
+	c.calm, c.after = time.Now(), map[string]outcome{}
+}
+
+// unserved says what of these was refused since, or not answered at all.
+func (c *counts) unserved(verbs ...string) []string {
+	c.mutex.Lock()
+	defer c.mutex.Unlock()
+	var wrong []string
+	for _, verb := range verbs {
+		after := c.after[verb]
+		if len(after.refused) > 0 {
+			wrong = append(wrong, fmt.Sprintf("%s failed %d times, as by: %s", verb, len(after.refused), after.refused[0]))
+		}
+		if after.answered == 0 {
+			wrong = append(wrong, verb+" was not answered")
+		}
+	}
+	return wrong
 }
 
 func reason(err error) string {

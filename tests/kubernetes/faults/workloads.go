@@ -101,11 +101,11 @@ func (w *work) change(ctx context.Context, dice *rand.Rand) {
 		attempt, cancel := context.WithTimeout(context.WithoutCancel(ctx), answersWithin)
 		switch which := dice.IntN(len(w.deployments) + 2); which {
 		case len(w.deployments):
-			w.counts.request("scale", scaleTo(attempt, w.api.AppsV1().StatefulSets(w.namespace), setName, int32(dice.IntN(5))))
+			w.counts.request("scale", time.Now(), scaleTo(attempt, w.api.AppsV1().StatefulSets(w.namespace), setName, int32(dice.IntN(5))))
 		case len(w.deployments) + 1:
-			w.counts.request("replace", w.replaceAgents(attempt, turn))
+			w.counts.request("replace", time.Now(), w.replaceAgents(attempt, turn))
 		default:
-			w.counts.request("scale", scaleTo(attempt, w.api.AppsV1().Deployments(w.namespace), w.deployments[which].name, int32(dice.IntN(9))))
+			w.counts.request("scale", time.Now(), scaleTo(attempt, w.api.AppsV1().Deployments(w.namespace), w.deployments[which].name, int32(dice.IntN(9))))
 		}
 		cancel()
 	}
