@@ -22,17 +22,26 @@ func TestRangeStreamTellsWhatRangeTells(t *testing.T) {
 		t.Fatalf("the store holds %d keys", now.Count)
 	}
 	at := clientv3.WithRev(now.Header.Revision)
-	for name, options := range map[string][]clientv3.OpOption{
-		"all":       {clientv3.WithPrefix(), at},
-		"limit":     {clientv3.WithPrefix(), at, clientv3.WithLimit(100)},
-		"keys only": {clientv3.WithPrefix(), at, clientv3.WithKeysOnly()},
-		"count":     {clientv3.WithPrefix(), at, clientv3.WithCountOnly()},
-		"one key":   {at},
+	for name, row := range map[string]struct {
+		key     string
+		options []clientv3.OpOption
+		// How many keys there are to come, at least and at most.
+		least, most int
+	}{
+		"all":       {"/registry/", []clientv3.OpOption{clientv3.WithPrefix(), at}, 300, int(now.Count)},
+		"limit":     {"/registry/", []clientv3.OpOption{clientv3.WithPrefix(), at, clientv3.WithLimit(100)}, 100, 100},
+		"keys only": {"/registry/", []clientv3.OpOption{clientv3.WithPrefix(), at, clientv3.WithKeysOnly()}, 300, int(now.Count)},
+		"count":     {"/registry/", []clientv3.OpOption{clientv3.WithPrefix(), at, clientv3.WithCountOnly()}, 0, 0},
+		"one key":   {"/registry/namespaces/" + o.namespace, []clientv3.OpOption{at}, 1, 1},
+		"no key":    {"/registry/", []clientv3.OpOption{at}, 0, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			whole, err := store.Get(t.Context(), "/registry/", options...)
+			whole, err := store.Get(t.Context(), row.key, row.options...)
 			must(t, err)
-			stream, err := store.GetStream(t.Context(), "/registry/", options...)
+			if len(whole.Kvs) < row.least || len(whole.Kvs) > row.most {
+				t.Fatalf("Range has %d keys, and not %d to %d", len(whole.Kvs), row.least, row.most)
+			}
+			stream, err := store.GetStream(t.Context(), row.key, row.options...)
 			must(t, err)
 			streamed, err := clientv3.GetStreamToGetResponse(stream)
 			must(t, err)
