@@ -3,6 +3,7 @@ package objects
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -122,7 +123,7 @@ func testDeployments(t *testing.T) {
 	p.rolledOut("deployment/web")
 	p.images(4, "example.invalid/web:2")
 	p.currentSet("2")
-	p.neverMoreThan(5, sets())
+	update := p.keptWithin(3, 5, sets, 0)
 
 	// One that is paused changes nothing until it goes on.
 	p.kubectl("rollout", "pause", "deployment/web")
@@ -148,7 +149,7 @@ func testDeployments(t *testing.T) {
 	p.images(4, "example.invalid/web:1")
 	p.history("2", "3", "4")
 	p.must(expect("the set of the first image", p.currentSet("4").UID, first.UID))
-	p.neverMoreThan(5, sets())
+	p.keptWithin(3, 5, sets, update)
 
 	// What cannot run does not take the place of what does: kwok's nodes have no such label.
 	p.kubectl("patch", "deployment", "web", "--patch", `{"spec":{"progressDeadlineSeconds":3,"template":{"spec":{"nodeSelector":{"no":"such"}}}}}`)
@@ -216,28 +217,47 @@ func (p place) history(revisions ...string) {
 	p.must(expect("revisions", fmt.Sprint(seen), fmt.Sprint(revisions)))
 }
 
-// neverMoreThan checks that at no time more replicas were asked for than an update may have. The watch has the
-// changes of all sets in the order in which they were made, so that each event is a moment.
-func (p place) neverMoreThan(most int32, events []watch.Event) {
+// keptWithin checks that at no time more replicas were asked for than an update may have, nor fewer since there were
+// enough, and that since so many events there were once as many as there may be: an update makes new ones first. The
+// watch has the changes of all sets in the order in which they were made, so that each event is a moment; that it has all
+// of them a list shows. It says how many events there were.
+func (p place) keptWithin(least, most int32, sets func() []watch.Event, since int) int {
 	p.Helper()
-	asked := map[types.UID]int32{}
-	for _, event := range events {
-		set, is := event.Object.(*appsv1.ReplicaSet)
-		if !is {
-			p.Fatalf("the watch brought %v", event)
+	var events []watch.Event
+	p.eventually("the watch has the update, and all sets as a list has them", func() error {
+		events = sets()
+		asked, listed := map[types.UID]int32{}, map[types.UID]int32{}
+		enough, peak := false, int32(0)
+		for i, event := range events {
+			set, is := event.Object.(*appsv1.ReplicaSet)
+			if !is {
+				p.Fatalf("the watch brought %v", event)
+			}
+			asked[set.UID] = *set.Spec.Replicas
+			if event.Type == watch.Deleted {
+				delete(asked, set.UID)
+			}
+			var sum int32
+			for _, replicas := range asked {
+				sum += replicas
+			}
+			enough = enough || sum >= least
+			if sum > most || enough && sum < least {
+				p.Fatalf("at revision %s %d replicas were asked for, of %d to %d", set.ResourceVersion, sum, least, most)
+			}
+			if i >= since {
+				peak = max(peak, sum)
+			}
 		}
-		asked[set.UID] = *set.Spec.Replicas
-		if event.Type == watch.Deleted {
-			delete(asked, set.UID)
+		for _, set := range p.sets() {
+			listed[set.UID] = *set.Spec.Replicas
 		}
-		var sum int32
-		for _, replicas := range asked {
-			sum += replicas
+		if !maps.Equal(asked, listed) {
+			return fmt.Errorf("by %d events of the watch there are %v, by a list %v", len(events), asked, listed)
 		}
-		if sum > most {
-			p.Fatalf("at revision %s %d replicas were asked for, of at most %d", set.ResourceVersion, sum, most)
-		}
-	}
+		return expect("the most replicas that were asked for at once", peak, most)
+	})
+	return len(events)
 }
 
 func testStatefulSets(t *testing.T) {
