@@ -8,12 +8,14 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -59,15 +61,23 @@ func certificates(t *testing.T) string {
 	return folder
 }
 
+// Ports below the range from which the system takes those of connections that go out, as in lib.sh.
+var lastPort atomic.Int32
+
+func init() { lastPort.Store(20_000 + rand.Int32N(10_000)) }
+
 // freePort is one that nobody listens on now.
 func freePort(t *testing.T) string {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	defer listener.Close()
-	_, port, err := net.SplitHostPort(listener.Addr().String())
-	must(t, err)
-	return port
+	for range 1000 {
+		port := fmt.Sprint(lastPort.Add(1))
+		if listener, err := net.Listen("tcp", "127.0.0.1:"+port); err == nil {
+			must(t, listener.Close())
+			return port
+		}
+	}
+	t.Fatal("no port is free")
+	return ""
 }
 
 // process is one that runs until the test ends, at the latest.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -58,14 +59,11 @@ func (m *members) restore(ctx context.Context, snapshot []byte) (int, error) {
 		return 0, err
 	}
 
-	client, err := freeURL()
+	urls, err := freeURLs(2)
 	if err != nil {
 		return 0, err
 	}
-	peer, err := freeURL()
-	if err != nil {
-		return 0, err
-	}
+	client, peer := urls[0], urls[1]
 	cluster := []string{"--name=restored", "--data-dir=" + data, "--initial-cluster=restored=" + peer, "--initial-advertise-peer-urls=" + peer}
 	if _, err := etcdutl(append([]string{"snapshot", "restore", file}, cluster...)...); err != nil {
 		return 0, err
@@ -129,10 +127,20 @@ func differ(found, wanted []*mvccpb.KeyValue) error {
 	return nil
 }
 
-func freeURL() (string, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+// freeURLs are so many that nobody listens on, of ports below the range from which the system takes those of connections
+// that go out, as in lib.sh: a member's connection must not be in the way.
+func freeURLs(count int) ([]string, error) {
+	var urls []string
+	first := 20_000 + rand.IntN(10_000)
+	for port := first; port < first+1000; port++ {
+		listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil {
+			continue
+		}
+		urls = append(urls, "http://"+listener.Addr().String())
+		if err := listener.Close(); err != nil || len(urls) == count {
+			return urls, err
+		}
 	}
-	return "http://" + listener.Addr().String(), listener.Close()
+	return nil, fmt.Errorf("of the ports from %d on none is free", first)
 }
