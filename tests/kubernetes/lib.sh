@@ -218,7 +218,7 @@ start_controllers() {
       --root-ca-file="$run/pki/ca.crt" --service-account-private-key-file="$run/pki/service-account.key" \
       --cluster-signing-cert-file="$run/pki/ca.crt" --cluster-signing-key-file="$run/pki/ca.key" \
       --use-service-account-credentials=true \
-      --node-monitor-period=2s --node-monitor-grace-period="${NODE_GRACE:-30s}" \
+      --node-monitor-period=2s --node-monitor-grace-period="${NODE_GRACE:-50s}" \
       --horizontal-pod-autoscaler-sync-period=2s --horizontal-pod-autoscaler-cpu-initialization-period=1s
   done
   component scheduler kube-scheduler scheduler
