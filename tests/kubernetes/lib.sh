@@ -34,12 +34,14 @@ again() {
 # born PID: when a process began, which tells it from a later one of the same pid.
 born() { awk '{sub(/^.*\) /, ""); print $20}' "/proc/$1/stat" 2>/dev/null || true; }
 
-# runs NAME, and is no zombie either: where nobody waits for orphans, they stay.
+# runs NAME, and lives, which a zombie does not: where nobody waits for orphans, they stay.
 runs() {
   local pid since
   [ -f "$run/$1.pid" ] && read -r pid since <"$run/$1.pid" || return 1
-  [ -n "$since" ] && [ "$(born "$pid")" = "$since" ] && ! grep -q '^State:[[:space:]]*Z' "/proc/$pid/status" 2>/dev/null
+  [ -n "$since" ] && [ "$(born "$pid")" = "$since" ] && lives "$pid"
 }
+
+lives() { grep -q '^State:[[:space:]]*[^[:space:]Z]' "/proc/$1/status" 2>/dev/null; }
 
 # tell NAME SIGNAL
 tell() {
@@ -260,7 +262,7 @@ add_nodes() {
   for ((i = 0; i < $1; i++)); do
     sed "s/NAME/node-$i/g" "$here/manifests/node.yaml"
   done | kubectl apply -f - >/dev/null
-  kubectl wait --for=condition=Ready node --selector=type=kwok --timeout=90s >/dev/null
+  attended kubectl wait --for=condition=Ready node --selector=type=kwok --timeout=90s >/dev/null
   took "$1 nodes ready"
 }
 
@@ -275,6 +277,51 @@ control_plane() {
 }
 
 # ---- programs
+
+# attended COMMAND... runs what may take long, as a child: a shell takes no signal while it waits for a command, but does
+# while it waits for a child.
+child=
+attended() {
+  local status=0
+  "$@" </dev/null &
+  child=$!
+  wait "$child" || status=$?
+  child=
+  return $status
+}
+
+# at FOLDER COMMAND... is for `attended`, whose child may go where it likes.
+at() {
+  cd "$1"
+  shift
+  "$@"
+}
+
+# descendants PID: it, what it has started, and so on.
+descendants() {
+  cat /proc/[0-9]*/stat 2>/dev/null | awk -v top="$1" '
+    {pid = $1; sub(/^.*\) /, ""); parent[pid] = $2}
+    END {for (pid in parent) {for (at = pid; at + 0 > 1 && at != top; at = parent[at]); if (at == top) print pid}}'
+}
+
+# end_attended ends the child, if there is one, with all that it has started: nothing of it is to act on the run any more.
+end_attended() {
+  local pids tries
+  [ -n "$child" ] || return 0
+  mapfile -t pids < <(descendants "$child")
+  kill -TERM "${pids[@]}" 2>/dev/null || true
+  for ((tries = 0; tries < 150 && ${#pids[@]} > 0; )); do
+    if lives "${pids[0]}"; then
+      sleep 0.1
+      tries=$((tries + 1))
+    else
+      pids=("${pids[@]:1}")
+    fi
+  done
+  [ ${#pids[@]} = 0 ] || kill -KILL "${pids[@]}" 2>/dev/null || true
+  wait "$child" 2>/dev/null || true
+  child=
+}
 
 # in_run COMMAND... runs a program that tests the control plane. It finds everything by these variables:
 #   KUBECONFIG                who may do all

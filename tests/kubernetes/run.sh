@@ -14,7 +14,7 @@
 # faults/run.sh and scale/run.sh run the stages `faults` and `scale`, each time on a control plane of its own.
 #
 # A stage is a folder with a stage.sh, which is sourced: it asks for the control plane by `control_plane`, runs its
-# program by `in_run` (both in lib.sh), and says by `took` what it did.
+# program by `attended` and `in_run` (all in lib.sh), and says by `took` what it did.
 set -euo pipefail
 shopt -s inherit_errexit
 here=$(cd "$(dirname "$0")" && pwd)
@@ -32,7 +32,9 @@ run=$(mktemp -d "${TMPDIR:-/tmp}/mainstay-kubernetes.XXXXXX")
 
 finish() {
   local status=$?
-  trap - EXIT INT TERM
+  trap - EXIT
+  trap '' INT TERM HUP # a second one is not to leave half of it running
+  end_attended
   stop_all
   if [ $status = 0 ]; then
     rm -rf "$run"
@@ -43,7 +45,7 @@ finish() {
   exit $status
 }
 trap finish EXIT
-trap 'exit 130' INT TERM
+trap 'exit 130' INT TERM HUP
 
 for stage; do
   echo "$stage:"

@@ -5,5 +5,5 @@
 (cd "$here/deploy" && export CGO_ENABLED=0 GOFLAGS=-trimpath && go vet ./... && go test -c -o "$run/deploy.test" .)
 took "program built"
 
-(cd "$here/deploy" && tests env MAINSTAY_BIN="$binary" KUBERNETES_BIN="$bin" "$run/deploy.test" -test.v -test.timeout=10m)
+attended at "$here/deploy" tests env MAINSTAY_BIN="$binary" KUBERNETES_BIN="$bin" "$run/deploy.test" -test.v -test.timeout=10m
 took "deploy/kubeadm, deploy/systemd, deploy/helm"

@@ -8,7 +8,7 @@ wait_for 60 "the namespace's service account" kubectl --namespace work get servi
 took "namespace with its service account"
 
 sed "s/REPLICAS/$replicas/" "$here/manifests/deployment.yaml" | kubectl --namespace work apply -f - >/dev/null
-kubectl --namespace work rollout status deployment/web --timeout=180s >/dev/null
+attended kubectl --namespace work rollout status deployment/web --timeout=180s >/dev/null
 available=$(kubectl --namespace work get deployment web -o 'jsonpath={.status.availableReplicas}')
 if [ "$available" != "$replicas" ]; then
   echo "kubernetes: $available of $replicas replicas are available" >&2
@@ -16,5 +16,5 @@ if [ "$available" != "$replicas" ]; then
 fi
 took "$replicas of $replicas replicas available"
 
-kubectl delete namespace work --timeout=120s >/dev/null
+attended kubectl delete namespace work --timeout=120s >/dev/null
 took "namespace deleted with all that was in it"

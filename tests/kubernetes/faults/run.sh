@@ -10,11 +10,22 @@ shift
 [ $# -gt 0 ] || { echo "usage: faults/run.sh BINARY SEED..." >&2; exit 2; }
 
 for seeds; do
-  first=${seeds%%..*} last=${seeds##*..}
-  for ((seed = first; seed <= last; seed++)); do
-    if ! SEED=$seed "$faults/../run.sh" "$binary" faults; then
+  [[ $seeds =~ ^[0-9]{1,18}(\.\.[0-9]{1,18})?$ ]] || { echo "faults/run.sh: '$seeds' is no seed, nor a row of them as 1..5" >&2; exit 2; }
+  ((10#${seeds%%..*} <= 10#${seeds##*..})) || { echo "faults/run.sh: there are no seeds in $seeds" >&2; exit 2; }
+done
+
+# The shell itself takes no signal while it waits for a command, but does while it waits for a child.
+child=
+trap 'trap "" TERM INT HUP; [ -z "$child" ] || { kill -TERM "$child" && wait "$child"; } 2>/dev/null || true; exit 130' TERM INT HUP
+
+for seeds; do
+  for ((seed = 10#${seeds%%..*}; seed <= 10#${seeds##*..}; seed++)); do
+    SEED=$seed "$faults/../run.sh" "$binary" faults &
+    child=$!
+    if ! wait "$child"; then
       echo "kubernetes: seed $seed failed; again: make kubernetes-faults SEED=$seed${ROUNDS:+ ROUNDS=$ROUNDS}" >&2
       exit 1
     fi
+    child=
   done
 done

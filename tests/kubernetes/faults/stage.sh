@@ -27,5 +27,5 @@ between_members() {
 NODE_GRACE=5m
 control_plane
 
-in_run env ETCD_TOOLS="$etcd_tools" "$run/faults" load -seed "${SEED:-1}" -rounds "${ROUNDS:-1}"
+attended in_run env ETCD_TOOLS="$etcd_tools" "$run/faults" load -seed "${SEED:-1}" -rounds "${ROUNDS:-1}"
 took "seed ${SEED:-1}: nothing lost, nothing back, all converged"

@@ -6,5 +6,5 @@
 took "program built"
 
 control_plane
-(cd "$here/objects" && tests in_run "$run/objects.test" -test.v -test.parallel="${PARALLEL:-8}" -test.timeout=25m)
+attended at "$here/objects" tests in_run "$run/objects.test" -test.v -test.parallel="${PARALLEL:-8}" -test.timeout=25m
 took "objects"

@@ -24,7 +24,7 @@ start_apiserver
 start_controllers
 start_kwok
 
-in_run "$run/scale" measure -system "${SYSTEM:-mainstay}" -out "${RESULTS:-$run/results.jsonl}" -node "$here/manifests/node.yaml" \
+attended in_run "$run/scale" measure -system "${SYSTEM:-mainstay}" -out "${RESULTS:-$run/results.jsonl}" -node "$here/manifests/node.yaml" \
   -nodes "${SCALE_NODES:-1000}" -pods "${SCALE_PODS:-10000}" -configs "${CONFIGS:-50000}" -steady "${STEADY:-60s}"
 [ -n "${RESULTS:-}" ] || cat "$run/results.jsonl"
 took "all of it"

@@ -3,7 +3,7 @@
 
 "$here/../../scripts/setup.sh" go
 if [ -z "${TEST:-}" ]; then
-  "$here/storage/suite.sh" "$binary"
+  attended "$here/storage/suite.sh" "$binary"
   took "the API server's storage tests, on etcd and on mainstay"
 fi
 
@@ -20,6 +20,6 @@ if [ ! -f "$run/apiserver-second.command" ]; then
   took "second API server ready"
 fi
 
-(cd "$here" && go vet ./access ./storage/contract && tests in_run env KUBECONFIG_SECOND="$run/second.kubeconfig" \
-  go test -v -count=1 -timeout=20m ./storage/contract)
+(cd "$here" && go vet ./access ./storage/contract)
+attended at "$here" tests in_run env KUBECONFIG_SECOND="$run/second.kubeconfig" go test -v -count=1 -timeout=20m ./storage/contract
 took "contract of two API servers on one store"
