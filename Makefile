@@ -104,21 +104,21 @@ fuzz: setup $(if $(given),,test-binary) ## malformed requests of every kind to o
 	@MAINSTAY_BIN="$(under_test)" \
 	  $(CARGO) run --quiet --package mainstay-tests --bin fuzz -- --seconds=$(or $(SECONDS),20) $(if $(SEED),--seed=$(SEED)) $(ARGS)
 
-# What another run was shortened by does not shorten the whole.
+# What another run was shortened by does not shorten the whole: parts are named on make's own command line.
 .PHONY: kubernetes
 kubernetes: setup $(if $(given),,build) ## all of Kubernetes but the measurements, about 40 minutes; parts of it: STAGES="deploy deployment objects storage" [TEST=name]
-ifneq ($(STAGES),)
+ifeq ($(if $(STAGES),$(origin STAGES)),command line)
 	@tests/kubernetes/run.sh "$(or $(given),$(target)/release/mainstay)" $(STAGES)
 else
-	@unset TEST LIBRARIES ROUNDS; began=$$SECONDS; \
+	@unset TEST LIBRARIES ROUNDS SUITE; began=$$SECONDS; \
 	  tests/kubernetes/run.sh "$(or $(given),$(target)/release/mainstay)" deploy deployment objects storage && \
 	  tests/kubernetes/faults/run.sh "$(or $(given),$(target)/release/mainstay)" 1..5 && \
-	  echo "kubernetes: all of it in $$((SECONDS - began)) s"
+	  echo "kubernetes: all of it in $$((SECONDS - began)) s, on $$("$(or $(given),$(target)/release/mainstay)" --version | sed -n 1p)"
 endif
 
 .PHONY: kubernetes-storage
 kubernetes-storage: setup $(if $(given),,build) ## the API server's own storage tests, on etcd and on mainstay, and two API servers on one store
-	@tests/kubernetes/run.sh "$(or $(given),$(target)/release/mainstay)" storage
+	@unset SUITE; tests/kubernetes/run.sh "$(or $(given),$(target)/release/mainstay)" storage
 
 .PHONY: kubernetes-faults
 kubernetes-faults: setup $(if $(given),,build) ## a loaded control plane while members die: SEED=7 or SEEDS=1..5 [ROUNDS=1]
@@ -126,7 +126,7 @@ kubernetes-faults: setup $(if $(given),,build) ## a loaded control plane while m
 
 .PHONY: kubernetes-scale
 kubernetes-scale: setup $(if $(given),,build) ## mainstay and etcd under many nodes and pods: [NODES=1000] [PODS=10000] [CONFIGS=50000]
-	@tests/kubernetes/scale/run.sh "$(or $(given),$(target)/release/mainstay)"
+	@unset SYSTEMS; tests/kubernetes/scale/run.sh "$(or $(given),$(target)/release/mainstay)"
 
 .PHONY: sim
 sim: setup ## simulate a seed or many: SEED=7 [WITHOUT=0..5,7] [TRACE=file], SEEDS=1..300; both [MEMBERS=5] [BREAK=bug]

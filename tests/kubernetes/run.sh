@@ -8,7 +8,7 @@
 #   deployment   a Deployment of $REPLICAS from kubectl apply to its end, and how long each step takes
 #   objects      every kind of object that Kubernetes is known for; TEST=TestKubernetes/objects/services for one
 #   storage      the API server's own storage tests, on etcd and on mainstay, and two API servers on one store;
-#                TEST=TestPages names one of the two servers'
+#                TEST=TestPages names one of the two servers', SUITE=none leaves out the API server's own
 # TEST is for one stage at a time: where a stage has no such test, it fails.
 #        NODES=5   how many nodes there are
 # faults/run.sh and scale/run.sh run the stages `faults` and `scale`, each time on a control plane of its own.
