@@ -13,7 +13,7 @@ use crate::trace;
 use crate::world::World;
 
 /// How long a leader is hindered: longer than anybody may take.
-const LASTS: Duration = Duration::from_secs(8);
+const LASTS: Duration = Duration::from_secs(9);
 /// What it takes all members to be as before.
 const REST: Duration = Duration::from_secs(3);
 /// How often it is looked who leads.
@@ -52,9 +52,9 @@ async fn hinder(id: usize, world: &World, hindrance: Hindrance, leader: usize, t
         }
         Hindrance::LargeLost => {
             world.lose_the_large(FAULT, leader, ARRIVES);
-            // Entries were sent twice by then, and the others heard of heartbeats until that; who asks them too early, while
-            // one has heard of one, has to ask again.
-            (leader, 4 * election)
+            // Entries were sent twice by then, and the others heard heartbeats until that; who asks them too early, while one
+            // has heard of one, has to ask again.
+            (leader, 5 * election)
         }
     };
     let began = Instant::now();

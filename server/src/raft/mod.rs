@@ -24,7 +24,7 @@
 //! | `silence` | asks, where no leader is heard of, whether this member was removed |
 //! | `evidence` | what members hold against each other, to see whether they have the same |
 //! | `stall` | hands the leadership over where the disk hangs; says when it is behind |
-//! | `standstill` | stops a leader's heartbeats where they are answered and nothing is committed |
+//! | `standstill` | silences a leader for a while that is heard and gets nothing committed |
 //! | `probing` | whether the other members answer, for the metrics |
 //! | `requests` | what clients asked for, as etcd writes it in its log |
 //! | `bootstrap` | refuses a member that lost its data; asks a cluster who its members are |

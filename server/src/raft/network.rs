@@ -32,6 +32,7 @@ use super::evidence::Doubt;
 use super::removal::{REMOVED, Removal};
 use super::sending::{NotSent, Sending};
 use super::snapshot::{Snapshot, SnapshotData};
+use super::standstill::Hush;
 use super::throttle::Throttle;
 use super::type_config::{PeerNode, TypeConfig, Vote};
 use crate::apply::{AlarmView, FormatView};
@@ -58,6 +59,8 @@ pub(crate) struct Network {
     pub(crate) addresses: Addresses,
     /// Is told where a peer says that this member was removed.
     pub(crate) removal: Removal,
+    /// Whether nothing is to be sent of what a leader sends.
+    pub(crate) hush: Hush,
     /// Whether calls went astray lately, of which is told.
     pub(crate) astray: Seldom,
     /// Whether a snapshot was not sent lately, of which is told.
@@ -289,6 +292,9 @@ impl RaftNetworkV2<TypeConfig> for Connection {
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
     {
         async move {
+            if self.network.hush.is_on() {
+                return Err(unreachable("this leader is silent, as it gets nothing committed"));
+            }
             if let Some(at) = self.failed_at {
                 clock::sleep(RETRY_INTERVAL.saturating_sub(clock::elapsed(at))).await;
             }
