@@ -44,8 +44,9 @@ use crate::metrics::{Metrics, PeerMetrics};
 
 type RpcError = RPCError<TypeConfig>;
 
-/// Pause before entries are sent again to a peer that could not be reached. openraft makes its own pause where it hands
-/// a request out, which nobody asks for where the connection is refused: it would try again at once, for ever.
+/// Pause before entries are sent again to a peer that could not be reached, or was not to be. openraft makes its own pause
+/// where it hands a request out, which nobody asks for where the connection is refused: it would try again at once, for
+/// ever.
 pub(super) const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Makes the connections of one member to its peers.
@@ -293,6 +294,7 @@ impl RaftNetworkV2<TypeConfig> for Connection {
     {
         async move {
             if self.network.hush.is_on() {
+                clock::sleep(RETRY_INTERVAL).await;
                 return Err(unreachable("this leader is silent, as it gets nothing committed"));
             }
             if let Some(at) = self.failed_at {
