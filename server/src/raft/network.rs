@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,7 +61,7 @@ pub(crate) struct Network {
     pub(crate) addresses: Addresses,
     /// Is told where a peer says that this member was removed.
     pub(crate) removal: Removal,
-    /// Whether nothing is to be sent of what a leader sends.
+    /// Whether nothing is to be sent of what a leader sends but entries.
     pub(crate) hush: Hush,
     /// Whether calls went astray lately, of which is told.
     pub(crate) astray: Seldom,
@@ -293,15 +294,20 @@ impl RaftNetworkV2<TypeConfig> for Connection {
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
     {
         async move {
+            let cluster_id = self.network.cluster_id;
+            let limit = self.network.rpc_timeout;
+            let mut input = input.peekable();
             if self.network.hush.is_on() {
-                clock::sleep(RETRY_INTERVAL).await;
-                return Err(unreachable("this leader is silent, as it gets nothing committed"));
+                let first = clock::timeout(limit, Pin::new(&mut input).peek()).await;
+                // Entries may have become able to get through; all else is a sign of life and nothing more.
+                if !matches!(first, Ok(Some(request)) if !request.entries.is_empty()) {
+                    clock::sleep(RETRY_INTERVAL).await;
+                    return Err(unreachable("this leader is silent, as it gets nothing committed"));
+                }
             }
             if let Some(at) = self.failed_at {
                 clock::sleep(RETRY_INTERVAL.saturating_sub(clock::elapsed(at))).await;
             }
-            let cluster_id = self.network.cluster_id;
-            let limit = self.network.rpc_timeout;
             // The times at which requests were handed over and not answered yet, oldest first.
             let (sent_tx, sent_rx) = mpsc::unbounded_channel();
             let peer = self.peer.clone();

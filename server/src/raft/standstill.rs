@@ -23,7 +23,8 @@ const PATIENCE: u32 = 2;
 /// where one of them had heard the leader a moment before. If nobody was elected it tries again itself.
 const HUSH: u32 = 6;
 
-/// Whether this member sends no entries and no heartbeats for now. Clones know the same.
+/// Whether this member sends nothing for now of what a leader sends but entries, whose answers it waits for. Clones know
+/// the same.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Hush(Arc<AtomicBool>);
 
@@ -64,7 +65,7 @@ impl Standstill {
                     continue;
                 }
                 let reason = "a majority answers, and nothing is committed";
-                tracing::warn!(reason, "neither heartbeats nor entries are sent, so that another leader is elected");
+                tracing::warn!(reason, "heartbeats are not sent, so that another leader is elected");
             }
             self.hush.set(is_silent);
         }
