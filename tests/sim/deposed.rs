@@ -12,8 +12,8 @@ use crate::plan::Hindrance;
 use crate::trace;
 use crate::world::World;
 
-/// How long a leader is hindered: longer than anybody may take.
-const LASTS: Duration = Duration::from_secs(9);
+/// How long a disk hangs: longer than anybody may take.
+const HANGS: Duration = Duration::from_secs(6);
 /// What it takes all members to be as before.
 const REST: Duration = Duration::from_secs(3);
 /// How often it is looked who leads.
@@ -42,19 +42,19 @@ async fn hinder(id: usize, world: &World, hindrance: Hindrance, leader: usize, t
     world.comes_about(hindrance.name());
     let log = world.members[leader].disks().log;
     let election = 10 * world.plan.heartbeat;
-    // Who writes where, and how long it takes to notice.
-    let (through, noticed) = match hindrance {
+    // Who is asked to write, how long it may take until the others may vote, and how long it lasts at least.
+    let (through, noticed, lasts) = match hindrance {
         Hindrance::DiskHangs => {
-            log.stall_next_sync(LASTS);
+            log.stall_next_sync(HANGS);
             // The others commit it, and the leader's log waits for its disk from then on. It is answered unless the lead
             // is lost.
-            ((leader + 1) % world.members.len(), election.mul_f64(0.7))
+            ((leader + 1) % world.members.len(), election.mul_f64(0.7), HANGS)
         }
         Hindrance::LargeLost => {
             world.lose_the_large(FAULT, leader, ARRIVES);
-            // Entries were sent twice by then, and the others heard heartbeats until that; who asks them too early, while one
-            // has heard of one, has to ask again.
-            (leader, 5 * election)
+            // Entries are sent twice, and the others hear heartbeats until that. Two that ask for votes at once, or one that
+            // does so while another has just heard the leader, have to ask again, which may be so twice in a row.
+            (leader, 11 * election, Duration::ZERO)
         }
     };
     let began = Instant::now();
@@ -74,7 +74,7 @@ async fn hinder(id: usize, world: &World, hindrance: Hindrance, leader: usize, t
     trace::note(format_args!("followed: {followed}, after {:?}", began.elapsed()));
     let others = (0..world.members.len()).filter(|other| *other != leader);
     let deaf = if followed { who_serves_not(world, others).await } else { None };
-    tokio::time::sleep_until(began + LASTS).await;
+    tokio::time::sleep_until(began + lasts).await;
     world.lose_nothing(FAULT);
     tokio::time::sleep(REST).await;
     log.fail_no_more();

@@ -271,6 +271,18 @@ fn deliberate_bugs_are_listed() {
 /// What stands in the table of deliberate bugs where nothing finds one.
 const OPEN: [&str; 3] = ["not run yet", "NOT FOUND", "NOT REACHED"];
 
+/// What ends a run beside the checkers.
+const BESIDE_CHECKERS: [&str; 2] = ["panic", "hang"];
+
+fn the_judge() -> String {
+    fs::read_to_string(root().join("tests/sim/judge.rs")).expect("the judge is there")
+}
+
+/// What the judge looks at, by the names of violations.
+fn judged(judge: &str) -> BTreeSet<&str> {
+    judge.split("violation(\"").skip(1).filter_map(|rest| Some(rest.split_once('"')?.0)).collect()
+}
+
 /// The table of who finds them is made by running them all, which is done now and then: it must not forget one.
 #[test]
 fn the_table_of_mutants_has_them_all() {
@@ -282,7 +294,14 @@ fn the_table_of_mutants_has_them_all() {
     let gone = told.iter().filter(|name| !names.contains(name)).map(|name| format!("{name} is no mutant any more"));
     let is_open = |row: &&(&str, &str)| OPEN.iter().any(|word| row.1.contains(word));
     let open = rows.iter().filter(is_open).map(|(name, _)| format!("nobody is known to find {name}"));
-    let found: Vec<String> = missing.chain(gone).chain(open).collect();
+    let judge = the_judge();
+    let finders: Vec<&str> =
+        CHECKERS.iter().map(|(name, _)| *name).chain(judged(&judge)).chain(BESIDE_CHECKERS).collect();
+    let by_nobody = rows.iter().filter_map(|(name, row)| {
+        let finder = row.split('|').nth(2)?.trim();
+        (!finders.contains(&finder)).then(|| format!("{name} is found by {finder}, which is no checker"))
+    });
+    let found: Vec<String> = missing.chain(gone).chain(open).chain(by_nobody).collect();
     expect_none("tests/sim/MUTANTS.md says of each mutant who finds it", &found);
 }
 
@@ -290,14 +309,13 @@ fn the_table_of_mutants_has_them_all() {
 #[test]
 fn the_page_of_the_simulation_has_every_checker() {
     let page = fs::read_to_string(root().join("tests/sim/README.md")).expect("the page is there");
-    let judge = fs::read_to_string(root().join("tests/sim/judge.rs")).expect("the judge is there");
+    let judge = the_judge();
     let (_, told) = page.split_once("By `judge.rs`").expect("what the judge looks at");
     let (by_the_judge, of_the_history) =
         told.split_once("By `tests/src/checker/history/`").expect("what the history shows");
     let (of_the_history, _) = of_the_history.split_once("\n## ").unwrap_or((of_the_history, ""));
     assert_eq!(rows(of_the_history), CHECKERS.map(|(name, _)| name), "the table of the history's checkers");
-    let named: BTreeSet<&str> =
-        judge.split("violation(\"").skip(1).filter_map(|rest| Some(rest.split_once('"')?.0)).collect();
+    let named = judged(&judge);
     assert_eq!(rows(by_the_judge).into_iter().collect::<BTreeSet<_>>(), named, "the table of what the judge looks at");
 }
 

@@ -33,7 +33,7 @@ use super::reconfigure::Reconfigure;
 use super::removal::{REMOVED, Removal};
 use super::silence::Silence;
 use super::stall::{Pressure, Stall};
-use super::standstill::{Hush, Standstill};
+use super::standstill::{Standstill, Voice};
 use super::state_machine::{AppliedObserver, Audience, StateMachine};
 use super::throttle::Throttle;
 use super::timeline::Timeline;
@@ -142,7 +142,7 @@ pub struct Consensus {
     departures: Departures,
     receiving: Arc<Receiving>,
     pressure: Pressure,
-    hush: Hush,
+    voice: Voice,
     options: ConsensusOptions,
     reconfigure: Arc<Reconfigure>,
     removal: Removal,
@@ -198,14 +198,14 @@ impl Consensus {
             let stand = forced::stand_alone(options.member_id, node, &mut log_store, &mut machine);
             stand.await.map_err(|error| StartError::Stored(error.to_string()))?;
         }
-        let hush = Hush::default();
+        let voice = Voice::default();
         let network = Network {
             cluster_id: options.cluster_id,
             rpc_timeout: options.election_timeout,
             dialer: options.dialer.clone(),
             addresses: addresses.clone(),
             removal: removal.clone(),
-            hush: hush.clone(),
+            voice: voice.clone(),
             astray: Seldom::default(),
             withheld: Seldom::default(),
             own: options.member_id,
@@ -254,7 +254,7 @@ impl Consensus {
             departures,
             receiving: Arc::new(Receiving::new(home)),
             pressure,
-            hush,
+            voice,
             options,
             reconfigure,
             removal,
@@ -315,7 +315,7 @@ impl Consensus {
         let pressure = self.pressure.clone();
         let stall = Stall::new(self.log.clone(), self.leadership(), self.options.election_timeout, pressure);
         self.tasks.push(tokio::task::spawn(async move { stall.watch().await }));
-        let standstill = Standstill::new(self.raft.clone(), self.hush.clone(), self.options.election_timeout);
+        let standstill = Standstill::new(self.raft.clone(), self.voice.clone(), self.options.election_timeout);
         self.tasks.push(tokio::task::spawn(async move { standstill.watch().await }));
         let tidy = tidy_snapshots(self.departures.clone(), self.receiving.clone(), self.gateway());
         self.tasks.push(tokio::task::spawn(tidy));

@@ -33,7 +33,7 @@ use super::evidence::Doubt;
 use super::removal::{REMOVED, Removal};
 use super::sending::{NotSent, Sending};
 use super::snapshot::{Snapshot, SnapshotData};
-use super::standstill::Hush;
+use super::standstill::Voice;
 use super::throttle::Throttle;
 use super::type_config::{PeerNode, TypeConfig, Vote};
 use crate::apply::{AlarmView, FormatView};
@@ -61,8 +61,8 @@ pub(crate) struct Network {
     pub(crate) addresses: Addresses,
     /// Is told where a peer says that this member was removed.
     pub(crate) removal: Removal,
-    /// Whether nothing is to be sent of what a leader sends but entries.
-    pub(crate) hush: Hush,
+    /// Whether nothing is to be sent of what a leader sends but entries; is told of snapshots.
+    pub(crate) voice: Voice,
     /// Whether calls went astray lately, of which is told.
     pub(crate) astray: Seldom,
     /// Whether a snapshot was not sent lately, of which is told.
@@ -173,7 +173,8 @@ impl Connection {
         let (peer, client) = (self.peer.clone(), self.client()?);
         let (travel, began) = (peer.snapshots_sent.begin(), clock::now());
         let (throttle, target) = (self.network.throttle.clone(), self.target);
-        let sending = Sending { departure, throttle: &throttle, peer: &peer, target };
+        let passage = self.network.voice.snapshot();
+        let sending = Sending { departure, throttle: &throttle, peer: &peer, target, passage: &passage };
         let response = sending.send(client, head).await.map_err(|reason| {
             // openraft tries again, and says nothing of it.
             tracing::warn!("remote-peer-id" = format!("{target:x}"), %reason, "failed to send a snapshot");
@@ -297,10 +298,10 @@ impl RaftNetworkV2<TypeConfig> for Connection {
             let cluster_id = self.network.cluster_id;
             let limit = self.network.rpc_timeout;
             let mut input = input.peekable();
-            if self.network.hush.is_on() {
-                let first = clock::timeout(limit, Pin::new(&mut input).peek()).await;
+            if self.network.voice.is_silent() {
                 // Entries may have become able to get through; all else is a sign of life and nothing more.
-                if !matches!(first, Ok(Some(request)) if !request.entries.is_empty()) {
+                let has_entries = Pin::new(&mut input).peek().await.is_some_and(|first| !first.entries.is_empty());
+                if !has_entries && self.network.voice.is_silent() {
                     clock::sleep(RETRY_INTERVAL).await;
                     return Err(unreachable("this leader is silent, as it gets nothing committed"));
                 }

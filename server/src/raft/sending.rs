@@ -15,6 +15,7 @@ use super::checksum;
 use super::codec::CodecError;
 use super::departures::Departure;
 use super::network::Client;
+use super::standstill::Passage;
 use super::throttle::Throttle;
 use crate::engine::Checksum;
 use crate::env::{blocking, clock, probe};
@@ -50,6 +51,8 @@ pub(super) struct Sending<'a> {
     pub(super) peer: &'a PeerMetrics,
     /// The peer's id.
     pub(super) target: u64,
+    /// Is told what was handed over.
+    pub(super) passage: &'a Passage,
 }
 
 impl Sending<'_> {
@@ -169,6 +172,7 @@ impl Sending<'_> {
                 offset += bytes;
                 self.peer.sent_bytes.inc_by(bytes);
                 self.peer.snapshot_sent_bytes.inc_by(bytes);
+                self.passage.handed_over(bytes);
             }
             // So that it need not be read again where the peer kept it.
             self.departure.checkpoint().learn_checksum(&file.name, checksum.value());
