@@ -52,9 +52,10 @@ async fn hinder(id: usize, world: &World, hindrance: Hindrance, leader: usize, t
         }
         Hindrance::LargeLost => {
             world.lose_the_large(FAULT, leader, ARRIVES);
-            // Entries are sent twice, and the others hear heartbeats until that. Two that ask for votes at once, or one that
-            // does so while another has just heard the leader, have to ask again, which may be so twice in a row.
-            (leader, 11 * election, Duration::ZERO)
+            // Entries are sent twice, and the others hear heartbeats until that. Two that ask for votes at once, which slow
+            // messages make likely, have to ask again; after two such rounds the leader asks, too, and has the longest log,
+            // so that all begins anew.
+            (leader, 28 * election, Duration::ZERO)
         }
     };
     let began = Instant::now();

@@ -257,9 +257,9 @@ mod tests {
         assert!(silent(heard(place(6)), 9200));
         assert!(silent(unheard(place(6)), 12_100), "it is silent, and so not heard");
         assert!(!silent(unheard(place(6)), 12_200), "nobody was elected");
-        assert!((0..9).all(|at| !silent(heard(place(6)), 12_500 + at * 500)), "it tries for longer");
-        assert!(silent(heard(place(6)), 17_000), "and it is no better");
-        assert!(!silent(heard(place(7)), 17_100), "an entry got there");
+        assert!((0..10).all(|at| !silent(heard(place(6)), 12_500 + at * 500)), "it tries for longer");
+        assert!(silent(heard(place(6)), 17_500), "and it is no better");
+        assert!(!silent(heard(place(7)), 17_600), "an entry got there");
         assert!(!silent(None, 30_000), "nothing waits");
     }
 
