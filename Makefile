@@ -113,7 +113,7 @@ else
 	@unset TEST LIBRARIES ROUNDS SUITE; began=$$SECONDS; \
 	  tests/kubernetes/run.sh "$(or $(given),$(target)/release/mainstay)" deploy deployment objects storage && \
 	  tests/kubernetes/faults/run.sh "$(or $(given),$(target)/release/mainstay)" 1..5 && \
-	  echo "kubernetes: all of it in $$((SECONDS - began)) s, on $$("$(or $(given),$(target)/release/mainstay)" --version | sed -n 1p)"
+	  echo "kubernetes: all of it in $$((SECONDS - began)) s, on $$("$(or $(given),$(target)/release/mainstay)" --version | grep mainstay)"
 endif
 
 .PHONY: kubernetes-storage
