@@ -17,13 +17,12 @@ mod tests;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
 use madsim::net::{Endpoint, Receiver, Sender};
-use tokio::sync::OnceCell;
 use tonic::Status;
 use tonic::body::Body;
 use tower_service::Service;
@@ -56,7 +55,7 @@ pub struct PeerChannel {
     address: SocketAddr,
     connect_timeout: Duration,
     /// This side's socket, bound by the first request.
-    endpoint: Arc<OnceCell<Endpoint>>,
+    endpoint: Arc<OnceLock<Endpoint>>,
 }
 
 /// Makes the connections to other members.
@@ -182,9 +181,20 @@ impl PeerChannel {
         }
     }
 
+    /// This side's socket. Who binds it first wins, and nobody waits for who is not asked on: a question to a voter may be
+    /// left alone when others have answered.
+    async fn endpoint(&self) -> std::io::Result<&Endpoint> {
+        if self.endpoint.get().is_none() {
+            let bound = Endpoint::bind("0.0.0.0:0").await?;
+            // Another request may have been faster.
+            self.endpoint.set(bound).ok();
+        }
+        self.endpoint.get().ok_or_else(|| std::io::ErrorKind::NotConnected.into())
+    }
+
     async fn dial(&self) -> std::io::Result<(Arc<Line>, Reader)> {
         let (from, address) = (madsim::plugin::node(), link::led_to(self.address));
-        let endpoint = self.endpoint.get_or_try_init(|| Endpoint::bind("0.0.0.0:0")).await?;
+        let endpoint = self.endpoint().await?;
         let fate = link::listener(address).and_then(|to| {
             link::on_link(from, to, |conditions| (link::happens(conditions.refuse), link::happens(conditions.ignore)))
         });
