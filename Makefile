@@ -10,6 +10,7 @@ CARGO := scripts/cargo.sh
 # A server binary that the caller names (MAINSTAY_BIN=…) is taken as it is and not built.
 target := $(or $(CARGO_TARGET_DIR),target)
 given := $(if $(MAINSTAY_BIN),$(abspath $(MAINSTAY_BIN)))
+released := $(or $(given),$(target)/release/mainstay)
 under_test := $(or $(given),$(abspath $(target))/test-release/mainstay)
 
 # What the simulation's targets have in common.
@@ -108,25 +109,25 @@ fuzz: setup $(if $(given),,test-binary) ## malformed requests of every kind to o
 .PHONY: kubernetes
 kubernetes: setup $(if $(given),,build) ## all of Kubernetes but the measurements, about 40 minutes; parts of it: STAGES="deploy deployment objects storage" [TEST=name]
 ifeq ($(if $(STAGES),$(origin STAGES)),command line)
-	@tests/kubernetes/run.sh "$(or $(given),$(target)/release/mainstay)" $(STAGES)
+	@tests/kubernetes/run.sh "$(released)" $(STAGES)
 else
 	@unset TEST LIBRARIES ROUNDS SUITE; began=$$SECONDS; \
-	  tests/kubernetes/run.sh "$(or $(given),$(target)/release/mainstay)" deploy deployment objects storage && \
-	  tests/kubernetes/faults/run.sh "$(or $(given),$(target)/release/mainstay)" 1..5 && \
-	  echo "kubernetes: all of it in $$((SECONDS - began)) s, on $$("$(or $(given),$(target)/release/mainstay)" --version | grep mainstay)"
+	  tests/kubernetes/run.sh "$(released)" deploy deployment objects storage && \
+	  tests/kubernetes/faults/run.sh "$(released)" 1..5 && \
+	  echo "kubernetes: all of it in $$((SECONDS - began)) s, on $$("$(released)" --version | grep mainstay)"
 endif
 
 .PHONY: kubernetes-storage
 kubernetes-storage: setup $(if $(given),,build) ## the API server's own storage tests, on etcd and on mainstay, and two API servers on one store
-	@unset SUITE; tests/kubernetes/run.sh "$(or $(given),$(target)/release/mainstay)" storage
+	@unset SUITE; tests/kubernetes/run.sh "$(released)" storage
 
 .PHONY: kubernetes-faults
 kubernetes-faults: setup $(if $(given),,build) ## a loaded control plane while members die: SEED=7 or SEEDS=1..5 [ROUNDS=1]
-	@tests/kubernetes/faults/run.sh "$(or $(given),$(target)/release/mainstay)" $(or $(SEED),$(SEEDS),1)
+	@tests/kubernetes/faults/run.sh "$(released)" $(or $(SEED),$(SEEDS),1)
 
 .PHONY: kubernetes-scale
 kubernetes-scale: setup $(if $(given),,build) ## mainstay and etcd under many nodes and pods: [NODES=1000] [PODS=10000] [CONFIGS=50000]
-	@unset SYSTEMS; tests/kubernetes/scale/run.sh "$(or $(given),$(target)/release/mainstay)"
+	@unset SYSTEMS; tests/kubernetes/scale/run.sh "$(released)"
 
 .PHONY: sim
 sim: setup ## simulate a seed or many: SEED=7 [WITHOUT=0..5,7] [TRACE=file], SEEDS=1..300; both [MEMBERS=5] [BREAK=bug]
@@ -147,18 +148,18 @@ sim-mutants: setup ## simulate with deliberate bugs until each is found: [MUTANT
 
 .PHONY: bench
 bench: setup $(if $(given),,build) ## measure mainstay and etcd side by side: [STEP="what changed"] [ARGS="suite --quick", compare, maintenance, catch-up, "scale --only store" or --help]
-	@MAINSTAY_BIN="$(or $(given),$(target)/release/mainstay)" $(CARGO) run --release --quiet --package mainstay-benches -- \
+	@MAINSTAY_BIN="$(released)" $(CARGO) run --release --quiet --package mainstay-benches -- \
 	  $(or $(ARGS),suite) $(if $(STEP),--step "$(STEP)")
 
 # For information: what a few minutes on a busy machine say is no reason to fail.
 .PHONY: bench-check
 bench-check: setup $(if $(given),,build) ## a quick run of the benchmarks beside the last quick one of the history; never fails
-	@MAINSTAY_BIN="$(or $(given),$(target)/release/mainstay)" $(CARGO) run --release --quiet --package mainstay-benches -- \
+	@MAINSTAY_BIN="$(released)" $(CARGO) run --release --quiet --package mainstay-benches -- \
 	  suite --quick --check $(ARGS) >/dev/null || echo "bench-check: not measured, see above" >&2
 
 .PHONY: flame
 flame: setup $(if $(given),,build) ## draw where the server's CPU goes in a row of the benchmark, by perf, into target/flame.svg: [ROW=put] [SECONDS=10] [ARGS="--members 3"]
-	@MAINSTAY_BIN="$(or $(given),$(target)/release/mainstay)" $(CARGO) run --release --quiet --package mainstay-benches -- \
+	@MAINSTAY_BIN="$(released)" $(CARGO) run --release --quiet --package mainstay-benches -- \
 	  flame $(or $(ROW),put) --duration $(or $(SECONDS),10) --output "$(target)/flame.svg" $(ARGS)
 
 # ---- parts

@@ -74,19 +74,19 @@ async fn hinder(id: usize, world: &World, hindrance: Hindrance, leader: usize, t
     let followed = is_followed();
     trace::note(format_args!("followed: {followed}, after {:?}", began.elapsed()));
     let others = (0..world.members.len()).filter(|other| *other != leader);
-    let deaf = if followed { who_serves_not(world, others).await } else { None };
+    let outcome = if !followed {
+        Err(format!("{name} led term {term} for {within:?} and longer, with all others there, though {hindrance:?}"))
+    } else if let Some(deaf) = who_serves_not(world, others).await {
+        Err(format!("{name} was followed, as {hindrance:?}, and {deaf} served nothing"))
+    } else {
+        Ok(())
+    };
     tokio::time::sleep_until(began + lasts).await;
     world.lose_nothing(FAULT);
     tokio::time::sleep(REST).await;
     log.fail_no_more();
     write.await.expect("a client does not panic");
-    match deaf {
-        _ if !followed => Err(format!(
-            "{name} led term {term} for {within:?} and longer, with all others there, though {hindrance:?}"
-        )),
-        Some(deaf) => Err(format!("{name} was followed, as {hindrance:?}, and {deaf} served nothing")),
-        None => Ok(()),
-    }
+    outcome
 }
 
 /// Whether every place has a member that takes part. What has to come back is judged later.

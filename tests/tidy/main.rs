@@ -287,7 +287,7 @@ fn judged(judge: &str) -> BTreeSet<&str> {
 #[test]
 fn the_table_of_mutants_has_them_all() {
     let table = fs::read_to_string(root().join("tests/sim/MUTANTS.md")).expect("the table is there");
-    let rows: Vec<(&str, &str)> = table.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`')).collect();
+    let rows = rows(&table);
     let told: Vec<&str> = rows.iter().map(|(name, _)| *name).collect();
     let names: Vec<&str> = mutants::MUTANTS.iter().map(|mutant| mutant.name).collect();
     let missing = names.iter().filter(|name| !told.contains(name)).map(|name| format!("{name} has no row"));
@@ -314,14 +314,15 @@ fn the_page_of_the_simulation_has_every_checker() {
     let (by_the_judge, of_the_history) =
         told.split_once("By `tests/src/checker/history/`").expect("what the history shows");
     let (of_the_history, _) = of_the_history.split_once("\n## ").unwrap_or((of_the_history, ""));
-    assert_eq!(rows(of_the_history), CHECKERS.map(|(name, _)| name), "the table of the history's checkers");
-    let named = judged(&judge);
-    assert_eq!(rows(by_the_judge).into_iter().collect::<BTreeSet<_>>(), named, "the table of what the judge looks at");
+    let in_order: Vec<&str> = rows(of_the_history).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(in_order, CHECKERS.map(|(name, _)| name), "the table of the history's checkers");
+    let named: BTreeSet<&str> = rows(by_the_judge).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(named, judged(&judge), "the table of what the judge looks at");
 }
 
-/// The names in the first column of a table.
-fn rows(text: &str) -> Vec<&str> {
-    text.lines().filter_map(|line| Some(line.strip_prefix("| `")?.split_once('`')?.0)).collect()
+/// The rows of a table by the names in their first column, with what follows.
+fn rows(text: &str) -> Vec<(&str, &str)> {
+    text.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`')).collect()
 }
 
 /// A place that no run comes to is a gap in the simulation, which is seen only if the place is listed.

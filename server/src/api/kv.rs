@@ -310,6 +310,7 @@ impl Services {
 
     /// Whether a read takes so long that others should not wait for it. What is wrong with it is told when it is made.
     fn is_long(&self, request: &RangeRequest) -> bool {
+        // One key: most reads are of this kind, and need no look at the index.
         if request.range_end.is_empty() {
             return false;
         }

@@ -288,6 +288,13 @@ fn config_of_joiner() -> Config {
     config_with(MEMBERS, MEMBERS + 1, &["--initial-cluster-state=existing"])
 }
 
+/// Waits until something was written and all have published themselves; who leads then.
+async fn settled(machines: &[Machine], members: &[Running]) -> usize {
+    assert!(put(&machines[0], &members[0], "a").await);
+    sleep(Duration::from_secs(2)).await;
+    leader(members).await
+}
+
 async fn leader(members: &[Running]) -> usize {
     loop {
         if let Some(leader) = members.iter().position(|member| member.leadership.view().leads) {
@@ -833,9 +840,7 @@ fn who_joins_asks_anew_who_the_members_are() {
 #[test]
 fn who_joins_serves_nobody_before_it_knows_what_it_is() {
     simulate(17, |machines, members| async move {
-        assert!(put(&machines[0], &members[0], "a").await);
-        sleep(Duration::from_secs(2)).await; // until all have published themselves
-        let leads = leader(&members).await;
+        let leads = settled(&machines, &members).await;
         let joiner = Machine::new(MEMBERS);
         // The others tell it whom it joins, and the leader sends it nothing.
         cut_off(&machines[leads], &joiner, true);
@@ -898,9 +903,7 @@ fn corrupt_alarm(action: AlarmAction) -> Kind {
 fn a_leader_whose_disk_hangs_is_followed_within_two_election_timeouts() {
     for seed in 15..25 {
         simulate(seed, |machines, members| async move {
-            assert!(put(&machines[0], &members[0], "a").await);
-            sleep(Duration::from_secs(2)).await;
-            let old = leader(&members).await;
+            let old = settled(&machines, &members).await;
             machines[old].log.stall_next_sync(Duration::from_secs(30));
             let hangs = clock::now();
             let others = || (0..MEMBERS).filter(|index| *index != old);
@@ -932,9 +935,7 @@ fn a_leader_whose_disk_hangs_is_followed_within_two_election_timeouts() {
 fn a_leader_whose_entries_do_not_arrive_is_followed() {
     for seed in 25..30 {
         simulate(seed, |machines, members| async move {
-            assert!(put(&machines[0], &members[0], "a").await);
-            sleep(Duration::from_secs(2)).await;
-            let old = leader(&members).await;
+            let old = settled(&machines, &members).await;
             for other in machines.iter().filter(|other| other.index != old) {
                 let loses = transport::LinkConditions { largest: Some(128), ..Default::default() };
                 transport::set_link(machines[old].node, other.node, loses);
@@ -964,9 +965,7 @@ fn a_leader_whose_entries_do_not_arrive_is_followed() {
 fn what_changed_on_its_way_is_refused_and_sent_again() {
     for (seed, answers) in [(18, false), (19, true)] {
         simulate(seed, |machines, members| async move {
-            assert!(put(&machines[0], &members[0], "a").await);
-            sleep(Duration::from_secs(2)).await; // until all have published themselves
-            let leads = leader(&members).await;
+            let leads = settled(&machines, &members).await;
             for other in machines.iter().filter(|other| other.index != leads) {
                 let (leader, other) = (machines[leads].node, other.node);
                 let (from, to) = if answers { (other, leader) } else { (leader, other) };

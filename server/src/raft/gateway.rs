@@ -840,7 +840,7 @@ fn is_only_member(members: &Membership, id: u64) -> bool {
 }
 
 /// Whether a member is the only one with a vote, and no other is about to get one.
-fn is_only_voter(members: &Membership, id: u64) -> bool {
+pub(super) fn is_only_voter(members: &Membership, id: u64) -> bool {
     matches!(members.get_joint_config().as_slice(), [voters] if voters.len() == 1 && voters.contains(&id))
 }
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use futures_util::Stream;
-use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver;
+use openraft::{RaftMetrics, ServerState};
 
 use super::type_config::{Raft, TypeConfig};
 use crate::env::clock;
@@ -76,7 +76,7 @@ impl Leadership {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         let last = metrics.last_log_index.unwrap_or(0);
-        let matched = |id: &u64| metrics.replication.iter().flatten().find(|(of, _)| *of == id)?.1.map(|it| it.index);
+        let matched = |id: &u64| matched_in(&metrics, *id);
         let comes = |id: &u64| {
             let heard = metrics.heartbeat.iter().flatten().find(|(of, _)| *of == id);
             let answers = heard
@@ -135,6 +135,11 @@ impl Leadership {
         };
         clock::timeout(2 * self.election_timeout, taken_over).await.unwrap_or(Err(TransferError::Timeout))
     }
+}
+
+/// Up to which entry this leader knows another member to have the log.
+pub(super) fn matched_in(metrics: &RaftMetrics<TypeConfig>, id: u64) -> Option<u64> {
+    metrics.replication.as_ref()?.get(&id)?.map(|log_id| log_id.index)
 }
 
 fn view(metrics: &openraft::metrics::RaftServerMetrics<TypeConfig>) -> LeadershipView {

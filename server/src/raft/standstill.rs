@@ -14,6 +14,8 @@ use std::time::Duration;
 use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver;
 
+use super::gateway::is_only_voter;
+use super::leadership::matched_in;
 use super::type_config::Raft;
 use crate::env::clock::{self, Instant};
 use crate::env::probe;
@@ -120,29 +122,19 @@ impl Standstill {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         let committed = metrics.cluster_committed.as_ref().map(|log_id| log_id.index);
-        let configs = metrics.membership_config.membership().get_joint_config();
-        let alone = BTreeSet::from([metrics.id]);
-        let leads = metrics.state == ServerState::Leader && configs.iter().any(|voters| *voters != alone);
+        let membership = metrics.membership_config.membership();
+        let leads = metrics.state == ServerState::Leader && !is_only_voter(membership, metrics.id);
         if !leads || metrics.last_log_index <= committed {
             return None;
         }
-        let matched = |id: &u64| {
-            if *id == metrics.id {
-                return metrics.last_log_index;
-            }
-            let (_, matched) = metrics.replication.iter().flatten().find(|(of, _)| *of == id)?;
-            matched.map(|log_id| log_id.index)
-        };
+        let matched = |id: &u64| if *id == metrics.id { metrics.last_log_index } else { matched_in(&metrics, *id) };
+        let by_majority = |voters: &BTreeSet<u64>| of_a_majority(voters.iter().map(matched).collect());
         let heard = metrics.last_quorum_acked.map(|at| openraft::Instant::elapsed(&*at));
         Some(Lead {
             place: Place {
                 term: metrics.current_term,
                 committed,
-                matched: configs
-                    .iter()
-                    .map(|voters| of_a_majority(voters.iter().map(matched).collect()))
-                    .min()
-                    .flatten(),
+                matched: membership.get_joint_config().iter().map(by_majority).min().flatten(),
                 parts: self.voice.0.parts.load(Ordering::Relaxed),
             },
             is_heard: heard.is_some_and(|ago| ago <= self.election_timeout),

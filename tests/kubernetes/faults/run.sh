@@ -14,18 +14,13 @@ for seeds; do
   ((10#${seeds%%..*} <= 10#${seeds##*..})) || { echo "faults/run.sh: there are no seeds in $seeds" >&2; exit 2; }
 done
 
-# The shell itself takes no signal while it waits for a command, but does while it waits for a child.
-child=
-trap 'trap "" TERM INT HUP; [ -z "$child" ] || { kill -TERM "$child" && wait "$child"; } 2>/dev/null || true; exit 130' TERM INT HUP
-
+# shellcheck source=tests/kubernetes/relay.sh
+. "$faults/../relay.sh"
 for seeds; do
   for ((seed = 10#${seeds%%..*}; seed <= 10#${seeds##*..}; seed++)); do
-    SEED=$seed "$faults/../run.sh" "$binary" faults &
-    child=$!
-    if ! wait "$child"; then
+    if ! SEED=$seed relay "$faults/../run.sh" "$binary" faults; then
       echo "kubernetes: seed $seed failed; again: make kubernetes-faults SEED=$seed${ROUNDS:+ ROUNDS=$ROUNDS}" >&2
       exit 1
     fi
-    child=
   done
 done

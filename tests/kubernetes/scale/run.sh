@@ -13,9 +13,8 @@ binary=$(realpath "${1:?usage: scale/run.sh BINARY}")
 
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/mainstay-scale.XXXXXX")
 trap 'rm -rf "$scratch"' EXIT
-# The shell itself takes no signal while it waits for a command, but does while it waits for a child.
-child=
-trap 'trap "" TERM INT HUP; [ -z "$child" ] || { kill -TERM "$child" && wait "$child"; } 2>/dev/null || true; exit 130' TERM INT HUP
+# shellcheck source=tests/kubernetes/relay.sh
+. "$scale/../relay.sh"
 results=$scratch/results.jsonl
 
 for system in ${SYSTEMS:-etcd mainstay}; do
@@ -29,10 +28,7 @@ for system in ${SYSTEMS:-etcd mainstay}; do
   esac
   echo "== $system"
   SYSTEM=$system RESULTS=$results SCALE_NODES=${NODES:-1000} SCALE_PODS=${PODS:-10000} CONFIGS=${CONFIGS:-50000} STEADY=${STEADY:-60s} \
-    "$scale/../run.sh" "$server" scale &
-  child=$!
-  wait "$child"
-  child=
+    relay "$scale/../run.sh" "$server" scale
   tail -n 1 "$results"
   # At once: what comes after may fail.
   [ -z "${RESULTS:-}" ] || tail -n 1 "$results" >>"$RESULTS"

@@ -184,12 +184,12 @@ impl PeerChannel {
     /// This side's socket. Who binds it first wins, and nobody waits for who is not asked on: a question to a voter may be
     /// left alone when others have answered.
     async fn endpoint(&self) -> std::io::Result<&Endpoint> {
-        if self.endpoint.get().is_none() {
-            let bound = Endpoint::bind("0.0.0.0:0").await?;
-            // Another request may have been faster.
-            self.endpoint.set(bound).ok();
+        if let Some(endpoint) = self.endpoint.get() {
+            return Ok(endpoint);
         }
-        self.endpoint.get().ok_or_else(|| std::io::ErrorKind::NotConnected.into())
+        let bound = Endpoint::bind("0.0.0.0:0").await?;
+        // Another request may have been faster.
+        Ok(self.endpoint.get_or_init(|| bound))
     }
 
     async fn dial(&self) -> std::io::Result<(Arc<Line>, Reader)> {

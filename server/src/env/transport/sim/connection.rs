@@ -133,12 +133,11 @@ impl Line {
         }
         let may_be_damaged = self.may_be_damaged.load(Ordering::Relaxed);
         let forwards = self.forwards.load(Ordering::Relaxed);
-        let bytes = message.bytes();
         let fate = self.conditions(|conditions| {
             message.due = conditions.delay.as_ref().map(|delay| Instant::now() + link::draw(delay));
             let reset = link::happens(conditions.reset);
             let flip = may_be_damaged && link::happens(conditions.flip);
-            let too_large = conditions.largest.is_some_and(|largest| bytes > largest);
+            let too_large = conditions.largest.is_some_and(|largest| message.bytes() > largest);
             (reset, flip || (forwards && link::happens(conditions.flip_forwarded)), too_large)
         });
         let (reset, flip, too_large) = fate.unwrap_or_default();
