@@ -125,6 +125,7 @@ async fn a_member_whose_keys_fill_its_memory_stays_below_its_limit() {
 
     assert!(server.is_alive(), "the member has ended:\n{}", server.log_tail());
     let peak = peak_kib(server.id());
+    eprintln!("{peak} KiB of {LIMIT_KIB} at most, with {keys} keys, asked {asked} times");
     assert!(peak < LIMIT_KIB, "it took {peak} KiB of {LIMIT_KIB}, with {keys} keys, when it was asked {asked} times");
     assert!(asked > JSON_WRITERS + JSON_READERS, "it was asked {asked} times: the load was too small");
     let read = RangeRequest { key: "small".into(), ..RangeRequest::default() };

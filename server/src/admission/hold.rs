@@ -182,6 +182,17 @@ impl Hold {
         Some(Part { of: Some((holding.gate.clone(), holding.who.clone())), bytes })
     }
 
+    /// The same, as soon as there is room; half of the most that anybody gets at most.
+    ///
+    /// # Errors
+    /// When there is none in time.
+    pub async fn take(&self, bytes: u64) -> Result<Part, Refused> {
+        let Some(holding) = &self.holding else { return Ok(Part::default()) };
+        let bytes = bytes.min(holding.gate.most(Pool::Ordinary) / 2);
+        holding.gate.take(Pool::Ordinary, &holding.who, bytes, Some(limits::ADMISSION_WAIT)).await?;
+        Ok(Part { of: Some((holding.gate.clone(), holding.who.clone())), bytes })
+    }
+
     /// Lets a piece of the answer take along what was taken for it: it is given back when the piece has left, which is
     /// later than when the answer is made.
     pub fn carry(&self, piece: Bytes) -> Bytes {

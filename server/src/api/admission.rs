@@ -70,7 +70,10 @@ pub(super) async fn within_room_aside<T: Send + 'static>(
 ) -> Result<T, ReadError> {
     loop {
         let (held, make) = (hold.clone(), make.clone());
+        let aside = hold.take(limits::LONG_READ_BYTES).await.map_err(|Refused| ReadError::NoRoom)?;
         let (made, wanted) = blocking(move || {
+            // Given back when the thread is done, which may be later than when its request has gone.
+            let _aside = aside;
             let wanted = Cell::new(0);
             let made = make(&|bytes| {
                 wanted.set(bytes);
@@ -234,6 +237,27 @@ mod tests {
         let operations =
             |requests: Vec<Request>| requests.into_iter().map(|request| RequestOp { request: Some(request) }).collect();
         TxnRequest { success: operations(success), failure: operations(failure), ..TxnRequest::default() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_long_read_counts_while_it_is_under_way() {
+        let gate = gate(false);
+        let hold = hold(&gate, Traffic::Ordinary);
+        let held = {
+            let gate = gate.clone();
+            move |_: Room<'_>| Ok(gate.numbers().held)
+        };
+        // Half of what anybody ever gets of a pool that is as small as this.
+        let half = POOL * 7 / 16;
+        assert_eq!(within_room_aside(&hold, held.clone()).await.unwrap(), half);
+        assert_eq!(gate.numbers().held, 0);
+        let other = gate.enter_now(Traffic::Ordinary, &Origin::default(), POOL * 7 / 8).unwrap();
+        assert!(matches!(within_room_aside(&hold, held.clone()).await, Err(ReadError::NoRoom)));
+        let (answer, ()) = tokio::join!(within_room_aside(&hold, held), async {
+            tokio::task::yield_now().await;
+            drop(other);
+        });
+        assert_eq!(answer.unwrap(), half, "it waits for room");
     }
 
     async fn taken_by(is_strict: bool, request: &TxnRequest) -> u64 {
