@@ -145,7 +145,7 @@ pub const READ_HERE_BYTES: u64 = 4 * 1024 * 1024;
 pub const RANGE_ASIDE_KEYS: i64 = 2_000;
 
 /// What such a read is reckoned to take besides what it reads, while it does: its thread, and of every file that it comes
-/// past an index and what was read ahead. Measured with a limit of 256 MiB: thirty at once took 50 MB.
+/// past an index and what was read ahead. Measured with a limit of 256 MiB: 32 at once took 50 MB.
 pub const LONG_READ_BYTES: u64 = 2 * 1024 * 1024;
 
 /// Keys that a reader takes from the index before it lets the writer in again.

@@ -638,8 +638,7 @@ fn gate(config: &Config, budget: &Budget, metrics: &Metrics) -> Gate {
     if !config.admission {
         return Gate::open();
     }
-    let is_strict = config.memory_limit.is_some();
-    Gate::new(GateOptions { pool: budget.pool, reserve: budget.reserve, is_strict }, metrics)
+    Gate::new(GateOptions { pool: budget.pool, reserve: budget.reserve, long_reads: budget.long_reads }, metrics)
 }
 
 /// Starts what looks after the way in: whether this member is late, and how much memory it takes.

@@ -10,6 +10,11 @@ const MIB: u64 = 1024 * 1024;
 /// are pages of the program.
 const PROCESS_BYTES: u64 = 80 * MIB;
 
+/// So many long reads go on at once in any case: some wait for the disk while others are at work.
+const LONG_READS_LEAST: usize = 4;
+/// More would be no faster.
+const LONG_READS_MOST: usize = 16;
+
 /// What parts of the server may take of the memory. Without a limit these are the bounds that stand in
 /// [`limits`]; with one they are such parts of it that about a quarter is left for what has no bound of its own (the
 /// index, leases) and for what allocators and compactions add.
@@ -51,6 +56,8 @@ pub struct Budget {
     pub send_buffer: usize,
     /// For what was read of one connection of HTTP/1; see [`limits::HTTP1_BUFFER_BYTES`].
     pub http1_buffer: usize,
+    /// How many reads go on aside at once; `None` for as many as there are.
+    pub long_reads: Option<usize>,
     /// The records that are fetched from the store at once; `None` for as many as there are.
     pub fetched: Option<usize>,
 }
@@ -81,6 +88,7 @@ impl Budget {
             connection_window: limits::HTTP2_CONNECTION_WINDOW_BYTES,
             send_buffer: limits::HTTP2_SEND_BYTES,
             http1_buffer: limits::HTTP1_BUFFER_BYTES,
+            long_reads: None,
             fetched: None,
         };
         let Some(limit) = limit else { return standard };
@@ -108,6 +116,7 @@ impl Budget {
             connection_window: window(4096, standard.connection_window),
             send_buffer: 16 * 1024,
             http1_buffer: limits::HTTP1_BUFFER_BYTES_LIMITED,
+            long_reads: Some(size(16 * limits::LONG_READ_BYTES, LONG_READS_MOST).max(LONG_READS_LEAST)),
             fetched: Some(size(128, 1 << 30).checked_div(request_bytes_max).unwrap_or(1).max(1)),
         }
     }
@@ -127,7 +136,8 @@ impl Budget {
     /// what is not flushed, the log's newest entries, the newest revisions) was filled as the keys came.
     pub fn addable(&self) -> u64 {
         let blocks = self.blocks - self.unflushed.unwrap_or(0);
-        self.reserve + blocks + self.log_inbox + self.waiting as u64
+        let aside = self.long_reads.unwrap_or(0) as u64 * limits::LONG_READ_BYTES;
+        self.reserve + blocks + self.log_inbox + self.waiting as u64 + aside
     }
 }
 
@@ -161,6 +171,7 @@ mod tests {
             assert!(budget.stream_window <= budget.connection_window, "{limit}: {budget:?}");
             assert!(budget.request_bytes_max() >= REQUEST as u64, "{limit}: {budget:?}");
             assert!(budget.fetched.unwrap() >= 1, "{limit}: {budget:?}");
+            assert!(budget.long_reads.unwrap() >= LONG_READS_LEAST, "{limit}: {budget:?}");
         }
     }
 
@@ -184,6 +195,7 @@ mod tests {
         let budget = Budget::of(Some(336 * MIB), REQUEST);
         let parts = [budget.reserve, budget.blocks, budget.unflushed.unwrap(), budget.log_inbox, budget.waiting as u64];
         assert_eq!(parts, [16 * MIB, 32 * MIB, 16 * MIB, 8 * MIB, 16 * MIB]);
-        assert_eq!(budget.addable(), (16 + 32 - 16 + 8 + 16) * MIB);
+        assert_eq!(budget.long_reads, Some(8));
+        assert_eq!(budget.addable(), (16 + 32 - 16 + 8 + 16 + 8 * 2) * MIB);
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use prometheus::IntCounter;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 use super::hold::Hold;
 use super::ledger::{Ledger, Ticket};
@@ -45,8 +45,9 @@ pub struct GateOptions {
     pub pool: u64,
     /// Bytes for all others, before they take of the pool.
     pub reserve: u64,
-    /// Whether the sum is a promise, so that it is worth a look at what an answer is going to take.
-    pub is_strict: bool,
+    /// Where the sum is a promise, so that it is worth a look at what an answer is going to take: how many reads may go on
+    /// aside at once.
+    pub long_reads: Option<usize>,
 }
 
 /// How full the pools are.
@@ -72,6 +73,8 @@ pub(super) struct Inner {
     is_overloaded: AtomicBool,
     pressure: AtomicU8,
     options: GateOptions,
+    /// Turns to read for long.
+    turns: Option<Arc<Semaphore>>,
     refused: Refusals,
 }
 
@@ -109,6 +112,7 @@ impl Gate {
             is_overloaded: AtomicBool::new(false),
             pressure: AtomicU8::new(Pressure::None as u8),
             options,
+            turns: options.long_reads.map(|turns| Arc::new(Semaphore::new(turns))),
             refused: Refusals { room: refused("room"), overload: refused("overload"), memory: refused("memory") },
         })))
     }
@@ -231,7 +235,11 @@ impl Traffic {
 
 impl Inner {
     pub(super) fn is_strict(&self) -> bool {
-        self.options.is_strict
+        self.turns.is_some()
+    }
+
+    pub(super) fn turns(&self) -> Option<Arc<Semaphore>> {
+        self.turns.clone()
     }
 
     /// Takes something at once, of the first pool that has room.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Extensions;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::Identity;
 use super::gate::{Entering, Inner, Pool, Refused, Traffic};
@@ -182,15 +183,13 @@ impl Hold {
         Some(Part { of: Some((holding.gate.clone(), holding.who.clone())), bytes })
     }
 
-    /// The same, as soon as there is room; half of the most that anybody gets at most.
-    ///
-    /// # Errors
-    /// When there is none in time.
-    pub async fn take(&self, bytes: u64) -> Result<Part, Refused> {
-        let Some(holding) = &self.holding else { return Ok(Part::default()) };
-        let bytes = bytes.min(holding.gate.most(Pool::Ordinary) / 2);
-        holding.gate.take(Pool::Ordinary, &holding.who, bytes, Some(limits::ADMISSION_WAIT)).await?;
-        Ok(Part { of: Some((holding.gate.clone(), holding.who.clone())), bytes })
+    /// Waits for a turn to read for long, in the order in which they come. Who has one waits for no room, so that it ends.
+    pub async fn turn(&self) -> Turn {
+        match self.holding.as_ref().and_then(|holding| holding.gate.turns()) {
+            // It is never closed.
+            Some(turns) => Turn { _permit: turns.acquire_owned().await.ok() },
+            None => Turn::default(),
+        }
     }
 
     /// Lets a piece of the answer take along what was taken for it: it is given back when the piece has left, which is
@@ -284,6 +283,12 @@ impl Drop for Part {
             gate.give_back(Pool::Ordinary, who, self.bytes);
         }
     }
+}
+
+/// A turn to read for long: what that takes besides what is read is counted by their number.
+#[derive(Debug, Default)]
+pub struct Turn {
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 /// A piece of an answer with what was taken for it.

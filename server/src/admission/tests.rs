@@ -13,7 +13,7 @@ const POOL: u64 = 1 << 20;
 const RESERVE: u64 = 1 << 16;
 
 fn gate() -> Gate {
-    Gate::new(GateOptions { pool: POOL, reserve: RESERVE, is_strict: true }, &Metrics::new())
+    Gate::new(GateOptions { pool: POOL, reserve: RESERVE, long_reads: Some(2) }, &Metrics::new())
 }
 
 fn origin(number: u8) -> Origin {
@@ -242,7 +242,7 @@ fn where_memory_is_short_nothing_grows() {
 #[test]
 fn refusals_are_counted_by_their_reasons() {
     let metrics = Metrics::new();
-    let gate = Gate::new(GateOptions { pool: POOL, reserve: RESERVE, is_strict: true }, &metrics);
+    let gate = Gate::new(GateOptions { pool: POOL, reserve: RESERVE, long_reads: Some(2) }, &metrics);
     assert!(gate.enter(Traffic::Ordinary, &origin(1), POOL).is_err());
     gate.set_overloaded(true);
     assert!(gate.enter(Traffic::Ordinary, &origin(1), 1).is_err());

@@ -70,10 +70,10 @@ pub(super) async fn within_room_aside<T: Send + 'static>(
 ) -> Result<T, ReadError> {
     loop {
         let (held, make) = (hold.clone(), make.clone());
-        let aside = hold.take(limits::LONG_READ_BYTES).await.map_err(|Refused| ReadError::NoRoom)?;
+        let turn = hold.turn().await;
         let (made, wanted) = blocking(move || {
-            // Given back when the thread is done, which may be later than when its request has gone.
-            let _aside = aside;
+            // Over when the thread is done, which may be later than when its request has gone.
+            let _turn = turn;
             let wanted = Cell::new(0);
             let made = make(&|bytes| {
                 wanted.set(bytes);
@@ -194,7 +194,13 @@ impl Footprint<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
     use mainstay_proto::etcdserverpb::{PutRequest, RequestOp};
+    use parking_lot::Mutex;
+    use tokio::task::JoinSet;
 
     use super::*;
     use crate::admission::{GateOptions, Traffic};
@@ -218,7 +224,8 @@ mod tests {
     }
 
     fn gate(is_strict: bool) -> Gate {
-        Gate::new(GateOptions { pool: POOL, reserve: POOL / 16, is_strict }, &Metrics::new())
+        let long_reads = is_strict.then_some(2);
+        Gate::new(GateOptions { pool: POOL, reserve: POOL / 16, long_reads }, &Metrics::new())
     }
 
     fn hold(gate: &Gate, traffic: Traffic) -> Hold {
@@ -239,25 +246,41 @@ mod tests {
         TxnRequest { success: operations(success), failure: operations(failure), ..TxnRequest::default() }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_long_read_counts_while_it_is_under_way() {
-        let gate = gate(false);
-        let hold = hold(&gate, Traffic::Ordinary);
-        let held = {
-            let gate = gate.clone();
-            move |_: Room<'_>| Ok(gate.numbers().held)
-        };
-        // Half of what anybody ever gets of a pool that is as small as this.
-        let half = POOL * 7 / 16;
-        assert_eq!(within_room_aside(&hold, held.clone()).await.unwrap(), half);
-        assert_eq!(gate.numbers().held, 0);
-        let other = gate.enter_now(Traffic::Ordinary, &Origin::default(), POOL * 7 / 8).unwrap();
-        assert!(matches!(within_room_aside(&hold, held.clone()).await, Err(ReadError::NoRoom)));
-        let (answer, ()) = tokio::join!(within_room_aside(&hold, held), async {
-            tokio::task::yield_now().await;
-            drop(other);
-        });
-        assert_eq!(answer.unwrap(), half, "it waits for room");
+    /// How many of ten reads are aside at once, where none ends before it was looked.
+    async fn aside_at_once(is_strict: bool) -> usize {
+        let (gate, under_way) = (gate(is_strict), Arc::new(AtomicUsize::new(0)));
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let released = Arc::new(Mutex::new(released));
+        let mut reads = JoinSet::new();
+        for _ in 0..10 {
+            let (hold, under_way, released) = (hold(&gate, Traffic::Ordinary), under_way.clone(), released.clone());
+            reads.spawn(async move {
+                let make = move |_: Room<'_>| {
+                    under_way.fetch_add(1, Ordering::Relaxed);
+                    // Until it may, or nobody looks any more.
+                    released.lock().recv().ok();
+                    Ok(())
+                };
+                within_room_aside(&hold, make).await
+            });
+        }
+        let begun = std::time::Instant::now();
+        let most = if is_strict { 2 } else { 10 };
+        while under_way.load(Ordering::Relaxed) < most && begun.elapsed() < Duration::from_secs(30) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let at_once = under_way.load(Ordering::Relaxed);
+        drop(release);
+        reads.join_all().await.into_iter().for_each(|read| read.unwrap());
+        assert_eq!(under_way.load(Ordering::Relaxed), 10, "each has its turn");
+        at_once
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn where_memory_is_limited_few_read_for_long_at_once() {
+        assert_eq!(aside_at_once(true).await, 2);
+        assert_eq!(aside_at_once(false).await, 10);
     }
 
     async fn taken_by(is_strict: bool, request: &TxnRequest) -> u64 {
@@ -343,7 +366,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_that_turns_out_long_is_made_aside() {
-        let gate = Gate::new(GateOptions { pool: 1 << 30, reserve: 1 << 20, is_strict: false }, &Metrics::new());
+        let gate = Gate::new(GateOptions { pool: 1 << 30, reserve: 1 << 20, long_reads: None }, &Metrics::new());
         let hold = hold(&gate, Traffic::Ordinary);
         let make = |room: Room<'_>| {
             let sizes = [1, limits::READ_HERE_BYTES, limits::READ_HERE_BYTES + 1, 3 * limits::READ_HERE_BYTES];

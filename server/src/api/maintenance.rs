@@ -71,19 +71,29 @@ impl Maintenance for Services {
         Ok(Response::new(DefragmentResponse { header: None }))
     }
 
-    async fn hash(&self, _: Request<HashRequest>) -> Result<Response<HashResponse>, Status> {
+    async fn hash(&self, request: Request<HashRequest>) -> Result<Response<HashResponse>, Status> {
         let store = self.store.clone();
+        let turn = Hold::of(request.extensions()).turn().await;
         let began = clock::now();
-        let hash = env::blocking(move || store.hash()).await?;
+        let hash = env::blocking(move || {
+            let _turn = turn;
+            store.hash()
+        })
+        .await?;
         self.metrics.mvcc.hash_duration_seconds.observe(clock::elapsed(began).as_secs_f64());
         Ok(Response::new(HashResponse { header: Some(self.header_now()), hash }))
     }
 
     async fn hash_kv(&self, request: Request<HashKvRequest>) -> Result<Response<HashKvResponse>, Status> {
+        let turn = Hold::of(request.extensions()).turn().await;
         let revision = request.into_inner().revision;
         let store = self.store.clone();
         let began = clock::now();
-        let hashed = env::blocking(move || store.hash_kv(revision)).await?;
+        let hashed = env::blocking(move || {
+            let _turn = turn;
+            store.hash_kv(revision)
+        })
+        .await?;
         self.metrics.mvcc.hash_rev_duration_seconds.observe(clock::elapsed(began).as_secs_f64());
         Ok(Response::new(HashKvResponse {
             header: Some(self.header(hashed.revision)),

@@ -15,11 +15,15 @@ use crate::limits;
 use crate::metrics::Metrics;
 use crate::mvcc::Store;
 
-/// Sends a database file of what the store holds now, which takes some room until its end. Who takes no more messages
-/// ends it.
+/// Sends a database file of what the store holds now, which takes some room until it has been made and left. Who takes no
+/// more messages ends it.
 pub(super) fn responses(store: Store, metrics: Arc<Metrics>, room: Part) -> BoxStream<SnapshotResponse> {
     let began = clock::now();
+    let room = Arc::new(room);
+    let for_making = room.clone();
     let production = env::produce(limits::DATABASE_BLOBS_AHEAD, move |outlet| {
+        // For as long as its thread is at work, which looks only now and then whether anybody takes more.
+        let _room = for_making;
         let receiver = Receiver { send: &|blob| outlet.put(Ok(blob)), is_waiting: &|| outlet.is_wanted() };
         if let Err(error) = backup::stream(&store, CLUSTER_VERSION, &receiver) {
             outlet.put(Err(error));

@@ -237,7 +237,7 @@ mod tests {
 
         /// With a gate whose pool has so many bytes.
         fn start_within(pool: u64) -> (Self, Gate) {
-            let gate = Gate::new(GateOptions { pool, reserve: 0, is_strict: true }, &Metrics::new());
+            let gate = Gate::new(GateOptions { pool, reserve: 0, long_reads: Some(2) }, &Metrics::new());
             let hold = gate.enter_now(Traffic::Ordinary, &Origin::default(), 0).unwrap();
             (Self { hold, ..Self::start() }, gate)
         }

@@ -73,9 +73,10 @@ const DELETION_WINDOW: usize = 4096;
 /// Bytes that a long walk reads at once.
 const WALK_READAHEAD_BYTES: usize = 1024 * 1024;
 
-/// The same where memory is limited, for one of many: each reads so much of every file that it comes past, and nobody
-/// counts that. With a megabyte, thirty lists that came at once took 50 MB and more.
-const WALK_READAHEAD_BYTES_LIMITED: usize = 16 * 1024;
+/// The same where memory is limited: at least so much, and at most such a part of what blocks may take, as each of many
+/// walks reads ahead in every file that it comes past.
+const WALK_READAHEAD_BYTES_LEAST: usize = 16 * 1024;
+const WALK_READAHEAD_PART: usize = 4096;
 
 /// A family that takes less on disk is not worth being cut into parts.
 const CUT_BYTES_MIN: u64 = 256 * 1024;
@@ -549,6 +550,14 @@ fn open_files(blocks: usize) -> i32 {
     i32::try_from(blocks / BYTES_PER_OPEN_FILE).unwrap_or(OPEN_FILES).clamp(OPEN_FILES_FEW, OPEN_FILES)
 }
 
+/// Bytes that a long walk reads at once.
+fn readahead(memory: Memory) -> usize {
+    match memory.unflushed {
+        Some(_) => (memory.blocks / WALK_READAHEAD_PART).clamp(WALK_READAHEAD_BYTES_LEAST, WALK_READAHEAD_BYTES),
+        None => WALK_READAHEAD_BYTES,
+    }
+}
+
 fn family_options(cache: &Cache, memory: Memory) -> Options {
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(cache);
@@ -602,6 +611,13 @@ impl RocksEngine {
         self.unflushed.store(0, Ordering::Relaxed);
         self.db.flush_cfs_opt(&families, &options)?;
         Ok(())
+    }
+
+    /// The same reading for a long way, which must not drive out what other readers need.
+    fn walking(&self, mut options: ReadOptions) -> ReadOptions {
+        options.fill_cache(false);
+        options.set_readahead_size(readahead(self.home.memory));
+        options
     }
 
     fn scan_with(
@@ -698,8 +714,7 @@ impl Engine for RocksEngine {
     }
 
     fn walk(&self, family: Family, from: Bound<&[u8]>, to: Bound<&[u8]>, visit: Visit<'_>) -> Result<(), EngineError> {
-        let readahead = self.home.memory.unflushed.map_or(WALK_READAHEAD_BYTES, |_| WALK_READAHEAD_BYTES_LIMITED);
-        self.scan_with(walking(ReadOptions::default(), readahead), family, from, to, visit)
+        self.scan_with(self.walking(ReadOptions::default()), family, from, to, visit)
     }
 
     fn write(&self, batch: Batch) -> Result<(), EngineError> {
@@ -847,13 +862,6 @@ fn middle(low: &[u8], high: &[u8]) -> Vec<u8> {
     [&low[..shared], &middle.to_be_bytes()[..]].concat()
 }
 
-/// The same reading for a long way, which must not drive out what other readers need.
-fn walking(mut options: ReadOptions, readahead: usize) -> ReadOptions {
-    options.fill_cache(false);
-    options.set_readahead_size(readahead);
-    options
-}
-
 /// What RocksDB keeps readable of one moment.
 struct RocksView<'a> {
     engine: &'a RocksEngine,
@@ -875,7 +883,7 @@ impl View for RocksView<'_> {
     }
 
     fn scan(&self, family: Family, from: Bound<&[u8]>, to: Bound<&[u8]>, visit: Visit<'_>) -> Result<(), EngineError> {
-        self.engine.scan_with(walking(self.options(), WALK_READAHEAD_BYTES), family, from, to, visit)
+        self.engine.scan_with(self.engine.walking(self.options()), family, from, to, visit)
     }
 }
 
@@ -1399,6 +1407,15 @@ mod tests {
         for (blocks, files) in [(0, 128), (10 * MIB, 128), (100 * MIB, 400), (506 * MIB, 1_024), (usize::MAX, 1_024)] {
             assert_eq!(open_files(blocks), files, "{blocks} bytes of blocks");
         }
+    }
+
+    #[test]
+    fn with_more_memory_walks_read_further_ahead() {
+        const KIB: usize = 1024;
+        for (blocks, ahead) in [(0, 16), (22 << 20, 16), (502 << 20, 125), (8 << 30, 1024)] {
+            assert_eq!(readahead(Memory { blocks, unflushed: Some(1) }) / KIB, ahead, "{blocks} bytes of blocks");
+        }
+        assert_eq!(readahead(Memory { blocks: 1, unflushed: None }), WALK_READAHEAD_BYTES);
     }
 
     #[test]

@@ -262,7 +262,7 @@ async fn the_metrics_port_shows_less() {
 
 #[tokio::test]
 async fn json_values_take_room_while_they_are_read() {
-    let admission = Gate::new(GateOptions { pool: 256 << 10, reserve: 1 << 10, is_strict: false }, &Metrics::new());
+    let admission = Gate::new(GateOptions { pool: 256 << 10, reserve: 1 << 10, long_reads: None }, &Metrics::new());
     let gateway = JsonGateway::new(Router::new(), 1 << 20, admission.clone());
     // There is nobody behind it: whoever is let through is told so.
     for (bytes, told) in [(1 << 10, "the method gave no message"), (100 << 10, "etcdserver: too many requests")] {

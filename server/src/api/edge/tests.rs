@@ -298,7 +298,7 @@ async fn a_span_ends_as_its_request_does() {
 const POOL: u64 = 1 << 20;
 
 fn gate() -> Gate {
-    Gate::new(GateOptions { pool: POOL, reserve: POOL / 16, is_strict: true }, &Metrics::new())
+    Gate::new(GateOptions { pool: POOL, reserve: POOL / 16, long_reads: Some(2) }, &Metrics::new())
 }
 
 fn origin(number: u8) -> Origin {

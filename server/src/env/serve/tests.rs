@@ -177,7 +177,7 @@ async fn connections_take_room_while_they_last() {
     let budget = Budget::of(None, 1_572_864);
     let bytes = budget.connection();
     // Of the reserve and of the pool the last eighth is for others.
-    let pools = GateOptions { pool: 2 * bytes * 8 / 7 + 8, reserve: bytes * 8 / 7 + 8, is_strict: false };
+    let pools = GateOptions { pool: 2 * bytes * 8 / 7 + 8, reserve: bytes * 8 / 7 + 8, long_reads: None };
     let admission = Gate::new(pools, &metrics);
     let server = run(content(), ServeOptions { admission: admission.clone(), budget, ..options() }).await;
     let mut clients = Vec::new();
