@@ -198,9 +198,9 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
+    use futures_util::future::join_all;
     use mainstay_proto::etcdserverpb::{PutRequest, RequestOp};
     use parking_lot::Mutex;
-    use tokio::task::JoinSet;
 
     use super::*;
     use crate::admission::{GateOptions, Traffic};
@@ -251,28 +251,29 @@ mod tests {
         let (gate, under_way) = (gate(is_strict), Arc::new(AtomicUsize::new(0)));
         let (release, released) = std::sync::mpsc::channel::<()>();
         let released = Arc::new(Mutex::new(released));
-        let mut reads = JoinSet::new();
-        for _ in 0..10 {
-            let (hold, under_way, released) = (hold(&gate, Traffic::Ordinary), under_way.clone(), released.clone());
-            reads.spawn(async move {
-                let make = move |_: Room<'_>| {
-                    under_way.fetch_add(1, Ordering::Relaxed);
-                    // Until it may, or nobody looks any more.
-                    released.lock().recv().ok();
-                    Ok(())
-                };
-                within_room_aside(&hold, make).await
-            });
-        }
+        let holds: Vec<Hold> = (0..10).map(|_| hold(&gate, Traffic::Ordinary)).collect();
+        let reads = join_all(holds.iter().map(|hold| {
+            let (under_way, released) = (under_way.clone(), released.clone());
+            within_room_aside(hold, move |_: Room<'_>| {
+                under_way.fetch_add(1, Ordering::Relaxed);
+                // Until it may, or nobody looks any more.
+                released.lock().recv().ok();
+                Ok(())
+            })
+        }));
         let begun = std::time::Instant::now();
         let most = if is_strict { 2 } else { 10 };
-        while under_way.load(Ordering::Relaxed) < most && begun.elapsed() < Duration::from_secs(30) {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        let at_once = under_way.load(Ordering::Relaxed);
-        drop(release);
-        reads.join_all().await.into_iter().for_each(|read| read.unwrap());
+        let look = async {
+            while under_way.load(Ordering::Relaxed) < most && begun.elapsed() < Duration::from_secs(30) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let at_once = under_way.load(Ordering::Relaxed);
+            drop(release);
+            at_once
+        };
+        let (reads, at_once) = tokio::join!(reads, look);
+        reads.into_iter().for_each(|read| read.unwrap());
         assert_eq!(under_way.load(Ordering::Relaxed), 10, "each has its turn");
         at_once
     }
