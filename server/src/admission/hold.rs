@@ -11,6 +11,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::Identity;
 use super::gate::{Entering, Inner, Pool, Refused, Traffic};
+use crate::env::blocking;
 use crate::limits;
 
 /// Pieces of an answer below this size are not worth an entry of their own.
@@ -289,6 +290,18 @@ impl Drop for Part {
 #[derive(Debug, Default)]
 pub struct Turn {
     _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Turn {
+    /// Reads on a thread that nobody else waits for. The turn is over when that is done, which may be later than when its
+    /// request has gone.
+    pub async fn aside<T: Send + 'static>(self, read: impl FnOnce() -> T + Send + 'static) -> T {
+        blocking(move || {
+            let _turn = self;
+            read()
+        })
+        .await
+    }
 }
 
 /// A piece of an answer with what was taken for it.

@@ -13,7 +13,6 @@ use super::rpc::Rpc;
 use super::status::ApiError;
 use crate::admission::{Entering, Gate, Hold, Identity, Origin, Refused};
 use crate::apply::range_response;
-use crate::env::blocking;
 use crate::limits;
 use crate::mvcc::{RangeOptions, ReadError, Room, Store};
 
@@ -70,18 +69,15 @@ pub(super) async fn within_room_aside<T: Send + 'static>(
 ) -> Result<T, ReadError> {
     loop {
         let (held, make) = (hold.clone(), make.clone());
-        let turn = hold.turn().await;
-        let (made, wanted) = blocking(move || {
-            // Over when the thread is done, which may be later than when its request has gone.
-            let _turn = turn;
+        let read = move || {
             let wanted = Cell::new(0);
             let made = make(&|bytes| {
                 wanted.set(bytes);
                 held.reads(bytes)
             });
             (made, wanted.get())
-        })
-        .await;
+        };
+        let (made, wanted) = hold.turn().await.aside(read).await;
         if !matches!(made, Err(ReadError::NoRoom)) {
             return made;
         }

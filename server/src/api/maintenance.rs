@@ -75,11 +75,7 @@ impl Maintenance for Services {
         let store = self.store.clone();
         let turn = Hold::of(request.extensions()).turn().await;
         let began = clock::now();
-        let hash = env::blocking(move || {
-            let _turn = turn;
-            store.hash()
-        })
-        .await?;
+        let hash = turn.aside(move || store.hash()).await?;
         self.metrics.mvcc.hash_duration_seconds.observe(clock::elapsed(began).as_secs_f64());
         Ok(Response::new(HashResponse { header: Some(self.header_now()), hash }))
     }
@@ -89,11 +85,7 @@ impl Maintenance for Services {
         let revision = request.into_inner().revision;
         let store = self.store.clone();
         let began = clock::now();
-        let hashed = env::blocking(move || {
-            let _turn = turn;
-            store.hash_kv(revision)
-        })
-        .await?;
+        let hashed = turn.aside(move || store.hash_kv(revision)).await?;
         self.metrics.mvcc.hash_rev_duration_seconds.observe(clock::elapsed(began).as_secs_f64());
         Ok(Response::new(HashKvResponse {
             header: Some(self.header(hashed.revision)),
