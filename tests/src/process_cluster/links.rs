@@ -1,7 +1,7 @@
 //! The network between members: one proxy per member, through which the others reach it.
 //!
 //! A connection is counted to the member that made it by the process that owns its far end, so a
-//! cut hits one pair of members and nothing else. A cut link swallows bytes as a broken cable does;
+//! cut hits one pair of members and nothing else. One whose far end is not found is not carried: it could pass a cut. A cut link swallows bytes as a broken cable does;
 //! when it heals, the connections that lost bytes are closed and the members make new ones.
 //!
 //! A link can also spoil what it carries, as a broken network card does whose checksum is right: one byte, once.
@@ -63,24 +63,26 @@ impl Shared {
         state.isolated.contains(&to) || from.is_some_and(|from| state.isolated.contains(&from))
     }
 
-    /// The same, asked again for a while where nobody is found: the kernel's table of connections is read in
-    /// pieces, and one that changes meanwhile may show a connection in none of them. A connection that is
-    /// counted to nobody would pass through a cut.
-    async fn find_member(&self, address: SocketAddr) -> Option<usize> {
+    /// Who made a connection. Asked again for a while where no member is found: the kernel's table of connections is read
+    /// in pieces, and one that changes meanwhile may show a connection in none of them.
+    async fn maker_of(&self, connection: &Connection) -> Maker {
+        let mut maker = Maker::Unknown;
         for _ in 0..LOOKUPS {
-            if let Some(member) = self.member_of(address) {
-                return Some(member);
+            maker = self.look_up(connection);
+            if matches!(maker, Maker::Member(_)) {
+                break;
             }
             sleep(LOOKUP_PAUSE).await;
         }
-        None
+        maker
     }
 
-    /// The member whose process made the connection that comes from `address`.
-    fn member_of(&self, address: SocketAddr) -> Option<usize> {
-        let inode = inode_of(address)?;
+    fn look_up(&self, connection: &Connection) -> Maker {
+        let Ok(table) = fs::read_to_string("/proc/net/tcp") else { return Maker::Unknown };
+        let Some(inode) = connection.inode_in(&table) else { return Maker::Unknown };
         let owners = self.state().owners.clone();
-        owners.iter().position(|owner| owner.is_some_and(|process| owns_socket(process, inode)))
+        let member = owners.iter().position(|owner| owner.is_some_and(|process| owns_socket(process, inode)));
+        member.map_or(Maker::Other, Maker::Member)
     }
 
     /// Flips a byte of what is about to be passed on to a member, where that is asked for and this is content; the
@@ -161,7 +163,12 @@ impl Drop for Links {
 
 /// Carries one connection until an end closes, or until a cut that it lived through heals.
 async fn carry(shared: Arc<Shared>, mut incoming: TcpStream, address: SocketAddr, to: usize, port: u16) {
-    let from = shared.find_member(address).await;
+    let Ok(proxy) = incoming.local_addr() else { return };
+    let from = match shared.maker_of(&Connection { from: address, to: proxy }).await {
+        Maker::Member(member) => Some(member),
+        Maker::Other => None,
+        Maker::Unknown => return,
+    };
     let mut changes = shared.changes.subscribe();
     let cut = |shared: &Shared| shared.is_cut(from, to);
     // A connection into a cut is neither refused nor answered.
@@ -210,16 +217,59 @@ async fn carry(shared: Arc<Shared>, mut incoming: TcpStream, address: SocketAddr
     }
 }
 
-/// The inode of the local socket that is bound to `address`.
-fn inode_of(address: SocketAddr) -> Option<u64> {
-    let table = fs::read_to_string("/proc/net/tcp").ok()?;
-    let local = format!("0100007F:{:04X}", address.port());
-    let line = table.lines().find(|line| line.split_whitespace().nth(1) == Some(&local))?;
-    line.split_whitespace().nth(9)?.parse().ok()
+/// Who made a connection.
+enum Maker {
+    Member(usize),
+    /// A process that is no member.
+    Other,
+    /// Its end of the connection is not there, or was not seen.
+    Unknown,
+}
+
+/// A connection over the loopback interface, as who made it sees it.
+struct Connection {
+    from: SocketAddr,
+    to: SocketAddr,
+}
+
+impl Connection {
+    /// The inode of the socket that made it, by the kernel's table of connections. Both ends have to be right: what is
+    /// left of an earlier connection, or one to somebody else, may be from the same port.
+    fn inode_in(&self, table: &str) -> Option<u64> {
+        let written = |address: SocketAddr| format!("0100007F:{:04X}", address.port());
+        let (local, remote) = (written(self.from), written(self.to));
+        let inode = |line: &str| {
+            let mut fields = line.split_whitespace().skip(1);
+            let is_it = fields.next() == Some(&local) && fields.next() == Some(&remote);
+            // One that is closed, and waits to be forgotten, has no socket any more.
+            is_it.then(|| fields.nth(6)?.parse().ok()).flatten().filter(|inode| *inode != 0)
+        };
+        table.lines().find_map(inode)
+    }
 }
 
 fn owns_socket(process: u32, inode: u64) -> bool {
     let wanted = format!("socket:[{inode}]");
     let Ok(files) = fs::read_dir(format!("/proc/{process}/fd")) else { return false };
     files.flatten().any(|file| fs::read_link(file.path()).is_ok_and(|target| target.as_os_str() == wanted.as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_is_known_by_both_of_its_ends() {
+        // As /proc/net/tcp shows three connections from port 40000: one that waits to be forgotten, two that are open.
+        let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n\
+             0: 0100007F:9C40 0100007F:0050 06 00000000:00000000 03:00000B2C 00000000     0        0 0 3 0\n\
+             1: 0100007F:9C40 0100007F:0051 01 00000000:00000000 00:00000000 00000000     0        0 4711 1 0\n\
+             2: 0100007F:9C40 0100007F:0052 01 00000000:00000000 00:00000000 00000000     0        0 4712 1 0\n";
+        let inode = |to| {
+            let (from, to) = ((Ipv4Addr::LOCALHOST, 40000).into(), (Ipv4Addr::LOCALHOST, to).into());
+            Connection { from, to }.inode_in(table)
+        };
+        assert_eq!((inode(0x51), inode(0x52)), (Some(4711), Some(4712)));
+        assert_eq!((inode(0x50), inode(0x53)), (None, None), "closed, and not there");
+    }
 }
