@@ -31,7 +31,12 @@ const SHARERS: usize = 3;
 const PUTS_BETWEEN: u64 = 100;
 /// How long that, and whatever else a cluster does by itself, may take.
 const WITHIN: Duration = Duration::from_secs(60);
-/// Pause before the members are changed, after some of them were away.
+/// How much each of the first writes at once, and bytes of an ordinary value and of one of those that fill a file of the
+/// store: all of them take more than a member writes before it flushes its store.
+const PUTS_EACH: usize = 50;
+const VALUE_BYTES: usize = 1000;
+const VALUE_BYTES_LARGE: usize = 120_000;
+/// Pause for what members do by themselves: who was away is heard of again, a store is flushed, a log purged.
 const SETTLED: Duration = Duration::from_millis(1500);
 /// How long a member may take to log what it did.
 const LOGGED_WITHIN: Duration = Duration::from_secs(5);
@@ -108,7 +113,7 @@ async fn snapshots(cluster: &mut ProcessCluster, old: &Path) -> Result<()> {
         }
         // Whoever leads lets go of the log when nobody is being sent it, which can be too late.
         let mut attempts = 1;
-        while !gets_a_snapshot(cluster, &client, of_away, of_others).await? {
+        while !gets_a_snapshot(cluster, &client, of_away).await? {
             ensure!(attempts < 3, "it caught up by the log, {attempts} times");
             attempts += 1;
         }
@@ -121,21 +126,15 @@ async fn snapshots(cluster: &mut ProcessCluster, old: &Path) -> Result<()> {
 }
 
 /// Whether the last member gets a snapshot of the others, after it was away while much was written.
-async fn gets_a_snapshot(
-    cluster: &mut ProcessCluster,
-    client: &Client,
-    of_away: &Path,
-    of_others: &Path,
-) -> Result<bool> {
+async fn gets_a_snapshot(cluster: &mut ProcessCluster, client: &Client, of_away: &Path) -> Result<bool> {
     let away = MEMBERS - 1;
     cluster.kill(away).await?;
     wait_until_serving(cluster, 0..away).await?;
-    write(client, "missed/").await?;
-    // The log is purged up to what is in the store's files, to which an end in order brings everything.
-    for member in 0..away {
-        replace(cluster, member, of_others).await?;
-    }
-    write(client, "after/").await?;
+    // The log is purged up to what is in the store's files: what fills one comes first, and then what has it looked at.
+    write(client, "missed/", VALUE_BYTES_LARGE).await?;
+    sleep(SETTLED).await;
+    write(client, "after/", VALUE_BYTES).await?;
+    sleep(SETTLED).await;
     let before = applied_snapshots(cluster, away)?;
     cluster.replace_binary(away, of_away);
     cluster.start(away).await?;
@@ -228,13 +227,13 @@ async fn replace(cluster: &mut ProcessCluster, member: usize, binary: &Path) -> 
 }
 
 /// Writes more than is kept in the log for who is behind.
-async fn write(client: &Client, prefix: &'static str) -> Result<()> {
+async fn write(client: &Client, prefix: &'static str, value_bytes: usize) -> Result<()> {
     let mut writers = JoinSet::new();
     for writer in 0..WRITERS {
         let client = client.clone();
         writers.spawn(async move {
-            for number in 0..50 {
-                client.put(format!("{prefix}{writer}/{number}"), vec![b'v'; 1000]).await?;
+            for number in 0..PUTS_EACH {
+                client.put(format!("{prefix}{writer}/{number}"), vec![b'v'; value_bytes]).await?;
             }
             anyhow::Ok(())
         });
