@@ -36,9 +36,10 @@ use super::{
 };
 use crate::limits;
 
-/// Memory of one memtable. Flushes are asked for before it is full, see `mvcc`; only where more is written than they take
-/// away do [`WRITE_BUFFERS`] of them fill, and who writes waits until one is gone: the smaller they are the sooner. With four
-/// of 256 MiB and a flush that took all of them at 64 MiB/s that was 16 s, in which requests timed out.
+/// Memory of one memtable, where it is not limited. Flushes are asked for before one is full (`mvcc`); only where more is
+/// written than they take away do [`WRITE_BUFFERS`] of them fill, and who writes waits until one is gone: the smaller
+/// they are the sooner. With four of 256 MiB and a flush that took all of them at 64 MiB/s that was 16 s, in which
+/// requests timed out.
 const WRITE_BUFFER_BYTES: usize = 64 * 1024 * 1024;
 
 /// Files that are kept open.
@@ -54,18 +55,24 @@ const BYTES_PER_OPEN_FILE: usize = 256 * 1024;
 /// Memtables of a family before who writes has to wait.
 const WRITE_BUFFERS: usize = 4;
 
-/// What background work may write a second at most. RocksDB's auto-tuned limiter begins with half of it, goes down to a
-/// twentieth (32 MiB/s) while there is little to do, and up by a twentieth at a time while what is asked for waits for
-/// nothing but the limit (`util/rate_limiter.cc`). So a compaction leaves the disk to the raft log, and flushes keep up
-/// with what is written. Of 64 KiB puts to one member, 5.2 GB of them, with `mainstay-bench`:
+/// What background work may write a second at most, flushes and compactions together. It begins with half of it; then
+/// RocksDB's limiter tunes itself (`util/rate_limiter.cc`), never below a twentieth, which is 64 MiB/s. It goes up by a
+/// twentieth at a time while work waits for the limit in nine of ten of its shares, and down where that is fewer than
+/// half. So flushes keep up with what is written, while one compaction alone, which waits less often as it also reads
+/// and merges, leaves the disk to the raft log; a fast disk and idle processors let it climb, too. RocksDB slows writers
+/// down, before it stops them, to the limit as it begins.
 ///
-/// | limit | puts a second | p99 of puts | p99 of puts while 0.7 GB are defragmented, and before |
-/// |---|--:|--:|--:|
-/// | 64 MiB/s (and memtables of 256 MiB) | 648 | 2505 ms | 5.7 ms, 3.1 |
-/// | 64 MiB/s | 953 | 440 ms | 6.8 ms, 2.3 |
-/// | 256 MiB/s | 2961 | 205 ms | 16.8 ms, 1.9 |
-/// | 32 to 640 MiB/s | 2109 | 313 ms | 5.1 ms, 2.1 |
-const BACKGROUND_BYTES_PER_SECOND_MAX: i64 = 640 * 1024 * 1024;
+/// One run of each, with `mainstay-bench`: puts of 64 KiB to one member (5.2 GB; * 3.9 GB), and puts while 0.7 GB are
+/// defragmented under a thousand puts and gets a second. Before that their p99 was 1.9 to 3.1 ms.
+///
+/// | limit, MiB/s | puts a second | p99 | p99.9 | p99 of puts while defragmenting |
+/// |---|--:|--:|--:|--:|
+/// | 64, and memtables of 256 MiB | 648 | 2505 ms | 4538 ms | 5.7 ms |
+/// | 64 | 953 | 440 ms | 679 ms | 6.8 ms |
+/// | 256 | 2961* | 205 ms | 241 ms | 16.8 ms |
+/// | 32 to 640 | 2109 | 313 ms | 1016 ms | 5.1 to 6.1 ms |
+/// | 64 to 1280 | 2198* | 352 ms | 841 ms | 4.8 ms |
+const BACKGROUND_BYTES_PER_SECOND_MAX: i64 = 1280 * 1024 * 1024;
 
 /// How often it may write its share, in microseconds: an fsync of the log waits for a whole one.
 const BACKGROUND_REFILL_MICROS: i64 = 1_000;
@@ -74,9 +81,9 @@ const BACKGROUND_REFILL_MICROS: i64 = 1_000;
 const BACKGROUND_UNSYNCED_BYTES: u64 = 64 * 1024;
 
 /// How large a file of the store becomes, for the same reason: when one is finished or removed, the file system's journal
-/// is written, and an fsync of the log waits for that. While 0.7 GB were defragmented under a thousand puts a second,
-/// with files of 64 MiB and shares of 5 ms, the 99th percentile of puts was 7.5 ms, and with these 3.5 ms
-/// (2.2 without); on another day 5.5 to 6.7 ms.
+/// is written, and an fsync of the log waits for that. While 0.7 GB were defragmented at 64 MiB/s under a thousand puts a
+/// second, with files of 64 MiB and shares of 5 ms, the 99th percentile of puts was 7.5 ms, and with these 3.5 ms (2.2
+/// without); on later days 5.5 to 6.8 ms.
 const FILE_BYTES: u64 = 8 * 1024 * 1024;
 
 /// How many neighbouring keys are looked at to tell whether a file is worth compacting.

@@ -1,8 +1,9 @@
 //! The network between members: one proxy per member, through which the others reach it.
 //!
 //! A connection is counted to the member that made it by the process that owns its far end, so a
-//! cut hits one pair of members and nothing else. One whose far end is not found is not carried: it could pass a cut. A cut link swallows bytes as a broken cable does;
-//! when it heals, the connections that lost bytes are closed and the members make new ones.
+//! cut hits one pair of members and nothing else. One whose far end is not found is not carried: it could pass a cut.
+//! A cut link swallows bytes as a broken cable does; when it heals, the connections that lost bytes are closed and the
+//! members make new ones.
 //!
 //! A link can also spoil what it carries, as a broken network card does whose checksum is right: one byte, once.
 
@@ -63,8 +64,8 @@ impl Shared {
         state.isolated.contains(&to) || from.is_some_and(|from| state.isolated.contains(&from))
     }
 
-    /// Who made a connection. Asked again for a while where no member is found: the kernel's table of connections is read
-    /// in pieces, and one that changes meanwhile may show a connection in none of them.
+    /// Who made a connection. Asked again for a while where no member is found: the kernel's table of connections is
+    /// read in pieces, and one that changes meanwhile may show a connection in none of them.
     async fn maker_of(&self, connection: &Connection) -> Maker {
         let mut maker = Maker::Unknown;
         for _ in 0..LOOKUPS {
